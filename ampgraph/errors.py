@@ -1,0 +1,39 @@
+"""The errors a user can cause; each is one line that names the place, the fact and the remedy."""
+
+from __future__ import annotations
+
+
+class AmpgraphError(Exception):
+    """A mistake that the caller can mend.
+
+    `place` is a file, node or option; `fact` says what was found there; `remedy` says what to do about it.
+    """
+
+    exit_code = 2
+
+    def __init__(self, place: str, fact: str, remedy: str = "") -> None:
+        self.place, self.fact, self.remedy = place, fact, remedy
+        line = f"{place}: {fact}" + (f"; {remedy}" if remedy else "")
+        super().__init__(" ".join(line.split()))
+
+
+class ModelError(AmpgraphError):
+    """The model file or graph cannot be converted as it is."""
+
+
+class OptionError(AmpgraphError):
+    """An option has a value that means nothing here."""
+
+
+class RuleError(AmpgraphError):
+    """A rule file cannot be read; the place names its line and key."""
+
+
+class PlanError(AmpgraphError):
+    """A plan breaks one of its laws."""
+
+
+class RequirementError(AmpgraphError):
+    """A `--require` threshold is not met; nothing is written."""
+
+    exit_code = 3
