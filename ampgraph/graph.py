@@ -103,7 +103,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """An operator instance. `type` is "Conv", "com.microsoft.Gelu" or "aten.addmm": the default domain has no prefix."""
+    """An operator instance. `type` is "Conv", "com.microsoft.Gelu" or "aten.addmm"; ai.onnx has no prefix."""
 
     id: str
     name: str  # the user's name, may be empty
@@ -136,7 +136,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """One consumer slot of a value. `slot` is the op's input index, or a body output index (then `scope` is the body)."""
+    """One consumer slot of a value: `slot` is the op's input index, or a body output's index (`scope` is the body)."""
 
     value: str
     decision: str
@@ -187,8 +187,11 @@ class PrecisionGraph:
 
     @cached_property
     def flow(self) -> nx.MultiDiGraph:
-        """The graph of decisions: an edge per use, keyed (value, op, slot), and one from each input variable of an op to
-        each of its output variables (key "op"), so that reachability is data flow."""
+        """The graph of decisions, whose reachability is data flow.
+
+        An edge per use, keyed (value, op, slot), and one from each input variable of an op to each of its output
+        variables, keyed "op".
+        """
         import networkx as nx
 
         graph = nx.MultiDiGraph()

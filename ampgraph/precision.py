@@ -35,7 +35,7 @@ class FloatFormat:
     @property
     def exact_integers_to(self) -> int:
         """Every integer of at most this magnitude is represented exactly."""
-        return 2**self.significant_bits
+        return 1 << self.significant_bits
 
 
 FORMATS = {

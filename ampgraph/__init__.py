@@ -1,0 +1,1 @@
+"""ampgraph: a mixed-precision compiler pass with every cast visible."""

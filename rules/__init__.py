@@ -1,0 +1,1 @@
+"""Declarative rules, one TOML file per operator family; read by `ampgraph.rulebook`."""

@@ -1,0 +1,1 @@
+"""What runtimes and devices can do, as data: kernel tables and device figures."""
