@@ -21,9 +21,8 @@ OPEN_ENDED = 2147483647
 
 def record() -> dict[str, object]:
     """The registry of the installed onnxruntime: op -> provider -> rows of [since, until, {variable: float types}]."""
-    import torch  # noqa: F401  (brings the CUDA libraries that the registry needs)
-
     import onnxruntime
+    import torch  # noqa: F401  (brings the CUDA libraries that the registry needs)
 
     onnxruntime.preload_dlls()
     from onnxruntime.capi import onnxruntime_pybind11_state as state
