@@ -1,0 +1,338 @@
+"""Lift: an ONNX model to a PrecisionGraph. Reads schemas, types and constants; takes no decision.
+
+The model must be prepared (`prepare.py`): functions inlined, nodes in topological order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+
+from ampgraph.errors import ModelError
+from ampgraph.graph import Attribute, Constant, Decision, Op, PrecisionGraph, Scope, Slot, Use, Value
+from ampgraph.onnx_model import tensors
+from ampgraph.onnx_model.binding import ALL, bind, bind_structure, state
+from ampgraph.onnx_model.dtypes import NAMES, precision_of
+from ampgraph.onnx_model.names import node_ids
+from ampgraph.onnx_model.schema import Signature, qualified, signature
+from ampgraph.onnx_model.structure import Structure, structure_of
+from ampgraph.onnx_model.types import Type, bodies, infer, modelled_inputs, type_of, types_in
+from ampgraph.precision import Precision
+
+Types = Mapping[str, Type]  # of one graph, by name
+NOTHING_KNOWN = Type("")
+
+
+def lift(
+    model: ModelProto,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    precision: Precision | None = Precision.FLOAT16,
+    folder: Path | None = None,
+) -> PrecisionGraph:
+    """Lift a prepared model.
+
+    `shapes`: concrete shapes of graph inputs by name, for those with free dimensions. `precision`: the low precision
+    that constants are measured for; None measures no constant. `folder`: where external data lie.
+    Raises ModelError when the graph does not type-check or its external data cannot be read.
+    """
+    draft = _Draft(
+        {o.domain: o.version for o in model.opset_import}, precision, folder or Path(), node_ids(model.graph)
+    )
+    inferred = infer(model, modelled_inputs(model, shapes or {}))
+    draft.scopes[""] = Scope("", None, "", 1.0)
+    _lift_main(draft, model, inferred.graph)
+    return PrecisionGraph(
+        "onnx",
+        draft.opsets,
+        draft.scopes,
+        draft.values,
+        draft.ops,
+        draft.decisions,
+        tuple(draft.uses),
+        tuple(draft.ties),
+        tuple(draft.notes),
+    )
+
+
+class _Environment(dict[str, str]):
+    """Name in the model -> value id; a name that a body does not define is looked up where the body stands."""
+
+    def __init__(self, outer: _Environment | None = None) -> None:
+        super().__init__()
+        self.outer = outer
+
+    def __missing__(self, name: str) -> str:
+        if self.outer is None:
+            raise KeyError(name)
+        return self.outer[name]
+
+
+@dataclass
+class _Draft:
+    """The graph while it is being read; private to this module and gone when lift returns."""
+
+    opsets: dict[str, int]
+    precision: Precision | None
+    folder: Path
+    ids: Mapping[int, str]  # position in walk order -> op id
+    scopes: dict[str, Scope] = field(default_factory=dict)
+    values: dict[str, Value] = field(default_factory=dict)
+    types: dict[str, Type] = field(default_factory=dict)  # by value id
+    ops: dict[str, Op] = field(default_factory=dict)
+    decisions: dict[str, Decision] = field(default_factory=dict)
+    uses: list[Use] = field(default_factory=list)
+    ties: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    walked: int = 0
+
+    def next_id(self) -> str:
+        """The id of the next node in walk order."""
+        self.walked += 1
+        return self.ids[self.walked - 1]
+
+    def opset(self, domain: str) -> int:
+        """The opset a node of this domain binds to."""
+        default = self.opsets.get("", self.opsets.get("ai.onnx", 1))
+        return default if domain in ("", "ai.onnx") else self.opsets.get(domain, 1)
+
+    def type_of(self, key: str) -> Type:
+        """What is known of a value; nothing of an empty optional."""
+        return self.types.get(key, NOTHING_KNOWN)
+
+    def scalar_of(self, slot: Slot) -> float | None:
+        """The constant scalar in a slot."""
+        value = self.values.get(slot.value)
+        return value.constant.scalar if value and value.constant else None
+
+    def decide(self, decision: Decision) -> str:
+        """Record a decision and return its id."""
+        self.decisions[decision.id] = decision
+        return decision.id
+
+
+def _lift_main(draft: _Draft, model: ModelProto, inferred: GraphProto) -> None:
+    graph = model.graph
+    environment = _Environment()
+    types = types_in(inferred)
+    inputs = {value.name for value in graph.input}
+    _constants(draft, graph, "", environment, overridable=inputs if model.ir_version >= 4 else set())
+    for value in graph.input:
+        if value.name not in environment:
+            _interface_input(draft, value.name, types[value.name], environment)
+    _nodes(draft, graph, inferred, "", environment, types)
+    for index, value in enumerate(graph.output):
+        found = draft.values[_resolve(environment, value.name, "graph output")]
+        present = precision_of(found.dtype or type_of(value.type).dtype)
+        if present:
+            pin = "" if found.kind == "tensor" else f"a {found.kind} admits no cast"
+            key = draft.decide(Decision(f"output:{value.name}", value.name, "", "output", present, ALL, pin))
+            draft.uses.append(Use(found.id, key, "", index, ""))
+
+
+def _interface_input(draft: _Draft, name: str, known: Type, environment: _Environment) -> None:
+    present = precision_of(known.dtype)
+    key = ""
+    if present:
+        pin = "" if known.kind == "tensor" else f"a {known.kind} admits no cast"
+        key = draft.decide(Decision(f"input:{name}", name, "", "input", present, ALL, pin))
+    _value(draft, environment, name, "", known, producer=key)
+
+
+def _constants(draft: _Draft, graph: GraphProto, scope: str, environment: _Environment, overridable: set[str]) -> None:
+    for tensor in graph.initializer:
+        if tensor.name not in overridable:
+            _constant(draft, tensor, tensor.name, scope, environment)
+    for sparse in graph.sparse_initializer:
+        known = Type(NAMES[sparse.values.data_type], "sparse", tuple(sparse.dims))
+        present = precision_of(known.dtype)
+        name = sparse.values.name
+        key = f"input:{scope}{name}"
+        if present:
+            draft.decide(Decision(key, name, "", "input", present, ALL, "a sparse initializer admits no cast"))
+        _value(draft, environment, name, scope, known, producer=key if present else "")
+
+
+def _constant(draft: _Draft, tensor: TensorProto, name: str, scope: str, environment: _Environment) -> None:
+    known = Type(NAMES[tensor.data_type], "tensor", tuple(tensor.dims))
+    facts = tensors.measure(tensor, draft.folder, draft.precision) if draft.precision else tensors.unmeasured(tensor)
+    _value(draft, environment, name, scope, known, constant=facts)
+
+
+def _value(
+    draft: _Draft,
+    environment: _Environment,
+    name: str,
+    scope: str,
+    known: Type,
+    producer: str = "",
+    op: str = "",
+    constant: Constant | None = None,
+) -> str:
+    key = f"{scope}:{name}" if scope else name
+    draft.values[key] = Value(key, name, scope, known.dtype, known.kind, known.shape, producer, op, constant)
+    draft.types[key] = known
+    environment[name] = key
+    return key
+
+
+def _resolve(environment: _Environment, name: str, place: str) -> str:
+    try:
+        return environment[name]
+    except KeyError:
+        raise ModelError(
+            place, f"reads the value {name!r} that nothing produces", "repair or export the model again"
+        ) from None
+
+
+def _nodes(
+    draft: _Draft, graph: GraphProto, inferred: GraphProto, scope: str, environment: _Environment, types: Types
+) -> None:
+    for node, twin in zip(graph.node, inferred.node, strict=True):
+        key = draft.next_id()
+        tensor = constant_tensor(node)
+        if tensor is not None:
+            _constant(draft, tensor, node.output[0], scope, environment)
+        else:
+            _node(draft, node, twin, key, scope, environment, types)
+
+
+def constant_tensor(node: NodeProto) -> TensorProto | None:
+    """The tensor of a Constant node that ampgraph may convert; None for other nodes and for strings and sparse data."""
+    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx") or not node.attribute:
+        return None
+    attribute = node.attribute[0]
+    if attribute.name == "value":
+        return cast(TensorProto, attribute.t)
+    if attribute.name in ("value_float", "value_floats"):
+        data = [attribute.f] if attribute.name == "value_float" else list(attribute.floats)
+        dims = [] if attribute.name == "value_float" else [len(data)]
+        return TensorProto(dims=dims, data_type=TensorProto.FLOAT, float_data=data)
+    if attribute.name in ("value_int", "value_ints"):
+        whole = [attribute.i] if attribute.name == "value_int" else list(attribute.ints)
+        dims = [] if attribute.name == "value_int" else [len(whole)]
+        return TensorProto(dims=dims, data_type=TensorProto.INT64, int64_data=whole)
+    return None
+
+
+def _node(
+    draft: _Draft, node: NodeProto, twin: NodeProto, key: str, scope: str, environment: _Environment, types: Types
+) -> None:
+    """Bind a node's slots, then record its decisions, uses, products, the op itself and its bodies."""
+    schema = signature(node.domain, node.op_type, draft.opset(node.domain))
+    place = f"node {node.name or key!r} ({node.op_type})"
+    sources = [_resolve(environment, name, place) if name else "" for name in node.input]
+    incoming = [draft.type_of(source) for source in sources]
+    outgoing = [_outgoing(schema, index, name, types, incoming) for index, name in enumerate(node.output)]
+    structure = structure_of(node)
+    bound = (
+        bind(node, key, schema, incoming, outgoing)
+        if structure is None
+        else bind_structure(key, structure, incoming, outgoing)
+    )
+    draft.decisions.update(bound.decisions)
+    draft.ties.extend(bound.ties)
+    inputs = tuple(Slot(source, *slot) for source, slot in zip(sources, bound.inputs, strict=True))
+    draft.uses.extend(Use(slot.value, slot.decision, key, i, scope) for i, slot in enumerate(inputs) if slot.decision)
+    products = [
+        _value(draft, environment, name, scope, known, producer=slot[1], op=key) if name else ""
+        for name, known, slot in zip(node.output, outgoing, bound.outputs, strict=True)
+    ]
+    outputs = tuple(Slot(product, *slot) for product, slot in zip(products, bound.outputs, strict=True))
+    names = tuple(f"{key}/{name}" for name, _ in bodies(node))
+    version = schema.since_version if schema else 0
+    kind = qualified(node.domain, node.op_type)
+    draft.ops[key] = Op(key, node.name, kind, version, scope, inputs, outputs, plain_attributes(node), names)
+    if names:
+        _bodies(draft, draft.ops[key], structure, node, twin, environment)
+
+
+def _outgoing(schema: Signature | None, index: int, name: str, types: Types, incoming: list[Type]) -> Type:
+    """Type of an output: inferred, else bound through the schema's type variables."""
+    known = types.get(name, NOTHING_KNOWN)
+    formal = schema.output(index) if schema else None
+    if known.dtype or schema is None or formal is None:
+        return known
+    if formal.type not in schema.constraints:
+        return _fixed_type(formal.type)
+    for position, source in enumerate(incoming):
+        other = schema.input(position)
+        if source.dtype and other is not None and other.type == formal.type:
+            return source
+    return known
+
+
+def _bodies(
+    draft: _Draft,
+    op: Op,
+    structure: Structure | None,
+    node: NodeProto,
+    twin: NodeProto,
+    environment: _Environment,
+) -> None:
+    outer = draft.scopes[op.scope].frequency
+    repeats = structure.repeats(draft.scalar_of, op.inputs, draft.values) if structure else 1.0
+    for (_, body), (_, inferred), name in zip(bodies(node), bodies(twin), op.bodies, strict=True):
+        draft.scopes[name] = Scope(name, op.scope, op.id, outer * repeats)
+        _body(draft, op, structure, body, inferred, name, _Environment(environment))
+
+
+def _body(
+    draft: _Draft,
+    op: Op,
+    structure: Structure | None,
+    body: GraphProto,
+    inferred: GraphProto,
+    name: str,
+    environment: _Environment,
+) -> None:
+    types = types_in(inferred)
+    outer = [draft.type_of(slot.value) for slot in op.inputs]
+    _constants(draft, body, name, environment, set())
+    for index, value in enumerate(body.input):
+        known = types.get(value.name, NOTHING_KNOWN)
+        if structure is not None and not known.dtype:
+            known = structure.type_into_body(index, outer)
+        variable = structure.body_input_variable(index) if structure else ""
+        producer = state(op.id, structure, variable, known, draft.decisions)[1] if structure else ""
+        _value(draft, environment, value.name, name, known, producer=producer)
+    _nodes(draft, body, inferred, name, environment, types)
+    for index, value in enumerate(body.output):
+        found = _resolve(environment, value.name, f"body {name}")
+        key = f"{op.id}:{structure.body_output_variable(index)}" if structure else ""
+        if key in draft.decisions and precision_of(draft.values[found].dtype):
+            draft.uses.append(Use(found, key, op.id, index, name))
+
+
+def plain_attributes(node: NodeProto) -> dict[str, Attribute]:
+    """Attributes as plain numbers, strings and tuples; a one-element tensor as a number; graphs and types left out."""
+    found: dict[str, Attribute] = {}
+    for attribute in node.attribute:
+        kind = attribute.type
+        if kind == AttributeProto.INT:
+            found[attribute.name] = attribute.i
+        elif kind == AttributeProto.FLOAT:
+            found[attribute.name] = attribute.f
+        elif kind == AttributeProto.STRING:
+            found[attribute.name] = attribute.s.decode(errors="replace")
+        elif kind == AttributeProto.INTS:
+            found[attribute.name] = tuple(attribute.ints)
+        elif kind == AttributeProto.FLOATS:
+            found[attribute.name] = tuple(attribute.floats)
+        elif kind == AttributeProto.STRINGS:
+            found[attribute.name] = tuple(text.decode(errors="replace") for text in attribute.strings)
+        elif kind == AttributeProto.TENSOR and tensors.element_count(attribute.t) == 1 and not attribute.t.string_data:
+            found[attribute.name] = float(numpy_helper.to_array(attribute.t).reshape(-1)[0])
+    return found
+
+
+def _fixed_type(text: str) -> Type:
+    inner = text.removeprefix("tensor(").removesuffix(")")
+    return (
+        Type({"float": "float32", "double": "float64"}.get(inner, inner))
+        if text.startswith("tensor(")
+        else NOTHING_KNOWN
+    )

@@ -1,0 +1,191 @@
+"""Constant data: read in chunks, measured, and rounded to a low precision; no sign is lost, no infinity invented."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+from onnx import TensorProto, numpy_helper
+
+from ampgraph.errors import ModelError
+from ampgraph.graph import Constant, Conversion
+from ampgraph.precision import FORMATS, Precision
+
+CHUNK = 1 << 22  # elements: 16 MiB of float32
+LOW_TYPES: dict[Precision, npt.DTypeLike] = {Precision.FLOAT16: np.float16, Precision.BFLOAT16: ml_dtypes.bfloat16}
+_NUMERIC = frozenset("fiub")
+
+
+def element_count(tensor: TensorProto) -> int:
+    """Number of elements by the dims."""
+    count = 1
+    for size in tensor.dims:
+        count *= size
+    return count
+
+
+def external_source(tensor: TensorProto, folder: Path) -> tuple[Path, int, int]:
+    """File, offset and byte length of an external tensor.
+
+    Raises ModelError when the file is missing, too short or outside `folder`.
+    """
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location = entries.get("location", "")
+    path = (folder / location).resolve()
+    place = f"tensor {tensor.name!r}"
+    if not location or not path.is_relative_to(folder.resolve()):
+        raise ModelError(
+            place, f"external data {location!r} points outside the model's folder", "move the data beside the model"
+        )
+    if not path.is_file():
+        raise ModelError(place, f"external data file {location!r} is missing", "copy it beside the model")
+    offset = int(entries.get("offset") or 0)
+    length = int(entries.get("length") or 0) or path.stat().st_size - offset
+    if offset < 0 or offset + length > path.stat().st_size:
+        raise ModelError(place, f"external data file {location!r} ends before the tensor does", "copy the whole file")
+    return path, offset, length
+
+
+def chunks(tensor: TensorProto, folder: Path) -> Iterator[npt.NDArray[np.float32]]:
+    """The elements of a float32 tensor, in order, flat, at most CHUNK at a time; memory stays flat."""
+    if tensor.data_location == TensorProto.EXTERNAL:
+        yield from _external_chunks(tensor, folder)
+        return
+    if tensor.raw_data:
+        data = np.frombuffer(tensor.raw_data, "<f4")
+    else:
+        data = np.asarray(numpy_helper.to_array(tensor), np.float32).reshape(-1)
+    for start in range(0, max(data.size, 1), CHUNK):
+        yield data[start : start + CHUNK]
+
+
+def _external_chunks(tensor: TensorProto, folder: Path) -> Iterator[npt.NDArray[np.float32]]:
+    path, offset, length = external_source(tensor, folder)
+    if length != 4 * element_count(tensor):
+        raise ModelError(f"tensor {tensor.name!r}", "its external data has another size than its shape", "export again")
+    with path.open("rb") as stream:
+        stream.seek(offset)
+        left = length
+        while left > 0:
+            block = stream.read(min(left, 4 * CHUNK))
+            if not block:
+                raise ModelError(f"tensor {tensor.name!r}", "external data file ends early", "copy the whole file")
+            left -= len(block)
+            yield np.frombuffer(block, "<f4")
+
+
+def round_to(data: npt.NDArray[np.float32], precision: Precision) -> npt.NDArray[np.generic]:
+    """Round float32 to a low precision, to nearest even, with two exceptions.
+
+    A finite value beyond the largest finite one becomes that one (a mask constant must not become infinite), and a
+    non-zero value that would round to zero becomes the smallest subnormal of its sign (a sign is never lost).
+    """
+    limits = FORMATS[precision]
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        low = data.astype(LOW_TYPES[precision])
+        back = low.astype(np.float32)
+    over = np.isinf(back) & np.isfinite(data)
+    lost = (back == 0) & (data != 0)
+    if over.any():
+        low[over] = np.copysign(np.float32(limits.largest), data[over]).astype(low.dtype)
+    if lost.any():
+        low[lost] = np.copysign(np.float32(limits.smallest_subnormal), data[lost]).astype(low.dtype)
+    return np.asarray(low)
+
+
+def measure(tensor: TensorProto, folder: Path, precision: Precision | None) -> Constant | None:
+    """Facts about a constant's data, None when it is not numeric; conversions only for float32 and `precision`."""
+    if tensor.data_type == TensorProto.FLOAT:
+        return _measure_floats(chunks(tensor, folder), element_count(tensor), precision)
+    if tensor.data_location == TensorProto.EXTERNAL or element_count(tensor) > CHUNK:
+        return unmeasured(tensor)
+    try:
+        array = np.asarray(numpy_helper.to_array(tensor))
+    except (ValueError, TypeError):
+        return None
+    if array.dtype.kind not in _NUMERIC:
+        return None
+    return _measure_floats(iter([array.astype(np.float32).reshape(-1)]), array.size, None)
+
+
+def unmeasured(tensor: TensorProto) -> Constant:
+    """A constant of which nothing but the size is known."""
+    return Constant(element_count(tensor), -np.inf, np.inf, 0.0, has_nan=True)
+
+
+@dataclass
+class _Tally:
+    """Losses summed over the chunks of one tensor."""
+
+    overflowed: int = 0
+    flushed: int = 0
+    subnormal: int = 0
+    error: float = 0.0
+    norm: float = 0.0
+
+
+def _measure_floats(parts: Iterator[npt.NDArray[np.float32]], elements: int, precision: Precision | None) -> Constant:
+    lowest, highest, smallest = math.inf, -math.inf, math.inf
+    infinite = nan = False
+    tally = _Tally()
+    for part in parts:
+        finite = part
+        if part.size and not math.isfinite(float(part.sum(dtype=np.float64))):
+            nan = nan or bool(np.isnan(part).any())
+            infinite = infinite or bool(np.isinf(part).any())
+            finite = part[np.isfinite(part)]
+        if finite.size == 0:
+            continue
+        low, high = float(finite.min()), float(finite.max())
+        lowest, highest = min(lowest, low), max(highest, high)
+        magnitude = np.abs(finite)
+        least = min(abs(low), abs(high)) if low > 0 or high < 0 else _smallest(magnitude)
+        smallest = min(smallest, least)
+        if precision is not None:
+            _add_losses(tally, finite, magnitude, precision, max(abs(low), abs(high)), least)
+    if highest < lowest:
+        lowest = highest = 0.0
+    error = math.sqrt(tally.error / tally.norm) if tally.norm > 0 else 0.0
+    losses = Conversion(tally.overflowed, tally.flushed, tally.subnormal, error)
+    conversions = {} if precision is None else {precision: losses}
+    return Constant(elements, lowest, highest, 0.0 if smallest == math.inf else smallest, infinite, nan, conversions)
+
+
+def _smallest(magnitude: npt.NDArray[np.float32]) -> float:
+    nonzero = magnitude[magnitude > 0]
+    return float(nonzero.min()) if nonzero.size else math.inf
+
+
+def _add_losses(
+    tally: _Tally,
+    part: npt.NDArray[np.float32],
+    magnitude: npt.NDArray[np.float32],
+    precision: Precision,
+    largest: float,
+    least: float,
+) -> None:
+    limits = FORMATS[precision]
+    if largest > limits.largest:
+        with np.errstate(over="ignore"):
+            error = part.astype(LOW_TYPES[precision]).astype(np.float32)
+        beyond = np.isinf(error)
+        tally.overflowed += int(beyond.sum())
+        error[beyond] = part[beyond]
+    else:
+        error = part.astype(LOW_TYPES[precision]).astype(np.float32)
+    if least < limits.smallest_normal:
+        tally.flushed += int(((error == 0) & (magnitude > 0)).sum())
+        tally.subnormal += int(((magnitude < limits.smallest_normal) & (magnitude > 0)).sum())
+    error -= part
+    if not 1e-12 < largest < 1e12:  # keep squares of tiny and of huge weights inside float32
+        scale = largest or 1.0
+        tally.error += float(np.square(error.astype(np.float64)).sum())
+        tally.norm += float(np.square(part.astype(np.float64) / scale).sum()) * scale * scale
+        return
+    tally.error += float(np.dot(error, error))
+    tally.norm += float(np.dot(part, part))

@@ -1,0 +1,176 @@
+"""Types and shapes of every value: onnx's own inference, run on the model without its weights.
+
+What the source says of inner values is not believed where inference can tell (value_info goes stale); where inference
+stops (contrib and custom ops) the source's word stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import onnx
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto
+
+from ampgraph.onnx_model.dtypes import NAMES
+
+LARGEST_CONSTANT_FOR_INFERENCE = 1024  # elements; shape operands are far smaller, weights far larger
+_FREE_BATCH, _FREE_SPATIAL, _FREE_LENGTH = 1, 224, 128
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """What is known of a value; `shape` is None unless every dimension is."""
+
+    dtype: str
+    kind: str = "tensor"
+    shape: tuple[int, ...] | None = None
+
+
+def bodies(node: NodeProto) -> Iterator[tuple[str, GraphProto]]:
+    """The subgraphs of a node with their attribute names."""
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.GRAPH:
+            yield attribute.name, attribute.g
+        elif attribute.type == AttributeProto.GRAPHS:
+            for index, graph in enumerate(attribute.graphs):
+                yield f"{attribute.name}.{index}", graph
+
+
+def type_of(proto: TypeProto) -> Type:
+    """Read a TypeProto; a sequence, optional or map has the dtype of its elements."""
+    kind = proto.WhichOneof("value") or ""
+    if kind == "tensor_type":
+        tensor = proto.tensor_type
+        return Type(NAMES.get(tensor.elem_type, ""), "tensor", _shape(tensor) if tensor.HasField("shape") else None)
+    if kind in ("sequence_type", "optional_type"):
+        inner = type_of(getattr(proto, kind).elem_type)
+        return Type(inner.dtype, kind.removesuffix("_type"))
+    if kind == "map_type":
+        return Type(type_of(proto.map_type.value_type).dtype, "map")
+    if kind == "sparse_tensor_type":
+        return Type(NAMES.get(proto.sparse_tensor_type.elem_type, ""), "sparse")
+    return Type("")
+
+
+def _shape(tensor: TypeProto.Tensor) -> tuple[int, ...] | None:
+    sizes = []
+    for dim in tensor.shape.dim:
+        if dim.WhichOneof("value") != "dim_value":
+            return None
+        sizes.append(dim.dim_value)
+    return tuple(sizes)
+
+
+def modelled_inputs(model: ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, tuple[int, ...]]:
+    """The shape each graph input is modelled at: the caller's, else its own with free dimensions filled in.
+
+    A free first dimension is a batch of 1; free trailing dimensions of an image (rank 4 or 5) are 224, others 128. A
+    symbol gets one size throughout the model.
+    """
+    initialized = {tensor.name for tensor in model.graph.initializer}
+    symbols: dict[str, int] = {}
+    chosen: dict[str, tuple[int, ...]] = {}
+    for value in model.graph.input:
+        tensor = value.type.tensor_type
+        if value.name in initialized or not value.type.HasField("tensor_type") or not tensor.HasField("shape"):
+            continue
+        sizes = shapes.get(value.name) or tuple(
+            _size(dim, index, len(tensor.shape.dim), symbols) for index, dim in enumerate(tensor.shape.dim)
+        )
+        chosen[value.name] = tuple(sizes)
+        for dim, size in zip(tensor.shape.dim, sizes, strict=False):
+            if dim.dim_param:
+                symbols.setdefault(dim.dim_param, size)
+    return chosen
+
+
+def _size(dim: onnx.TensorShapeProto.Dimension, index: int, rank: int, symbols: Mapping[str, int]) -> int:
+    if dim.WhichOneof("value") == "dim_value":
+        return int(dim.dim_value)
+    if dim.dim_param in symbols:
+        return symbols[dim.dim_param]
+    if index == 0:
+        return _FREE_BATCH
+    return _FREE_SPATIAL if rank >= 4 and index >= rank - 2 else _FREE_LENGTH
+
+
+def infer(model: ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> ModelProto:
+    """A weightless copy of the model, its inputs at concrete `shapes`, with inferred types in every value_info."""
+    light = weightless(model)
+    _fill_inputs(light.graph, shapes)
+    inferred = onnx.shape_inference.infer_shapes(light, data_prop=True)
+    return inferred if isinstance(inferred, ModelProto) else light
+
+
+def weightless(model: ModelProto) -> ModelProto:
+    """A copy that has no inner value_info except on outputs of ops without a schema, and no data of large constants."""
+    light = ModelProto()
+    light.ir_version = model.ir_version
+    light.opset_import.extend(model.opset_import)
+    light.functions.extend(model.functions)
+    _lighten(model.graph, light.graph, {o.domain: o.version for o in model.opset_import})
+    return light
+
+
+def _lighten(source: GraphProto, target: GraphProto, opsets: Mapping[str, int]) -> None:
+    target.name = source.name
+    target.input.extend(source.input)
+    target.output.extend(source.output)
+    target.sparse_initializer.extend(source.sparse_initializer)
+    for tensor in source.initializer:
+        _copy_tensor(tensor, target.initializer.add())
+    unknown: set[str] = set()
+    for node in source.node:
+        _copy_node(node, target.node.add(), opsets)
+        if not onnx.defs.has(node.op_type, opsets.get(node.domain, 1), node.domain):
+            unknown.update(node.output)
+    target.value_info.extend(info for info in source.value_info if info.name in unknown)
+
+
+def _copy_tensor(source: onnx.TensorProto, target: onnx.TensorProto) -> None:
+    elements = 1
+    for size in source.dims:
+        elements *= size
+    if elements <= LARGEST_CONSTANT_FOR_INFERENCE and source.data_location != onnx.TensorProto.EXTERNAL:
+        target.CopyFrom(source)
+    else:
+        target.name, target.data_type = source.name, source.data_type
+        target.dims.extend(source.dims)
+
+
+def _copy_node(source: NodeProto, target: NodeProto, opsets: Mapping[str, int]) -> None:
+    target.op_type, target.domain = source.op_type, source.domain
+    target.input.extend(source.input)
+    target.output.extend(source.output)
+    for attribute in source.attribute:
+        copy = target.attribute.add()
+        if attribute.type == AttributeProto.TENSOR:
+            copy.name, copy.type = attribute.name, attribute.type
+            _copy_tensor(attribute.t, copy.t)
+        elif attribute.type == AttributeProto.GRAPH:
+            copy.name, copy.type = attribute.name, attribute.type
+            _lighten(attribute.g, copy.g, opsets)
+        else:
+            copy.CopyFrom(attribute)
+
+
+def _fill_inputs(graph: GraphProto, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    for value in graph.input:
+        sizes = shapes.get(value.name)
+        if sizes is not None:
+            del value.type.tensor_type.shape.dim[:]
+            value.type.tensor_type.shape.dim.extend(onnx.TensorShapeProto.Dimension(dim_value=size) for size in sizes)
+    for value in graph.output:  # declared for free dimensions: let inference say
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.ClearField("shape")
+
+
+def types_in(graph: GraphProto) -> dict[str, Type]:
+    """Types of the values of one graph by name, bodies not included."""
+    found = {tensor.name: Type(NAMES[tensor.data_type], "tensor", tuple(tensor.dims)) for tensor in graph.initializer}
+    for values in (graph.value_info, graph.input, graph.output):
+        for value in values:
+            if value.name not in found or not found[value.name].dtype:
+                found[value.name] = type_of(value.type)
+    return found
