@@ -54,8 +54,8 @@ class Rule:
 
     `unless_within`: the rule is silent where the first input and every float operand and result are proven inside.
     `only_after` (judge evaluates it): an infer op stays float32 unless each of its float inputs is a constant, comes
-    through clear and infer ops from ops of that category and constants alone, or is proven within +-`small` (0: no proof
-    counts).
+    through clear and infer ops from ops of that category and constants alone, or is proven within +-`small` (0: no
+    proof counts).
     `saturates` (judge): a constant beyond the format's range is clamped to its ends without changing the result.
     `precise_slots` (judge): constants in these input slots must survive conversion element by element.
     """
