@@ -1,0 +1,203 @@
+"""Running models in onnxruntime: sessions on the best provider that really opens, inputs, and the graph it makes."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+import onnxruntime as ort
+from onnx import parser
+from onnx.helper import tensor_dtype_to_np_dtype
+from onnx_ir import traversal
+
+from ampgraph.errors import ModelError
+from ampgraph.onnx_model.element_types import LOW, fill_element_types
+from ampgraph.onnx_model.types import modelled_inputs
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+
+Provider = Literal["best", "CPUExecutionProvider", "CUDAExecutionProvider"]
+Optimize = Literal["disabled", "basic", "extended", "all"]
+Array = npt.NDArray[Any]
+Feed = Array | list[Array] | None
+
+_LEVELS = {
+    "disabled": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+_FATAL, _WARNING = 4, 2
+_LARGEST_PROTO = 2**31 - 1
+_SEQUENCE_LENGTH = 2
+_FLOATS = (*LOW, ir.DataType.FLOAT, ir.DataType.DOUBLE)
+
+
+@cache
+def best_provider() -> str:
+    """CUDA where a session really opens on it, else CPU; tried once per process.
+
+    `onnxruntime.get_available_providers()` lists CUDA even where its libraries cannot be loaded.
+    """
+    if CUDA not in ort.get_available_providers():
+        return CPU
+    probe = parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> probe (float[1] x) => (float[1] y) { y = Neg(x) }'
+    )
+    with _quiet():
+        _load_cuda_libraries()
+        try:
+            session = ort.InferenceSession(probe.SerializeToString(), _options("all"), providers=[CUDA])
+        except Exception:  # a driver or library at fault raises whatever it likes; any failure means no CUDA
+            return CPU
+    return CUDA if CUDA in session.get_providers() else CPU
+
+
+def open_session(
+    model: onnx.ModelProto | Path,
+    *,
+    provider: Provider = "best",
+    optimize: Optimize = "all",
+    tf32: bool = False,
+    folder: Path | None = None,
+) -> ort.InferenceSession:
+    """Open a session. `folder` holds the external data of a model given as a proto; CUDA keeps the CPU as fallback.
+
+    `tf32` lets CUDA multiply float32 in TF32, onnxruntime's own default; off, float32 is a reference.
+    """
+    options = _options(optimize)
+    if folder is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+    return _open(model, options, provider, tf32)
+
+
+def run(session: ort.InferenceSession, feeds: Mapping[str, Feed]) -> dict[str, Any]:
+    """Outputs by name."""
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+
+
+def random_inputs(
+    model: onnx.ModelProto, seed: int = 0, shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> dict[str, Feed]:
+    """Inputs for every graph input without an initializer: floats about N(0, 1), integers 0 or 1, scalars 1.
+
+    Free dimensions have the sizes that the model is planned at.
+    """
+    generator = np.random.default_rng(seed)
+    sizes = {**modelled_inputs(model, shapes or {}), **(shapes or {})}
+    given = {tensor.name for tensor in model.graph.initializer}
+    return {
+        value.name: _random_value(value.type, sizes.get(value.name), generator)
+        for value in model.graph.input
+        if value.name not in given
+    }
+
+
+def optimized_graph(model: onnx.ModelProto | Path, provider: Provider = "best") -> onnx.ModelProto:
+    """The graph that onnxruntime makes of a model at session time, without its larger weights."""
+    with tempfile.TemporaryDirectory() as scratch, _quiet():
+        target = Path(scratch, "optimized.onnx")
+        options = _options("all")
+        options.optimized_model_filepath = str(target)
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights.bin")
+        _open(model, options, provider, tf32=True)
+        return onnx.load(str(target), load_external_data=False)
+
+
+def lowered_by_runtime(optimized: onnx.ModelProto, names: Iterable[str]) -> tuple[str, ...]:
+    """Those of `names`, nodes or values that a plan keeps in float32, which the runtime's graph holds in low precision.
+
+    A node is judged by its floating-point outputs, or its inputs where it has none. Names that the runtime fused away
+    are not judged: what is inside a fused kernel is the kernel's business, and its own row in the target's table.
+    """
+    model = ir.from_proto(optimized)
+    fill_element_types(model)
+    nodes = list(traversal.RecursiveGraphIterator(model.graph))
+    low_nodes = {node.name for node in nodes if any(_low_flags(node))}
+    low_values = {
+        value.name for node in nodes for value in (*node.inputs, *node.outputs) if value and value.dtype in LOW
+    }
+    named = {node.name for node in nodes}
+    return tuple(name for name in names if name in (low_nodes if name in named else low_values))
+
+
+def _options(optimize: Optimize) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.log_severity_level = _FATAL
+    options.graph_optimization_level = _LEVELS[optimize]
+    return options
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Loading a provider logs through the default logger, which no session option reaches."""
+    ort.set_default_logger_severity(_FATAL)
+    try:
+        yield
+    finally:
+        ort.set_default_logger_severity(_WARNING)
+
+
+def _load_cuda_libraries() -> None:
+    """Let onnxruntime find the CUDA libraries that torch's wheels bring; it prints what it misses."""
+    preload = getattr(ort, "preload_dlls", None)
+    if preload is not None:
+        with contextlib.redirect_stdout(None), contextlib.suppress(Exception):
+            preload()
+
+
+def _open(
+    model: onnx.ModelProto | Path, options: ort.SessionOptions, provider: Provider, tf32: bool
+) -> ort.InferenceSession:
+    name = best_provider() if provider == "best" else provider
+    providers: list[Any] = [CPU] if name == CPU else [(name, {"use_tf32": str(int(tf32))}), CPU]
+    return ort.InferenceSession(_source(model), options, providers=providers)
+
+
+def _source(model: onnx.ModelProto | Path) -> str | bytes:
+    if isinstance(model, Path):
+        return str(model)
+    if model.ByteSize() > _LARGEST_PROTO:
+        raise ModelError(model.graph.name or "model", "larger than 2 GB in memory", "save it and give its path")
+    return bytes(model.SerializeToString())
+
+
+def _random_value(kind: onnx.TypeProto, shape: tuple[int, ...] | None, generator: np.random.Generator) -> Feed:
+    if kind.HasField("optional_type"):
+        return _random_value(kind.optional_type.elem_type, shape, generator)
+    if kind.HasField("sequence_type"):
+        element = kind.sequence_type.elem_type
+        return [np.asarray(_random_value(element, shape, generator)) for _ in range(_SEQUENCE_LENGTH)]
+    tensor = kind.tensor_type
+    if shape is None:
+        shape = tuple(dim.dim_value or 1 for dim in tensor.shape.dim)
+    return _random_array(tensor.elem_type, shape, generator)
+
+
+def _random_array(elem_type: int, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
+    if elem_type == onnx.TensorProto.STRING:
+        return np.full(shape, "text", dtype=object)
+    dtype = tensor_dtype_to_np_dtype(elem_type)
+    if elem_type in _FLOATS:
+        return np.asarray(generator.standard_normal(shape), dtype=np.float32).astype(dtype)
+    drawn = generator.integers(0, 2, shape) if shape else np.ones(())
+    return np.asarray(drawn).astype(dtype)
+
+
+def _low_flags(node: ir.Node) -> list[bool]:
+    """Whether each floating-point output, or input where there is no such output, is low."""
+    for values in (node.outputs, node.inputs):
+        flags = [value.dtype in LOW for value in values if value is not None and value.dtype in _FLOATS]
+        if flags:
+            return flags
+    return []
