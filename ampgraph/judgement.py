@@ -52,3 +52,4 @@ class Judgement:
     verdicts: Mapping[str, Verdict]
     ties: tuple[tuple[str, str], ...] = ()  # both low or both float32
     implications: tuple[tuple[str, str], ...] = ()  # (a, b): a low requires b low
+    notes: tuple[str, ...] = ()  # rules that the user's wishes overrule

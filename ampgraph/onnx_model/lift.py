@@ -131,6 +131,8 @@ def _lift_main(draft: _Draft, model: ModelProto, inferred: GraphProto) -> None:
             pin = "" if found.kind == "tensor" else f"a {found.kind} admits no cast"
             key = draft.decide(Decision(f"output:{value.name}", value.name, "", "output", present, ALL, pin))
             draft.uses.append(Use(found.id, key, "", index, ""))
+            if found.producer.startswith("input:"):  # the same name on both sides: no room for a cast
+                draft.ties.append((found.producer, key))
 
 
 def _interface_input(draft: _Draft, name: str, known: Type, environment: _Environment) -> None:

@@ -11,6 +11,7 @@ from ampgraph.onnx_model.types import bodies
 
 ID_KEY = "ampgraph.id"  # node metadata: the plan id
 CAST_KEY = "ampgraph.cast"  # node metadata of a cast of ours: the id of the value it casts
+WHY_KEY = "ampgraph.why"  # node metadata: precision and reason, for people who look at the file
 
 
 def walk(graph: GraphProto) -> Iterator[NodeProto]:

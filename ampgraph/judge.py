@@ -1,0 +1,287 @@
+"""Judge: rules, ranges, parameters and kernels to one verdict per decision. Which lows are legal, and why the others
+are not; costs play no part here.
+
+Order of the causes: pin, user, unknown op, denied by a rule, kernel, parameter, range, unproven input, taint.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from ampgraph.errors import OptionError
+from ampgraph.graph import Constant, Decision, Op, PrecisionGraph, Slot
+from ampgraph.intervals import Interval
+from ampgraph.judgement import Category, Cause, Judgement, Verdict
+from ampgraph.kernels import KernelLaw, KernelTable, kernel_law
+from ampgraph.matching import winning_rules
+from ampgraph.precision import FORMATS, Precision
+from ampgraph.rule import Rule
+from ampgraph.rulebook import RuleBook
+
+LARGE_CONSTANT = 2048.0  # an unknown operand of 32 times this leaves float16; next to it, integers stop being exact
+HARMLESS = 1.0  # a tainted value proven within this magnitude loses no more than its rounding
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user asked for by name: regular expressions over node names, and interface names."""
+
+    keep: str = ""
+    low: str = ""
+    low_interface: frozenset[str] = field(default_factory=frozenset)
+
+
+def judge(
+    graph: PrecisionGraph,
+    book: RuleBook,
+    ranges: Mapping[str, Interval],
+    precision: Precision,
+    kernels: KernelTable | None = None,
+    wishes: Wishes | None = None,
+) -> Judgement:
+    """One verdict per decision. `kernels` None: any runtime that has what the schema admits.
+
+    Raises OptionError when a wish cannot be granted.
+    """
+    wishes = wishes or Wishes()
+    rules = winning_rules(graph, book, ranges)
+    laws = {op: kernel_law(kernels, graph.ops[op], found, precision) for op, found in _by_op(graph)} if kernels else {}
+    case = _Case(graph, rules, ranges, precision, laws)
+    verdicts = {key: case.verdict(decision) for key, decision in graph.decisions.items()}
+    _require_fed(case, verdicts)
+    _taint(case, verdicts)
+    notes = _grant(case, verdicts, wishes)
+    ties = [pair for law in laws.values() for pair in law.ties] + _uncastable(case, verdicts)
+    implications = tuple(pair for law in laws.values() for pair in law.implications)
+    return Judgement(precision, verdicts, tuple(ties), implications, tuple(notes))
+
+
+def _by_op(graph: PrecisionGraph) -> Iterable[tuple[str, tuple[Decision, ...]]]:
+    return graph.decisions_of.items()
+
+
+@dataclass(frozen=True)
+class _Case:
+    """What the verdicts rest on."""
+
+    graph: PrecisionGraph
+    rules: Mapping[str, Rule]
+    ranges: Mapping[str, Interval]
+    precision: Precision
+    laws: Mapping[str, KernelLaw]
+
+    def verdict(self, decision: Decision) -> Verdict:
+        """The verdict by what stands at the op itself; what follows from its neighbours comes after."""
+        rule = self.rules.get(decision.id)
+        category = rule.category if rule else Category.UNKNOWN
+        name = rule.name if rule else ""
+        if decision.kind != "op":
+            why = decision.pin or f"the interface keeps its type (--io low changes graph {decision.kind}s)"
+            return Verdict(False, Category.CLEAR, Cause.PIN, why)
+        if not decision.is_open(self.precision):
+            return Verdict(False, category, Cause.PIN, self._pinned(decision), name)
+        if rule is None:
+            op_type = self.graph.ops[decision.op].type
+            return Verdict(False, category, Cause.UNKNOWN, f"no rule knows {op_type}")
+        if category is Category.DENY:
+            return Verdict(False, category, Cause.RULE, rule.why, name)
+        found = self._kernel(decision) or self._parameter(decision, rule) or self._range(decision, rule)
+        if found is not None:
+            return Verdict(False, category, *found, name)
+        return Verdict(True, category, Cause.RULE, rule.why, name)
+
+    def _pinned(self, decision: Decision) -> str:
+        if decision.present is not Precision.FLOAT32:
+            return f"is {decision.present} in the source"
+        return decision.pin or f"{self._versioned(decision)} admits no {self.precision}"
+
+    def _versioned(self, decision: Decision) -> str:
+        op = self.graph.ops[decision.op]
+        return f"the schema of {op.type}-{op.version}"
+
+    def _kernel(self, decision: Decision) -> tuple[Cause, str] | None:
+        law = self.laws.get(decision.op)
+        why = law.forbidden.get(decision.id) if law else None
+        return (Cause.KERNEL, why) if why else None
+
+    def slots(self, decision: Decision) -> Iterator[tuple[int, Slot]]:
+        """Input slots of a decision with their index."""
+        op = self.graph.ops[decision.op]
+        return ((index, slot) for index, slot in enumerate(op.inputs) if slot.decision == decision.id)
+
+    def _parameter(self, decision: Decision, rule: Rule) -> tuple[Cause, str] | None:
+        for index, slot in self.slots(decision):
+            constant = self.graph.values[slot.value].constant
+            if constant is not None:
+                why = _lost(constant, rule, index in rule.precise_slots, self.precision)
+                if why:
+                    return Cause.PARAMETER, f"{self.graph.values[slot.value].name}: {why}"
+        return None
+
+    def _range(self, decision: Decision, rule: Rule) -> tuple[Cause, str] | None:
+        if rule.saturates or rule.category is Category.CLEAR:
+            return None
+        for value in self.held(decision):
+            interval = self.ranges.get(value)
+            if interval is not None and self.is_beyond(interval):
+                reach = max((abs(end) for end in (interval.lo, interval.hi) if abs(end) < float("inf")), default=0.0)
+                return Cause.RANGE, f"{self.graph.values[value].name} can reach {reach:.3g}"
+        return None
+
+    def held(self, decision: Decision) -> Iterator[str]:
+        """Run-time values that a decision reads or makes."""
+        op = self.graph.ops[decision.op]
+        for slot in (*op.inputs, *op.outputs):
+            if slot.decision == decision.id and self.graph.values[slot.value].constant is None:
+                yield slot.value
+
+    def is_beyond(self, interval: Interval) -> bool:
+        """Whether an interval has a finite end that the format cannot hold."""
+        largest = FORMATS[self.precision].largest
+        return any(largest < abs(end) < float("inf") for end in (interval.lo, interval.hi))
+
+
+def _lost(constant: Constant, rule: Rule, precise: bool, precision: Precision) -> str:
+    """Why a constant does not survive in this place; "" when it does."""
+    loss = constant.conversions.get(precision)
+    if loss is None:
+        return ""
+    saturates = rule.saturates or rule.category is Category.CLEAR
+    limits = FORMATS[precision]
+    if loss.overflowed and not saturates:
+        return f"{loss.overflowed} of its values exceed {limits.largest:.6g}, up to {constant.magnitude:.3g}"
+    if precise and loss.subnormal:
+        return f"{loss.subnormal} of its values are below {limits.smallest_normal:.2g}, and here each of them matters"
+    if loss.error > 2 * limits.unit_roundoff:
+        return f"rounding it to {precision} moves it by {loss.error:.2g}, relative; its smallest is {constant.smallest:.2g}"
+    if constant.magnitude > LARGE_CONSTANT and not saturates and not getattr(rule, "large_constants", False):
+        return f"reaches {constant.magnitude:.3g}: next to it {precision} overflows or stops being exact"
+    return ""
+
+
+def _require_fed(case: _Case, verdicts: dict[str, Verdict]) -> None:
+    """Ops that only follow allow ops: float32 where a float input may carry more than low precision already took."""
+    fed: dict[str, bool] = {}
+    for op in case.graph.ops.values():
+        for decision in case.graph.decisions_of.get(op.id, ()):
+            rule = case.rules.get(decision.id)
+            if rule is None or rule.only_after is None or not verdicts[decision.id].legal:
+                continue
+            raw = next(
+                (slot for _, slot in case.slots(decision) if not _is_fed(case, fed, slot.value, rule.small)), None
+            )
+            if raw is not None:
+                name = case.graph.values[raw.value].name
+                why = f"{rule.why.rstrip('.')}; {name} does not come from low-precision arithmetic"
+                verdicts[decision.id] = replace(verdicts[decision.id], legal=False, why=why)
+        _mark_products(case, fed, op, verdicts)
+
+
+def _is_fed(case: _Case, fed: Mapping[str, bool], value: str, small: float) -> bool:
+    interval = case.ranges.get(value)
+    proven = (
+        small > 0 and interval is not None and interval.complete and max(abs(interval.lo), abs(interval.hi)) <= small
+    )
+    return proven or fed.get(value, case.graph.values[value].constant is not None)
+
+
+def _mark_products(case: _Case, fed: dict[str, bool], op: Op, verdicts: Mapping[str, Verdict]) -> None:
+    """A product is fed when a legal allow op made it, or a clear or infer op whose every float input is fed."""
+    inputs = all(_is_fed(case, fed, slot.value, 0.0) for slot in op.inputs if slot.decision)
+    for slot in op.outputs:
+        if slot.decision:
+            verdict = verdicts[slot.decision]
+            passes = verdict.category in (Category.CLEAR, Category.INFER) and inputs
+            fed[slot.value] = (verdict.category is Category.ALLOW and verdict.legal) or passes
+
+
+def _taint(case: _Case, verdicts: dict[str, Verdict]) -> None:
+    """Forbid infer ops reached from float32 by rule, range or parameter through clear and infer ops."""
+    origin: dict[str, str] = {}
+    queue = deque(key for key, verdict in verdicts.items() if _is_source(case, key, verdict))
+    origin.update((key, key) for key in queue)
+    flow = case.graph.flow
+    while queue:
+        key = queue.popleft()
+        for following in _followers(case, flow, key):
+            verdict = verdicts[following]
+            if following in origin or verdict.category not in (Category.CLEAR, Category.INFER):
+                continue
+            origin[following] = origin[key]
+            queue.append(following)
+            if verdict.legal and verdict.category is Category.INFER:
+                why = f"follows {_describe(case, origin[key])}, which stays float32"
+                verdicts[following] = replace(verdict, legal=False, cause=Cause.TAINT, why=why)
+
+
+def _is_source(case: _Case, key: str, verdict: Verdict) -> bool:
+    if case.graph.decisions[key].kind != "op" or case.graph.decisions[key].present is not Precision.FLOAT32:
+        return False
+    lossy = verdict.cause in (Cause.RANGE, Cause.PARAMETER) and verdict.category is not Category.ALLOW
+    return verdict.category is Category.DENY or lossy
+
+
+def _followers(case: _Case, flow: object, key: str) -> Iterator[str]:
+    """Decisions that read what this one makes, unless what they read is proven harmless."""
+    for _, following, edge in flow.out_edges(key, keys=True):  # type: ignore[attr-defined]
+        interval = case.ranges.get(edge[0]) if edge != "op" else None
+        if interval is None or not interval.complete or max(abs(interval.lo), abs(interval.hi)) > HARMLESS:
+            yield following
+
+
+def _describe(case: _Case, key: str) -> str:
+    op = case.graph.ops[case.graph.decisions[key].op]
+    return f"{op.type} {op.name or op.id!r}"
+
+
+def _uncastable(case: _Case, verdicts: Mapping[str, Verdict]) -> list[tuple[str, str]]:
+    """A value known to leave the format's range admits no cast: its producer and consumers agree."""
+    beyond = {key for key, interval in case.ranges.items() if case.is_beyond(interval)}
+    ties = []
+    for use in case.graph.uses:
+        producer = case.graph.values[use.value].producer
+        if use.value in beyond and producer and (verdicts[producer].legal or verdicts[use.decision].legal):
+            ties.append((producer, use.decision))
+    return ties
+
+
+def _grant(case: _Case, verdicts: dict[str, Verdict], wishes: Wishes) -> list[str]:
+    """Apply the user's wishes, in place; returns a note for each rule that one of them overrules."""
+    notes: list[str] = []
+    for name in sorted(wishes.low_interface):
+        _force_interface(case, verdicts, name)
+    for pattern, forced in ((wishes.keep, False), (wishes.low, True)):
+        if pattern:
+            matched = [op for op in case.graph.ops.values() if re.search(pattern, op.name or op.id)]
+            option = "--low" if forced else "--keep"
+            if not matched:
+                raise OptionError(f"{option} {pattern!r}", "matches no node", "`ampgraph inspect` lists the names")
+            for op in matched:
+                notes += _force(case, verdicts, op, option, forced)
+    return notes
+
+
+def _force_interface(case: _Case, verdicts: dict[str, Verdict], name: str) -> None:
+    for key in (f"input:{name}", f"output:{name}"):
+        decision = case.graph.decisions.get(key)
+        if decision is not None and decision.is_open(case.precision):
+            verdicts[key] = Verdict(True, Category.CLEAR, Cause.USER, "--io low", forced=True)
+
+
+def _force(case: _Case, verdicts: dict[str, Verdict], op: Op, option: str, forced: bool) -> Sequence[str]:
+    notes = []
+    for decision in case.graph.decisions_of.get(op.id, ()):
+        old = verdicts[decision.id]
+        if forced and old.cause in (Cause.PIN, Cause.KERNEL) and decision.present is Precision.FLOAT32:
+            if decision.principal:
+                raise OptionError(f"{option} {op.name or op.id}", f"cannot be low: {old.why}", "narrow the expression")
+            continue
+        if forced and not old.legal:
+            notes.append(f"--low {op.name or op.id} overrules {old.rule or old.cause}: {old.why}")
+        if not forced and old.category is Category.ALLOW:
+            notes.append(f"--keep {op.name or op.id} overrules {old.rule}")
+        verdicts[decision.id] = Verdict(forced, old.category, Cause.USER, option, old.rule, forced)
+    return notes

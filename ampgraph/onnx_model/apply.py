@@ -1,0 +1,344 @@
+"""Apply: write a plan into a copy of the model it was made for. Mechanical: knows no rule and takes no decision.
+
+Casts stand right after their producer, or at the head of the body they serve. Graph inputs and outputs keep their
+names; where an output needs a cast, the cast takes the output's name and the producer a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
+
+from ampgraph.graph import PrecisionGraph, Use, Value
+from ampgraph.onnx_model import tensors
+from ampgraph.onnx_model.dtypes import ELEM_TYPES, precision_of
+from ampgraph.onnx_model.lift import constant_tensor
+from ampgraph.onnx_model.links import LINKS, set_dtype
+from ampgraph.onnx_model.names import CAST_KEY, ID_KEY, WHY_KEY, all_value_names, metadata_of, node_ids
+from ampgraph.onnx_model.types import bodies
+from ampgraph.plan import Cast, Plan
+from ampgraph.precision import Precision
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A rewritten model. `pending`: initializers whose data lie in the source's files, to be rounded on saving."""
+
+    model: ModelProto
+    pending: Mapping[str, Precision]
+
+
+def apply(model: ModelProto, graph: PrecisionGraph, plan: Plan, folder: Path | None = None) -> Applied:
+    """The model with the plan in it. `graph` is what lift made of this very model."""
+    context = _context(model, graph, plan, folder or Path())
+    result = ModelProto()
+    for name in ("ir_version", "producer_name", "producer_version", "domain", "model_version", "doc_string"):
+        if model.HasField(name):
+            setattr(result, name, getattr(model, name))
+    result.opset_import.extend(model.opset_import)
+    result.metadata_props.extend(model.metadata_props)
+    result.training_info.extend(model.training_info)
+    result.functions.extend(model.functions)
+    _rewrite(context, model.graph, result.graph, "", context.walk())
+    if model.ir_version < 4:
+        _list_initializers_as_inputs(result.graph)
+    return Applied(result, dict(context.pending))
+
+
+@dataclass(frozen=True)
+class _Context:
+    """Everything that the rewrite looks up."""
+
+    graph: PrecisionGraph
+    plan: Plan
+    folder: Path
+    ids: Mapping[int, str]
+    own: Mapping[str, str]  # value id -> name of the value as its producer makes it
+    cast_names: Mapping[Cast, str]
+    after: Mapping[str, tuple[Cast, ...]]  # value id -> casts that stand after its producing node
+    heads: Mapping[str, tuple[Cast, ...]]  # scope -> casts at its head
+    copies: Mapping[tuple[str, Precision], str]  # constant value id and precision -> name
+    uses: Mapping[tuple[str, int, str], Use]  # (op, slot, scope)
+    pending: dict[str, Precision]
+
+    def walk(self) -> Iterator[str]:
+        """Op ids in walk order."""
+        return iter(self.ids.values())
+
+    def wanted(self, decision: str) -> Precision:
+        """The planned precision of a decision."""
+        return self.plan.choices[decision].precision
+
+    def name_for(self, use: Use) -> str:
+        """Name of the copy of a value that a use reads."""
+        value, wanted = self.graph.values[use.value], self.wanted(use.decision)
+        if value.constant is not None and not value.producer:
+            return self.copies.get((value.id, wanted), value.name)
+        scope: str | None = use.scope
+        while scope is not None:
+            name = self.cast_names.get(Cast(value.id, wanted, scope))
+            if name is not None:
+                return name
+            scope = None if scope == value.scope else self.graph.scopes[scope].parent
+        return self.own.get(value.id, value.name)
+
+
+def _context(model: ModelProto, graph: PrecisionGraph, plan: Plan, folder: Path) -> _Context:
+    fresh = _Names(all_value_names(model))
+    renamed = _renamed_outputs(graph, plan)
+    own = {value: fresh.make(f"{graph.values[value].name}_{low}") for value, low in renamed.items()}
+    cast_names = {}
+    after: dict[str, tuple[Cast, ...]] = {}
+    heads: dict[str, tuple[Cast, ...]] = {}
+    for cast in plan.casts:
+        value = graph.values[cast.value]
+        keeps_name = cast.value in renamed and cast.scope == "" and _output_precision(graph, plan, value) is cast.to
+        cast_names[cast] = value.name if keeps_name else fresh.make(f"{value.name}_{cast.to}")
+        if value.op and cast.scope == value.scope:
+            after[value.id] = (*after.get(value.id, ()), cast)
+        else:
+            heads[cast.scope] = (*heads.get(cast.scope, ()), cast)
+    copies = {
+        (key, precision): graph.values[key].name
+        if precision is _native(graph.values[key], wanted)
+        else fresh.make(f"{graph.values[key].name}_{precision}")
+        for key, wanted in plan.parameters.items()
+        for precision in wanted
+    }
+    uses = {(use.op, use.slot, use.scope): use for use in graph.uses}
+    return _Context(graph, plan, folder, node_ids(model.graph), own, cast_names, after, heads, copies, uses, {})
+
+
+def _native(value: Value, wanted: Iterable[Precision]) -> Precision | None:
+    """The precision that keeps the constant's name: its own when somebody wants it so, else the only one wanted."""
+    own = precision_of(value.dtype)
+    needed = tuple(wanted)
+    return own if own in needed or len(needed) != 1 else needed[0]
+
+
+def _renamed_outputs(graph: PrecisionGraph, plan: Plan) -> dict[str, Precision]:
+    """Graph outputs made in another precision than they are given out in -> the precision they are made in."""
+    found = {}
+    for use in graph.uses:
+        value = graph.values[use.value]
+        if use.op == "" and value.producer:
+            made = plan.choices[value.producer].precision
+            if made is not plan.choices[use.decision].precision:
+                found[value.id] = made
+    return found
+
+
+def _output_precision(graph: PrecisionGraph, plan: Plan, value: Value) -> Precision | None:
+    choice = plan.choices.get(f"output:{value.name}")
+    return choice.precision if choice else None
+
+
+class _Names:
+    """A supply of names that nothing in the model has."""
+
+    def __init__(self, taken: set[str]) -> None:
+        self._taken = taken
+
+    def make(self, wish: str) -> str:
+        """`wish`, with a number where it is taken."""
+        name, number = wish, 1
+        while name in self._taken:
+            number += 1
+            name = f"{wish}_{number}"
+        self._taken.add(name)
+        return name
+
+
+def _rewrite(context: _Context, source: GraphProto, target: GraphProto, scope: str, ids: Iterator[str]) -> None:
+    target.name, target.doc_string = source.name, source.doc_string
+    target.metadata_props.extend(source.metadata_props)
+    target.quantization_annotation.extend(source.quantization_annotation)
+    target.sparse_initializer.extend(source.sparse_initializer)
+    _initializers(context, source, target, scope)
+    for cast in context.heads.get(scope, ()):
+        _add_cast(context, cast, target)
+    for node in source.node:
+        _node(context, node, target, scope, ids)
+    _interface(context, source, target, scope)
+    _value_info(context, source, target, scope)
+
+
+def _key(name: str, scope: str) -> str:
+    return f"{scope}:{name}" if scope else name
+
+
+def _node(context: _Context, node: NodeProto, target: GraphProto, scope: str, ids: Iterator[str]) -> None:
+    op_id = next(ids)
+    if constant_tensor(node) is not None:
+        _constant_node(context, node, target, scope)
+        return
+    copy = target.node.add()
+    copy.CopyFrom(node)
+    op = context.graph.ops[op_id]
+    for index, slot in enumerate(op.inputs):
+        if slot.decision:
+            copy.input[index] = context.name_for(context.uses[op_id, index, scope])
+    for index, slot in enumerate(op.outputs):
+        if slot.value in context.own:
+            copy.output[index] = context.own[slot.value]
+    _set_linked_dtype(context, copy, op_id)
+    _note(copy, ID_KEY, op_id)
+    _note(copy, WHY_KEY, _why(context, op_id))
+    for attribute, name in zip(_body_attributes(copy), op.bodies, strict=True):
+        body = GraphProto()
+        _rewrite(context, attribute, body, name, ids)
+        attribute.CopyFrom(body)
+    for slot in op.outputs:
+        for cast in context.after.get(slot.value, ()):
+            _add_cast(context, cast, target)
+
+
+def _body_attributes(node: NodeProto) -> list[GraphProto]:
+    return [body for _, body in bodies(node)]
+
+
+def _set_linked_dtype(context: _Context, node: NodeProto, op_id: str) -> None:
+    link = LINKS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+    decision = context.graph.decisions.get(f"{op_id}:{link.variable}") if link else None
+    if link is None or decision is None:
+        return
+    planned = context.wanted(decision.id)
+    if planned is not decision.present and not (link.follows and link.attribute not in _names_of(node)):
+        set_dtype(node, link, planned)
+
+
+def _names_of(node: NodeProto) -> set[str]:
+    return {attribute.name for attribute in node.attribute}
+
+
+def _why(context: _Context, op_id: str) -> str:
+    choices = [context.plan.choices[decision.id] for decision in context.graph.decisions_of.get(op_id, ())]
+    return f"{choices[0].precision}: {choices[0].why}" if choices else ""
+
+
+def _note(node: NodeProto, key: str, text: str) -> None:
+    """Write a metadata entry, in place of the one of that key."""
+    if not text or metadata_of(node, key) == text:
+        return
+    for entry in node.metadata_props:
+        if entry.key == key:
+            entry.value = text
+            return
+    node.metadata_props.add(key=key, value=text)
+
+
+def _add_cast(context: _Context, cast: Cast, target: GraphProto) -> None:
+    value = context.graph.values[cast.value]
+    name = context.cast_names[cast]
+    node = target.node.add(op_type="Cast", name=f"{value.name}_to_{cast.to}")
+    node.input.append(context.own.get(value.id, value.name))
+    node.output.append(name)
+    node.attribute.add(name="to", type=AttributeProto.INT, i=ELEM_TYPES[cast.to])
+    _note(node, CAST_KEY, cast.value)
+
+
+def _initializers(context: _Context, source: GraphProto, target: GraphProto, scope: str) -> None:
+    for tensor in source.initializer:
+        value = context.graph.values[_key(tensor.name, scope)]
+        wanted = (context.wanted(value.producer),) if value.producer else context.plan.parameters.get(value.id, ())
+        native = _native(value, wanted) if wanted else None
+        if native is None or native is precision_of_tensor(tensor):
+            target.initializer.add().CopyFrom(tensor)
+        for precision in wanted:
+            if precision is not precision_of_tensor(tensor):
+                name = context.copies.get((value.id, precision), tensor.name)
+                _converted(context, tensor, name, precision, target.initializer.add())
+
+
+def precision_of_tensor(tensor: TensorProto) -> Precision | None:
+    """The precision a tensor is stored in; None when it is not one of ours."""
+    return next((precision for precision, number in ELEM_TYPES.items() if number == tensor.data_type), None)
+
+
+def _converted(context: _Context, tensor: TensorProto, name: str, precision: Precision, target: TensorProto) -> None:
+    target.name, target.data_type, target.doc_string = name, ELEM_TYPES[precision], tensor.doc_string
+    target.dims.extend(tensor.dims)
+    target.metadata_props.extend(tensor.metadata_props)
+    if tensor.data_location == TensorProto.EXTERNAL:
+        target.data_location = TensorProto.EXTERNAL
+        target.external_data.extend(tensor.external_data)
+        context.pending[name] = precision
+        return
+    parts = [tensors.round_to(part, precision).tobytes() for part in tensors.chunks(tensor, context.folder)]
+    target.raw_data = b"".join(parts)
+
+
+def _constant_node(context: _Context, node: NodeProto, target: GraphProto, scope: str) -> None:
+    tensor = constant_tensor(node)
+    assert tensor is not None  # the caller asked
+    key = _key(node.output[0], scope)
+    wanted = context.plan.parameters.get(key, ())
+    native = _native(context.graph.values[key], wanted) if wanted else None
+    present = precision_of_tensor(tensor)
+    if native is None or native is present:
+        target.node.add().CopyFrom(node)
+    for precision in wanted:
+        if precision is not present:
+            copy = target.node.add()
+            copy.CopyFrom(node)
+            copy.output[0] = context.copies[key, precision]
+            if native is not precision and node.name:
+                copy.name = copy.output[0]
+            del copy.attribute[:]
+            attribute = copy.attribute.add(name="value", type=AttributeProto.TENSOR)
+            _converted(context, tensor, tensor.name, precision, attribute.t)
+
+
+def _interface(context: _Context, source: GraphProto, target: GraphProto, scope: str) -> None:
+    for value in source.input:
+        copy = target.input.add()
+        copy.CopyFrom(value)
+        found = context.graph.values[_key(value.name, scope)]
+        _retype(copy, _made_as(context, found))
+    for index, value in enumerate(source.output):
+        copy = target.output.add()
+        copy.CopyFrom(value)
+        use = context.uses.get((context.graph.scopes[scope].owner, index, scope))
+        if use is not None:
+            if scope:
+                copy.name = context.name_for(use)
+            _retype(copy, context.wanted(use.decision))
+
+
+def _made_as(context: _Context, value: Value) -> Precision | None:
+    """The precision a value has under its own name."""
+    if value.id in context.own:
+        return _output_precision(context.graph, context.plan, value)
+    if value.producer:
+        return context.wanted(value.producer)
+    wanted = context.plan.parameters.get(value.id, ())
+    return _native(value, wanted) if wanted else None
+
+
+def _retype(value: ValueInfoProto, precision: Precision | None) -> None:
+    """Set the element type of a tensor value; other kinds of value keep theirs."""
+    if precision is not None and value.type.HasField("tensor_type"):
+        value.type.tensor_type.elem_type = ELEM_TYPES[precision]
+
+
+def _value_info(context: _Context, source: GraphProto, target: GraphProto, scope: str) -> None:
+    for value in source.value_info:
+        copy = target.value_info.add()
+        copy.CopyFrom(value)
+        found = context.graph.values.get(_key(value.name, scope))
+        if found is not None:
+            _retype(copy, _made_as(context, found))
+
+
+def _list_initializers_as_inputs(graph: GraphProto) -> None:
+    """Before IR version 4 every initializer is also listed as an input."""
+    listed = {value.name for value in graph.input}
+    for tensor in graph.initializer:
+        if tensor.name not in listed:
+            value = graph.input.add(name=tensor.name)
+            value.type.tensor_type.elem_type = tensor.data_type
+            for size in tensor.dims:
+                value.type.tensor_type.shape.dim.add(dim_value=size)

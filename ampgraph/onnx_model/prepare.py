@@ -1,0 +1,114 @@
+"""Prepare: the form of a model that lift and apply both see. Functions inlined, nodes in topological order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import onnx
+import onnx.inliner
+from onnx import GraphProto, ModelProto
+
+from ampgraph.errors import ModelError
+from ampgraph.onnx_model.types import bodies
+
+
+def prepare(model: ModelProto) -> ModelProto:
+    """A model of the same meaning that has no model-local function and whose nodes stand in topological order.
+
+    The model itself is returned when it has that form already. Raises ModelError on a cycle.
+    """
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    if _is_sorted(model.graph):
+        return model
+    ordered = ModelProto()
+    ordered.CopyFrom(model)
+    _sort(ordered.graph)
+    return ordered
+
+
+def _names_before(graph: GraphProto) -> set[str]:
+    names = {value.name for value in graph.input}
+    names.update(tensor.name for tensor in graph.initializer)
+    names.update(tensor.values.name for tensor in graph.sparse_initializer)
+    return names
+
+
+def _is_sorted(graph: GraphProto) -> bool:
+    """Whether every node reads only what stands before it. A name that nothing produces is lift's to report."""
+    made_later = {name for node in graph.node for name in node.output}
+    seen = _names_before(graph)
+    for node in graph.node:
+        if any(name in made_later and name not in seen for name in node.input if name):
+            return False
+        for _, body in bodies(node):
+            if any(name in made_later and name not in seen for name in captured(body)) or not _is_sorted(body):
+                return False
+        seen.update(node.output)
+    return True
+
+
+def captured(body: GraphProto) -> set[str]:
+    """Names that a body reads from the graphs around it."""
+    own = _names_before(body) | {name for node in body.node for name in node.output}
+    read = {name for node in body.node for name in node.input if name} | {value.name for value in body.output}
+    for node in body.node:
+        for _, inner in bodies(node):
+            read |= captured(inner)
+    return read - own
+
+
+def _sort(graph: GraphProto) -> None:
+    """Stable topological sort, in place, bodies included."""
+    nodes = list(graph.node)
+    makers = {name: index for index, node in enumerate(nodes) for name in node.output if name}
+    for node in nodes:
+        for _, body in bodies(node):
+            _sort(body)
+    needs = [_needs(node, makers) for node in nodes]
+    order = _order(needs)
+    if len(order) < len(nodes):
+        stuck = nodes[next(index for index in range(len(nodes)) if index not in set(order))]
+        raise ModelError(
+            f"node {stuck.name or stuck.op_type!r}", "is part of a cycle", "a model must be acyclic: export it again"
+        )
+    ordered = [onnx.NodeProto() for _ in nodes]
+    for copy, index in zip(ordered, order, strict=True):
+        copy.CopyFrom(nodes[index])
+    del graph.node[:]
+    graph.node.extend(ordered)
+
+
+def _needs(node: onnx.NodeProto, makers: dict[str, int]) -> set[int]:
+    read: set[str] = set(node.input)
+    for _, body in bodies(node):
+        read |= captured(body)
+    return {makers[name] for name in read if name in makers}
+
+
+def _order(needs: list[set[int]]) -> list[int]:
+    """Indices so that each follows what it needs, keeping the given order where it can; short when there is a cycle."""
+    import heapq
+
+    waiting = [len(need) for need in needs]
+    readers: dict[int, list[int]] = {}
+    for index, need in enumerate(needs):
+        for source in need:
+            readers.setdefault(source, []).append(index)
+    ready = [index for index, count in enumerate(waiting) if count == 0]
+    order: list[int] = []
+    while ready:
+        index = heapq.heappop(ready)
+        order.append(index)
+        for reader in _less(waiting, readers.get(index, ())):
+            heapq.heappush(ready, reader)
+    return order
+
+
+def _less(waiting: list[int], readers: Iterable[int]) -> list[int]:
+    freed = []
+    for reader in readers:
+        waiting[reader] -= 1
+        if waiting[reader] == 0:
+            freed.append(reader)
+    return freed
