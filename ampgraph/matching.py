@@ -6,10 +6,10 @@ carries the bits of the steps that some path of matching ops, with transparent o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ampgraph.graph import Attribute, Op, PrecisionGraph
+from ampgraph.graph import Attribute, Op, PrecisionGraph, Slot
 from ampgraph.precision import FORMATS, Precision
 from ampgraph.ranges import Interval
 from ampgraph.rule import Match, Rule, Step
@@ -31,25 +31,15 @@ def winning_rules(
     winners: dict[str, Rule] = {}
     for op_id, decisions in graph.decisions_of.items():
         op = graph.ops[op_id]
-        named = book.by_op.get(op.type, ())
-        candidates = _merged(named, patterns[op_id]) if op_id in patterns else named
-        open_ids = {decision.variable: decision.id for decision in decisions}
-        for rule in candidates:
-            spoken = _spoken(rule, open_ids)
-            if spoken and situation.applies(rule, op):
-                winners.update((open_ids.pop(variable), rule) for variable in spoken)
-                if not open_ids:
+        candidates = book.by_op.get(op.type, ())
+        if op_id in patterns:
+            candidates = tuple(sorted((*candidates, *patterns[op_id]), key=lambda rule: book.rank[rule.name]))
+        for decision in decisions:
+            for rule in candidates:
+                if rule.name in book.plain or situation.applies(rule, op, decision.variable):
+                    winners[decision.id] = rule
                     break
     return winners
-
-
-def _merged(named: Iterable[Rule], patterns: Iterable[Rule]) -> list[Rule]:
-    return sorted({rule.name: rule for rule in (*named, *patterns)}.values(), key=lambda rule: rule.precedence)
-
-
-def _spoken(rule: Rule, open_ids: Mapping[str, str]) -> list[str]:
-    """The variables still without a rule that this one speaks of."""
-    return [variable for variable in open_ids if not rule.variables or variable in rule.variables]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +50,11 @@ class _Situation:
     ranges: Mapping[str, Interval]
     exact_integers_to: int
 
-    def applies(self, rule: Rule, op: Op) -> bool:
-        """Whether every condition of a rule holds for an op that it names."""
-        if not rule.narrowed:
-            return True
+    def applies(self, rule: Rule, op: Op, variable: str) -> bool:
+        """Whether every condition of a rule holds for a type variable of an op that it names."""
         return (
-            rule.dialect in ("", self.graph.dialect)
+            (not rule.variables or variable in rule.variables)
+            and rule.dialect in ("", self.graph.dialect)
             and (not rule.min_version or op.version >= rule.min_version)
             and (not rule.max_version or 0 < op.version <= rule.max_version)
             and all(_has(op, match) for match in rule.attributes)
@@ -124,6 +113,7 @@ class _Stage:
     bit: int
     before: int
     last: bool
+    bare: bool  # no condition but the op's type
     rule: Rule
 
 
@@ -134,7 +124,8 @@ def _stages(chains: Iterable[Rule]) -> dict[str, list[_Stage]]:
     for rule in chains:
         before = 0
         for index, step in enumerate(rule.chain):
-            stage = _Stage(step, bit, before, index == len(rule.chain) - 1, rule)
+            bare = not step.squares and step.constant_at_most is None and not step.attributes
+            stage = _Stage(step, bit, before, index == len(rule.chain) - 1, bare, rule)
             for op_type in step.ops:
                 found.setdefault(op_type, []).append(stage)
             before, bit = bit, bit << 1
@@ -143,77 +134,76 @@ def _stages(chains: Iterable[Rule]) -> dict[str, list[_Stage]]:
 
 def _pattern_matches(graph: PrecisionGraph, book: RuleBook) -> dict[str, list[Rule]]:
     """Pattern rules by the ops they mark."""
-    situation = _Situation(graph, {}, 0)
-    chains = [rule for rule in book.chains if rule.dialect in ("", graph.dialect)]
-    stages = _stages(chains)
+    stages = _stages(rule for rule in book.chains if rule.dialect in ("", graph.dialect))
     transparent = book.transparent
-    relevant = [op for op in graph.ops.values() if op.type in stages or op.type in transparent]
     reached: dict[str, int] = {}
-    entered: dict[str, list[_Stage]] = {}
-    for op in relevant:
-        arriving = [reached.get(slot.value, 0) for slot in op.inputs]
-        leaving = _union(arriving) if op.type in transparent else 0
-        mine = [stage for stage in stages.get(op.type, ()) if _enters(stage, op, arriving, situation)]
-        if mine:
-            entered[op.id] = mine
-            leaving |= _union(stage.bit for stage in mine)
+    entered: list[tuple[Op, list[_Stage]]] = []  # ops on some path, in topological order
+    for op in graph.ops.values():
+        candidates = stages.get(op.type, ())
+        carries = op.type in transparent
+        if not candidates and not carries:
+            continue
+        arriving = 0
+        for slot in op.inputs:
+            arriving |= reached.get(slot.value, 0)
+        mine = [
+            stage
+            for stage in candidates
+            if (not stage.before or stage.before & arriving) and _enters(stage, op, reached, graph)
+        ]
+        leaving = arriving if carries else 0
+        for stage in mine:
+            leaving |= stage.bit
         if leaving:
-            reached.update((slot.value, leaving) for slot in op.outputs if slot.decision and slot.value)
-    return _completed(relevant, transparent, reached, entered) if entered else {}
+            entered.append((op, mine))
+            reached.update([(slot.value, leaving) for slot in op.outputs if slot.decision and slot.value])
+    return _completed(entered, transparent, reached)
 
 
 def _completed(
-    relevant: Sequence[Op],
-    transparent: frozenset[str],
-    reached: Mapping[str, int],
-    entered: Mapping[str, list[_Stage]],
+    entered: Sequence[tuple[Op, list[_Stage]]], transparent: frozenset[str], reached: Mapping[str, int]
 ) -> dict[str, list[Rule]]:
     """Rules by op, of the stages that lie on a path which reaches the pattern's last step."""
     wanted: dict[str, int] = {}
-    found: dict[str, list[Rule]] = {}
-    for op in reversed(relevant):
-        asked = _union(wanted.get(slot.value, 0) for slot in op.outputs)
-        for stage in entered.get(op.id, ()):
+    found: dict[str, dict[str, Rule]] = {}
+    for op, stages in reversed(entered):
+        asked = 0
+        for slot in op.outputs:
+            asked |= wanted.get(slot.value, 0)
+        for stage in stages:
             if stage.last or stage.bit & asked:
                 if stage.step.marks:
-                    found.setdefault(op.id, []).append(stage.rule)
-                _want(wanted, reached, _link(op, stage.step), stage.before)
+                    found.setdefault(op.id, {})[stage.rule.name] = stage.rule
+                if stage.before:
+                    _want(wanted, reached, _links(op, stage.step), stage.before)
         if asked and op.type in transparent:
-            _want(wanted, reached, (slot.value for slot in op.inputs), asked)
-    return found
+            _want(wanted, reached, op.inputs, asked)
+    return {op: list(rules.values()) for op, rules in found.items()}
 
 
-def _want(wanted: dict[str, int], reached: Mapping[str, int], values: Iterable[str], bits: int) -> None:
-    for value in values:
-        here = bits & reached.get(value, 0)
+def _want(wanted: dict[str, int], reached: Mapping[str, int], slots: Iterable[Slot], bits: int) -> None:
+    """Ask the values in `slots` for those of `bits` that reach them."""
+    for slot in slots:
+        here = bits & reached.get(slot.value, 0)
         if here:
-            wanted[value] = wanted.get(value, 0) | here
+            wanted[slot.value] = wanted.get(slot.value, 0) | here
 
 
-def _link(op: Op, step: Step) -> Iterator[str]:
-    """Values through which the step before may enter."""
-    return (slot.value for index, slot in enumerate(op.inputs) if step.slot is None or step.slot == index)
+def _links(op: Op, step: Step) -> tuple[Slot, ...]:
+    """The inputs through which the step before may enter."""
+    return op.inputs if step.slot is None else op.inputs[step.slot : step.slot + 1]
 
 
-def _union(bits: Iterable[int]) -> int:
-    total = 0
-    for bit in bits:
-        total |= bit
-    return total
-
-
-def _enters(stage: _Stage, op: Op, arriving: Sequence[int], situation: _Situation) -> bool:
-    """Whether an op of the right type takes this step."""
+def _enters(stage: _Stage, op: Op, reached: Mapping[str, int], graph: PrecisionGraph) -> bool:
+    """Whether an op of the right type takes this step, given that the step before reaches it somewhere."""
     step = stage.step
-    if stage.before:
-        linked = arriving if step.slot is None else arriving[step.slot : step.slot + 1]
-        if not any(bits & stage.before for bits in linked):
+    if step.slot is not None and stage.before:
+        slots = op.inputs[step.slot : step.slot + 1]
+        if not slots or not stage.before & reached.get(slots[0].value, 0):
             return False
-    elif step.slot is not None and step.slot >= len(op.inputs):
-        return False
-    return (
-        (not step.squares or _squares(situation.graph, op))
-        and (step.constant_at_most is None or _has_epsilon(situation.graph, op, step.constant_at_most))
+    return stage.bare or (
+        (not step.squares or _squares(graph, op))
+        and (step.constant_at_most is None or _has_epsilon(graph, op, step.constant_at_most))
         and all(_has(op, match) for match in step.attributes)
     )
 

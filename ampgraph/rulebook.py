@@ -43,10 +43,21 @@ class RuleBook:
         return {rule.name: rule for rule in self.rules}
 
     @cached_property
+    def rank(self) -> Mapping[str, int]:
+        """Place in the order of precedence by name, 0 wins."""
+        ordered = sorted(self.rules, key=lambda rule: rule.precedence)
+        return {rule.name: place for place, rule in enumerate(ordered)}
+
+    @cached_property
+    def plain(self) -> frozenset[str]:
+        """Names of the rules that hold for every use of their ops."""
+        return frozenset(rule.name for rule in self.rules if not rule.narrowed)
+
+    @cached_property
     def by_op(self) -> Mapping[str, tuple[Rule, ...]]:
         """Rules that name an op outside of a chain, the one that wins first."""
         found: dict[str, list[Rule]] = {}
-        for rule in sorted(self.rules, key=lambda rule: rule.precedence):
+        for rule in sorted(self.rules, key=lambda rule: self.rank[rule.name]):
             for op in rule.ops:
                 found.setdefault(op, []).append(rule)
         return {op: tuple(rules) for op, rules in found.items()}
