@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 
@@ -60,10 +61,11 @@ def _outputs(model: onnx.ModelProto | Path, inputs: Mapping[str, Feed], provider
 
 
 def _fit(feed: Feed, kind: str) -> Feed:
-    """A float32 feed as float16 where the model takes that."""
-    if kind == "tensor(float16)" and isinstance(feed, np.ndarray) and feed.dtype == np.float32:
-        return feed.astype(np.float16)
-    return feed
+    """A float32 feed in the low type where the model takes that."""
+    low = {"tensor(float16)": np.float16, "tensor(bfloat16)": ml_dtypes.bfloat16}.get(kind)
+    if low is None or not isinstance(feed, np.ndarray) or feed.dtype != np.float32:
+        return feed
+    return feed.astype(low)
 
 
 def _tensors(outputs: Mapping[str, Any]) -> Iterator[tuple[str, Array]]:
@@ -93,7 +95,7 @@ def _error(name: str, expected: Array, found: Array | None) -> OutputError:
     if not _is_number(expected) or not _is_number(found):
         same = np.array_equal(expected, found)
         return OutputError(name, 0.0 if same else np.inf, 0.0 if same else np.inf, 0, mismatch)
-    return _numeric_error(name, *(np.asarray(array, dtype=np.float64) for array in (expected, found)), mismatch)
+    return _numeric_error(name, expected.astype(np.float64), found.astype(np.float64), mismatch)
 
 
 def _is_number(array: Array) -> bool:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import math
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import onnx
@@ -39,6 +42,7 @@ _LEVELS = {
 _FATAL, _WARNING = 4, 2
 _LARGEST_PROTO = 2**31 - 1
 _SEQUENCE_LENGTH = 2
+_BFLOAT16 = "tensor(bfloat16)"
 _FLOATS = (*LOW, ir.DataType.FLOAT, ir.DataType.DOUBLE)
 
 
@@ -81,9 +85,13 @@ def open_session(
 
 
 def run(session: ort.InferenceSession, feeds: Mapping[str, Feed]) -> dict[str, Any]:
-    """Outputs by name."""
+    """Outputs by name; bfloat16 inputs and outputs are ml_dtypes arrays."""
+    interface = (*session.get_inputs(), *session.get_outputs())
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+    if not any(value.type == _BFLOAT16 for value in interface):
+        return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+    given = {name: _ort_value(feed) for name, feed in feeds.items()}
+    return dict(zip(names, map(_array, session.run_with_ort_values(names, given)), strict=True))
 
 
 def random_inputs(
@@ -170,6 +178,21 @@ def _source(model: onnx.ModelProto | Path) -> str | bytes:
     if model.ByteSize() > _LARGEST_PROTO:
         raise ModelError(model.graph.name or "model", "larger than 2 GB in memory", "save it and give its path")
     return bytes(model.SerializeToString())
+
+
+def _ort_value(feed: Feed) -> Any:  # noqa: ANN401  (onnxruntime is untyped)
+    if isinstance(feed, np.ndarray) and feed.dtype == ml_dtypes.bfloat16:
+        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(feed.view(np.uint16), onnx.TensorProto.BFLOAT16)
+    return ort.OrtValue.ortvalue_from_numpy(feed)
+
+
+def _array(value: Any) -> Any:  # noqa: ANN401
+    """An output as an array; onnxruntime knows no numpy type for bfloat16, so its bytes are read."""
+    if not value.is_tensor() or value.data_type() != _BFLOAT16:
+        return value.numpy()
+    shape = tuple(value.shape())
+    raw = (ctypes.c_uint16 * math.prod(shape)).from_address(value.data_ptr())
+    return np.frombuffer(raw, dtype=np.uint16).copy().view(ml_dtypes.bfloat16).reshape(shape)
 
 
 def _random_value(kind: onnx.TypeProto, shape: tuple[int, ...] | None, generator: np.random.Generator) -> Feed:

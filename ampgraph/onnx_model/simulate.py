@@ -22,7 +22,7 @@ from onnx_ir.passes.common import InlinePass
 
 from ampgraph.onnx_model.element_types import LOW, bodies, fill_element_types
 from ampgraph.onnx_model.schema import Signature, signature
-from ampgraph.onnx_model.stepwise import DOMAIN, OLDEST_OPSET, SCHEMA_FUNCTIONS, STEPS, function_for
+from ampgraph.onnx_model.stepwise import DOMAIN, OLDEST_OPSET, SCHEMA_FUNCTIONS, STEPPED, function_for, steps_of
 
 # Results are some of the operands' elements, already rounded; casts would only cost time.
 _MOVES = frozenset(
@@ -88,12 +88,13 @@ def _expand_steps(model: ir.Model) -> bool:
     if opset < OLDEST_OPSET:
         return False
     for node in list(traversal.RecursiveGraphIterator(model.graph)):
-        steps = STEPS.get((node.domain.removeprefix("ai.onnx"), node.op_type))
         low = node.outputs[0].dtype if node.outputs else None
-        if steps is not None and low in LOW:
+        proto = ir.to_proto(node) if low in LOW and node.op_type in STEPPED else None
+        steps = steps_of(proto) if proto is not None else None
+        if proto is not None and steps is not None and low is not None:
             name = f"{node.op_type}_{len(model.functions)}"
-            proto = function_for(ir.to_proto(node), steps, name, int(low), opset)
-            model.functions[DOMAIN, name, ""] = ir.serde.deserialize_function(proto)
+            function = function_for(proto, steps, name, int(low), opset)
+            model.functions[DOMAIN, name, ""] = ir.serde.deserialize_function(function)
             node.domain, node.op_type = DOMAIN, name
             node.attributes.clear()
             model.graph.opset_imports[DOMAIN] = 1

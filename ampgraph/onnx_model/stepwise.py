@@ -19,6 +19,7 @@ OLDEST_OPSET = 9  # the steps use Where
 
 _ACTIVATIONS = "core/providers/cuda/activation/activations_impl.cu"
 _COMMON = "core/providers/cuda/cu_inc/common.cuh"
+_FAST = "contrib_ops/cuda/bert/fast_gelu_impl.cu"
 _REDUCTION = "core/providers/cuda/reduction/reduction_ops.cc"
 
 
@@ -33,15 +34,26 @@ class Steps:
 
 
 _GELU = """
-    half = Mul(x, {half})
+    part = Mul(x, {half})
     scaled = Mul(x, {root})
     error = Erf(scaled)
     shifted = Add(error, {one})
-    y = Mul(half, shifted)
+    y = Mul(part, shifted)
 """
 _GELU_CONSTANTS = {"half": 0.5, "root": 0.7071067811865476, "one": 1.0}
+_FAST_GELU = """
+    cube = Mul(x, {cubic})
+    square = Mul(cube, x)
+    slope = Add(square, {linear})
+    angle = Mul(x, slope)
+    tangent = Tanh(angle)
+    part = Mul(tangent, {half})
+    weight = Add(part, {half})
+    y = Mul(x, weight)
+"""
+_FAST_GELU_CONSTANTS = {"half": 0.5, "linear": 0.7978845608028654, "cubic": 0.035677408136300125}
 
-STEPS: Mapping[tuple[str, str], Steps] = {
+STEPS: Mapping[tuple[str, ...], Steps] = {
     ("", "Sigmoid"): Steps(
         """
         magnitude = Abs(x)
@@ -98,6 +110,8 @@ STEPS: Mapping[tuple[str, str], Steps] = {
     ("", "Gelu"): Steps(_GELU, _COMMON, _GELU_CONSTANTS),
     ("com.microsoft", "Gelu"): Steps(_GELU, _COMMON, _GELU_CONSTANTS),
     ("com.microsoft", "BiasGelu"): Steps("x = Add(a, b)" + _GELU, _COMMON, _GELU_CONSTANTS, "a, b"),
+    ("", "Gelu", "tanh"): Steps(_FAST_GELU, _FAST, _FAST_GELU_CONSTANTS),
+    ("com.microsoft", "FastGelu"): Steps(_FAST_GELU, _FAST, _FAST_GELU_CONSTANTS),
     ("", "ReduceSumSquare"): Steps(
         """
         square = Mul(x, x)
@@ -110,8 +124,20 @@ STEPS: Mapping[tuple[str, str], Steps] = {
     ),
 }
 
+STEPPED = frozenset(key[1] for key in STEPS)
+
 # Ops without a CUDA kernel that onnxruntime expands into their schema's function body, an op (and a rounding) a step.
 SCHEMA_FUNCTIONS = (("", "Celu"), ("", "Mish"), ("", "Swish"))
+
+
+def steps_of(node: onnx.NodeProto) -> Steps | None:
+    """The steps of a node's kernel, None where it rounds once."""
+    key = ("" if node.domain == "ai.onnx" else node.domain, node.op_type)
+    if node.op_type == "FastGelu" and len(node.input) > 1:
+        return None
+    approximations = (attribute.s.decode() for attribute in node.attribute if attribute.name == "approximate")
+    variant = next(approximations, "none")
+    return STEPS.get(key if variant == "none" else (*key, variant))
 
 
 def function_for(node: onnx.NodeProto, steps: Steps, name: str, low: int, opset: int) -> onnx.FunctionProto:
