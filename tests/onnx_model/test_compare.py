@@ -69,12 +69,9 @@ def test_integers_and_booleans_are_numbers() -> None:
 
 
 def test_models_are_fed_in_the_types_they_take() -> None:
-    high = parser.parse_model(
-        '<ir_version: 8, opset_import: ["" : 17]> g (float[2] x) => (float[2] y) { y = Add(x, x) }'
-    )
-    low = parser.parse_model(
-        '<ir_version: 8, opset_import: ["" : 17]> g (float16[2] x) => (float[2] y) { z = Cast<to = 1>(x) y = Add(z, z) }'
-    )
+    header = '<ir_version: 8, opset_import: ["" : 17]>'
+    high = parser.parse_model(f"{header} g (float[2] x) => (float[2] y) {{ y = Add(x, x) }}")
+    low = parser.parse_model(f"{header} g (float16[2] x) => (float[2] y) {{ z = Cast<to = 1>(x) y = Add(z, z) }}")
     (found,) = compare(high, low, {"x": np.array([1.0001, 2], np.float32)}, provider="CPUExecutionProvider")
     assert 0 < found.relative < 1e-3
     assert not found.mismatch
