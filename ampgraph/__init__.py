@@ -1,1 +1,32 @@
-"""ampgraph: a mixed-precision compiler pass with every cast visible."""
+"""ampgraph: a mixed-precision compiler pass with every cast visible.
+
+`convert` turns a float32 model into one that computes in float16 or bfloat16 where that is safe and worth it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ampgraph.api import Result, convert
+    from ampgraph.errors import AmpgraphError
+    from ampgraph.options import Options
+
+__version__ = "0.1.0"
+__all__ = ["AmpgraphError", "Options", "Result", "__version__", "convert"]
+
+_HOMES = {
+    "AmpgraphError": "ampgraph.errors",
+    "Options": "ampgraph.options",
+    "Result": "ampgraph.api",
+    "convert": "ampgraph.api",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    """Load public names on first use: importing ampgraph loads neither onnx nor torch."""
+    import importlib
+
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ampgraph' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

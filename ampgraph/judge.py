@@ -156,7 +156,7 @@ def _lost(constant: Constant, rule: Rule, precise: bool, precision: Precision) -
     if precise and loss.subnormal:
         return f"{loss.subnormal} of its values are below {limits.smallest_normal:.2g}, and here each of them matters"
     if loss.error > 2 * limits.unit_roundoff:
-        return f"rounding it to {precision} moves it by {loss.error:.2g}, relative; its smallest is {constant.smallest:.2g}"
+        return f"rounding it to {precision} moves it by {loss.error:.2g}, relative (smallest: {constant.smallest:.2g})"
     if constant.magnitude > LARGE_CONSTANT and not saturates and not getattr(rule, "large_constants", False):
         return f"reaches {constant.magnitude:.3g}: next to it {precision} overflows or stops being exact"
     return ""

@@ -35,6 +35,7 @@ def bind(
     node: NodeProto, key: str, schema: Signature | None, incoming: Sequence[Type], outgoing: Sequence[Type]
 ) -> Bound:
     """Bind an ordinary node's slots. Raises ModelError where one type variable would need two types."""
+    _unify(node, key, schema, incoming, outgoing)
     decisions: dict[str, Decision] = {}
     inputs = [
         _slot(node, key, schema, schema.input(i) if schema else None, known, f"in{i}", decisions)
@@ -46,6 +47,24 @@ def bind(
     ]
     _pin_containers(decisions, [*incoming, *outgoing])
     return Bound(inputs, outputs, decisions, _followers(node, key, decisions))
+
+
+def _unify(
+    node: NodeProto, key: str, schema: Signature | None, incoming: Sequence[Type], outgoing: Sequence[Type]
+) -> None:
+    """One type variable has one type: a law that onnx's checker does not know for contrib ops."""
+    if schema is None:
+        return
+    bound: dict[str, str] = {}
+    for formal_at, types in ((schema.input, incoming), (schema.output, outgoing)):
+        for index, known in enumerate(types):
+            formal = formal_at(index)
+            if known.dtype and known.kind == "tensor" and formal is not None and formal.homogeneous:
+                before = bound.setdefault(formal.type, known.dtype)
+                if before != known.dtype and formal.type in schema.constraints:
+                    place = f"node {node.name or key!r} ({node.op_type})"
+                    fact = f"binds {formal.type} to both {before} and {known.dtype}"
+                    raise ModelError(place, fact, "the model is ill-typed: export it again")
 
 
 def bind_structure(key: str, structure: Structure, incoming: Sequence[Type], outgoing: Sequence[Type]) -> Bound:
@@ -92,12 +111,6 @@ def _slot(
         admits, pin = _admits(node, schema, formal, variable)
         principal = not decisions  # the op's time sits on its first type variable
         decisions[made] = Decision(made, key, variable, "op", present, admits | {present}, pin, principal)
-    elif found.present is not present:
-        raise ModelError(
-            f"node {node.name or key!r} ({node.op_type})",
-            f"binds {variable} to both {found.present} and {present}",
-            "the model is ill-typed: export it again",
-        )
     return name, made
 
 

@@ -1,0 +1,236 @@
+"""Conversion: the road from a source to a checked, saved model, each stage called once, in order."""
+
+from __future__ import annotations
+
+import gc
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import onnx
+import onnx.version_converter
+from onnx import ModelProto
+
+from ampgraph import __version__
+from ampgraph.cost import load_devices, price
+from ampgraph.costs import Costs
+from ampgraph.decide import decide
+from ampgraph.errors import ModelError, OptionError
+from ampgraph.graph import PrecisionGraph
+from ampgraph.judge import Wishes, judge
+from ampgraph.judgement import Judgement
+from ampgraph.kernels import onnxruntime_cuda
+from ampgraph.laws import verify
+from ampgraph.onnx_model import io
+from ampgraph.onnx_model.apply import Applied, apply
+from ampgraph.onnx_model.io import Loaded
+from ampgraph.onnx_model.lift import lift
+from ampgraph.onnx_model.prepare import prepare
+from ampgraph.onnx_model.types import modelled_inputs
+from ampgraph.onnx_model.verify import verify_written
+from ampgraph.options import Options
+from ampgraph.plan import Plan, from_json, make_plan
+from ampgraph.precision import Precision
+from ampgraph.ranges import propagate
+from ampgraph.rulebook import RuleBook, load_builtin, with_user_file
+
+DIGEST_KEY, VERSION_KEY, RUNTIME_KEY = "ampgraph.digest", "ampgraph.version", "ampgraph.runtime"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A model on which everything is decided and nothing written."""
+
+    loaded: Loaded  # as the user gave it, at the opset they asked for
+    prepared: ModelProto  # what graph and plan speak of
+    options: Options
+    shapes: Mapping[str, tuple[int, ...]]  # that the inputs are modelled at
+    graph: PrecisionGraph
+    judgement: Judgement
+    costs: Costs
+    plan: Plan
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether the plan leaves every decision as it is."""
+        decisions = self.graph.decisions
+        return all(choice.precision is decisions[key].present for key, choice in self.plan.choices.items())
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A finished conversion. `path` is where it was written; `held` the model where it was not."""
+
+    planned: Planned
+    path: Path | None
+    held: ModelProto | None
+    complaint: str = ""  # what onnx's checker says of the result, and says of the source too
+
+    @cached_property
+    def model(self) -> ModelProto:
+        """The converted model, with its external data."""
+        if self.held is not None:
+            return self.held
+        assert self.path is not None  # one of the two is set
+        return onnx.load(self.path)
+
+
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """Millions of small live objects make the cyclic collector quadratic; nothing here makes cycles."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def remembered(model: ModelProto, key: str) -> str:
+    """A model metadata entry, "" when there is none."""
+    return next((entry.value for entry in model.metadata_props if entry.key == key), "")
+
+
+def is_converted(loaded: Loaded, options: Options) -> bool:
+    """Whether the model is our own output under these options. Raises ModelError when it is under others."""
+    digest = remembered(loaded.model, DIGEST_KEY)
+    if digest and digest != options.digest():
+        place = str(loaded.path or loaded.model.graph.name or "model")
+        raise ModelError(place, "was converted by ampgraph with other options", "convert the float32 source instead")
+    return bool(digest)
+
+
+def plan_model(loaded: Loaded, options: Options) -> Planned:
+    """Lift, judge, decide, plan and verify; nothing is written."""
+    with _collector_at_rest():
+        loaded = _at_opset(loaded, options.opset)
+        prepared = prepare(loaded.model)
+        shapes = _shapes(prepared, options)
+        graph = lift(prepared, shapes, options.precision, loaded.folder)
+        judgement = _judged(graph, options)
+        categories = {key: str(verdict.category) for key, verdict in judgement.verdicts.items()}
+        device = _device(options.device)
+        costs = price(graph, options.objective, device, options.precision, categories)  # type: ignore[arg-type]
+        low = _wanted(graph, judgement, options) if options.plan else decide(graph, judgement, costs)
+        plan = make_plan(graph, judgement, costs, low, options.objective)
+        verify(graph, judgement, plan)
+    return Planned(loaded, prepared, options, shapes, graph, judgement, costs, plan)
+
+
+def _at_opset(loaded: Loaded, opset: int) -> Loaded:
+    if not opset:
+        return loaded
+    try:
+        raised = onnx.version_converter.convert_version(loaded.model, opset)
+    except RuntimeError as error:
+        place = str(loaded.path or "model")
+        fact = f"cannot be brought to opset {opset} ({io.first_line(error)})"
+        raise ModelError(place, fact, "leave --opset out, or export again at that opset") from None
+    return Loaded(raised, loaded.folder, loaded.path)
+
+
+def _shapes(model: ModelProto, options: Options) -> Mapping[str, tuple[int, ...]]:
+    names = {value.name for value in model.graph.input}
+    for name in options.shapes:
+        if name not in names:
+            raise OptionError(f"--shape {name}", "no such graph input", f"choose among {', '.join(sorted(names))}")
+    return modelled_inputs(model, options.shapes)
+
+
+def _device(name: str) -> object:
+    devices = load_devices()
+    if name not in devices:
+        raise OptionError(f"--device {name}", "unknown device", f"choose one of {', '.join(devices)}")
+    return devices[name]
+
+
+def rule_book(options: Options) -> RuleBook:
+    """The built-in rules with the user's over them."""
+    book = load_builtin()
+    return with_user_file(book, options.rules) if options.rules else book
+
+
+def _judged(graph: PrecisionGraph, options: Options) -> Judgement:
+    kernels = onnxruntime_cuda() if options.target == "onnxruntime-cuda" else None
+    wishes = Wishes(options.keep, options.low, low_interface(graph, options.io))
+    return judge(graph, rule_book(options), propagate(graph), options.precision, kernels, wishes)
+
+
+def low_interface(graph: PrecisionGraph, io_option: str) -> frozenset[str]:
+    """Names of graph inputs and outputs that become low; both of a past/present pair where one is named."""
+    names = {d.op for d in graph.decisions.values() if d.kind != "op" and d.present is Precision.FLOAT32}
+    if io_option == "keep":
+        return frozenset()
+    chosen = names if io_option == "low" else {name for name in names if re.search(io_option, name)}
+    if not chosen and io_option != "low":
+        raise OptionError(f"--io {io_option}", "names no float32 input or output", f"choose among {sorted(names)}")
+    partners = {_cache_key(name): set[str]() for name in names}
+    for name in names:
+        partners[_cache_key(name)].add(name)
+    return frozenset(partner for name in chosen for partner in partners[_cache_key(name)])
+
+
+def _cache_key(name: str) -> str:
+    """What a key-value cache's input and output have in common: past_key_values.0.key and present.0.key."""
+    return re.sub(r"^(past|present)(_key_values)?(?=[._])", "cache", name)
+
+
+def _wanted(graph: PrecisionGraph, judgement: Judgement, options: Options) -> frozenset[str]:
+    assert options.plan is not None  # the caller asked
+    try:
+        text = options.plan.read_text()
+    except OSError as error:
+        raise OptionError(f"--plan {options.plan}", f"cannot be read ({error.strerror})", "check the path") from None
+    return from_json(text, str(options.plan), graph, judgement)
+
+
+def convert_model(planned: Planned, destination: Path | None = None) -> Converted:
+    """Apply, write, check and save what is planned. Raises before anything appears at `destination`."""
+    with _collector_at_rest():
+        if planned.changes_nothing:
+            applied = Applied(planned.loaded.model, {})
+        else:
+            applied = apply(planned.prepared, planned.graph, planned.plan, planned.loaded.folder)
+            _stamp(applied.model, planned.options)
+        if destination is None:
+            return _held(planned, applied)
+        with io.staging(destination) as folder:
+            path = io.write(applied, planned.loaded.folder, folder, destination.name)
+            complaint = _checked(planned, path)
+            io.publish(folder, destination)
+    return Converted(planned, destination, None, complaint)
+
+
+def _stamp(model: ModelProto, options: Options) -> None:
+    runtime = onnxruntime_cuda()
+    planned_for = f"{runtime.runtime} {runtime.version}" if options.target == "onnxruntime-cuda" else ""
+    marks = {VERSION_KEY: __version__, DIGEST_KEY: options.digest(), RUNTIME_KEY: planned_for}
+    for key, value in marks.items():
+        if value:
+            model.metadata_props.add(key=key, value=value)
+
+
+def _held(planned: Planned, applied: Applied) -> Converted:
+    """A conversion that stays in memory; external data are read and rounded now."""
+    if io.external_tensors(applied.model):
+        applied = Applied(io.with_data(applied, planned.loaded.folder), {})
+    complaint = "" if planned.changes_nothing else _verified(planned, applied.model, io.check_model(applied.model))
+    return Converted(planned, None, applied.model, complaint)
+
+
+def _checked(planned: Planned, path: Path) -> str:
+    if planned.changes_nothing:
+        return ""
+    return _verified(planned, io.load(path).model, io.check_file(path), path.parent)
+
+
+def _verified(planned: Planned, model: ModelProto, complaint: str, folder: Path | None = None) -> str:
+    """The written model shows the plan and passes the checker, or fails it just as its source does."""
+    verify_written(model, planned.graph, planned.plan, folder)
+    if complaint and not io.check_model(planned.loaded.model):
+        raise ModelError("the converted model", f"fails the checker ({complaint})", "please report it with the model")
+    return complaint

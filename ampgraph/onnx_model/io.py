@@ -1,0 +1,182 @@
+"""Reading and writing model files: errors a user can act on, external data streamed, nothing half-written."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import GraphProto, ModelProto, TensorProto
+
+from ampgraph.errors import ModelError
+from ampgraph.onnx_model import tensors
+from ampgraph.onnx_model.apply import Applied
+from ampgraph.onnx_model.types import bodies
+from ampgraph.precision import Precision
+
+ALIGNMENT = 4096  # of a tensor in a data file, so that it can be mapped
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model as it was found; external data stay in their files, beside `path`."""
+
+    model: ModelProto
+    folder: Path
+    path: Path | None = None
+
+
+def load(path: Path) -> Loaded:
+    """Read a model file without its external data. Raises ModelError for what is no ONNX model."""
+    place = str(path)
+    if path.is_dir():
+        raise ModelError(place, "is a directory", "name the .onnx file in it")
+    if not path.exists():
+        raise ModelError(place, "no such file", "check the path")
+    model = ModelProto()
+    try:
+        model.ParseFromString(path.read_bytes())
+    except DecodeError:
+        raise ModelError(place, "is not an ONNX model, or is cut short", "export or copy it again") from None
+    except OSError as error:
+        raise ModelError(place, f"cannot be read ({error.strerror})", "check its permissions") from None
+    if not model.ir_version or not model.opset_import or not model.HasField("graph"):
+        raise ModelError(place, "is not an ONNX model (it has no graph or no opset)", "export or copy it again")
+    return Loaded(model, path.resolve().parent, path)
+
+
+def all_tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    """Initializers of a graph and of its bodies, and the tensors of attributes."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+        for _, body in bodies(node):
+            yield from all_tensors(body)
+
+
+def external_tensors(model: ModelProto) -> list[TensorProto]:
+    """Tensors whose data lie in other files."""
+    return [t for t in all_tensors(model.graph) if t.data_location == TensorProto.EXTERNAL]
+
+
+@contextmanager
+def staging(destination: Path) -> Iterator[Path]:
+    """A folder beside the destination to write in; gone afterwards, whatever happens."""
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=".ampgraph-", dir=destination.resolve().parent))
+    except OSError as error:
+        remedy = "choose another place with -o"
+        raise ModelError(str(destination), f"cannot be written ({error.strerror})", remedy) from None
+    try:
+        yield folder
+    except OSError as error:
+        if error.errno is None or (error.filename and not str(error.filename).startswith(str(folder))):
+            raise
+        raise ModelError(str(destination), f"cannot be written ({error.strerror})", "free some space") from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write(applied: Applied, source: Path, folder: Path, name: str) -> Path:
+    """Write a model into `folder` under its final name, its external data streamed from `source` to NAME.data."""
+    model = applied.model
+    outside = external_tensors(model)
+    if outside:
+        moved = ModelProto()
+        moved.CopyFrom(model)
+        _write_data(external_tensors(moved), applied, source, folder / f"{name}.data")
+        model = moved
+    path = folder / name
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    return path
+
+
+def _write_data(outside: list[TensorProto], applied: Applied, source: Path, path: Path) -> None:
+    with path.open("wb") as stream:
+        for tensor in outside:
+            stream.write(bytes(-stream.tell() % ALIGNMENT))
+            offset = stream.tell()
+            precision = applied.pending.get(tensor.name)
+            if precision is None:
+                _copy_data(tensor, source, stream)
+            else:
+                _round_data(tensor, source, precision, stream)
+            _point_to(tensor, path.name, offset, stream.tell() - offset)
+
+
+def _copy_data(tensor: TensorProto, source: Path, stream: BinaryIO) -> None:
+    path, offset, left = tensors.external_source(tensor, source)
+    with path.open("rb") as origin:
+        origin.seek(offset)
+        while left > 0:
+            block = origin.read(min(left, 4 * tensors.CHUNK))
+            stream.write(block)
+            left -= len(block)
+
+
+def _round_data(tensor: TensorProto, source: Path, precision: Precision, stream: BinaryIO) -> None:
+    original = TensorProto(name=tensor.name, data_type=TensorProto.FLOAT, dims=tensor.dims)
+    original.data_location = TensorProto.EXTERNAL
+    original.external_data.extend(tensor.external_data)
+    stream.writelines(tensors.round_to(part, precision).tobytes() for part in tensors.chunks(original, source))
+
+
+def _point_to(tensor: TensorProto, location: str, offset: int, length: int) -> None:
+    del tensor.external_data[:]
+    for key, value in (("location", location), ("offset", str(offset)), ("length", str(length))):
+        tensor.external_data.add(key=key, value=value)
+
+
+def publish(folder: Path, destination: Path) -> None:
+    """Move a finished model out of its staging folder: data first, so that the model never lacks them."""
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == destination.name):
+        path.replace(destination.resolve().parent / path.name)
+
+
+def check_file(path: Path) -> str:
+    """The full checker's complaint about a file, "" when it has none."""
+    try:
+        onnx.checker.check_model(path, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        return first_line(error)
+    return ""
+
+
+def check_model(model: ModelProto) -> str:
+    """The full checker's complaint about a model in memory, "" when it has none."""
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        return first_line(error)
+    return ""
+
+
+def first_line(error: Exception) -> str:
+    """An error as one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def with_data(applied: Applied, source: Path) -> ModelProto:
+    """The model with its external data read into it, rounded where that is pending."""
+    model = ModelProto()
+    model.CopyFrom(applied.model)
+    for tensor in external_tensors(model):
+        buffer = BytesIO()
+        precision = applied.pending.get(tensor.name)
+        if precision is None:
+            _copy_data(tensor, source, buffer)
+        else:
+            _round_data(tensor, source, precision, buffer)
+        del tensor.external_data[:]
+        tensor.data_location = TensorProto.DEFAULT
+        tensor.raw_data = buffer.getvalue()
+    return model
