@@ -203,6 +203,8 @@ def _taint(case: _Case, verdicts: dict[str, Verdict]) -> None:
     origin: dict[str, str] = {}
     queue = deque(key for key, verdict in verdicts.items() if _is_source(case, key, verdict))
     origin.update((key, key) for key in queue)
+    if not queue:
+        return
     flow = case.graph.flow
     while queue:
         key = queue.popleft()

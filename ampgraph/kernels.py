@@ -6,7 +6,7 @@ import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 
 from ampgraph.graph import Decision, Op
@@ -16,7 +16,7 @@ Row = tuple[int, int | None, Mapping[str, Sequence[str]]]  # since, until (None:
 Assignment = tuple[bool, ...]  # per open decision of an op: low or not
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class KernelTable:
     """The kernels of one runtime; an op that has none on the accelerator runs on the CPU there."""
 
@@ -24,10 +24,10 @@ class KernelTable:
     version: str
     kernels: Mapping[str, Mapping[str, Sequence[Row]]]
 
-    def rows(self, op: Op, provider: str) -> tuple[Mapping[str, Sequence[str]], ...]:
-        """Type tuples of the kernels that serve this op at its version."""
-        rows = self.kernels.get(op.type, {}).get(provider, ())
-        return tuple(types for since, until, types in rows if _serves(since, until, op.version))
+    def rows(self, op_type: str, version: int, provider: str) -> tuple[Mapping[str, Sequence[str]], ...]:
+        """Type tuples of the kernels that serve an op at this schema version."""
+        rows = self.kernels.get(op_type, {}).get(provider, ())
+        return tuple(types for since, until, types in rows if _serves(since, until, version))
 
 
 def _serves(since: int, until: int | None, version: int) -> bool:
@@ -52,57 +52,79 @@ class KernelLaw:
     implications: tuple[tuple[str, str], ...] = ()
 
 
+NO_LAW = KernelLaw({})
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """All that the law of an op depends on: nodes of one kind share it."""
+
+    op_type: str
+    version: int
+    free: tuple[str, ...]  # variables that are float32 and open
+    fixed: tuple[tuple[str, Precision], ...]
+    low: Precision
+
+
 def kernel_law(table: KernelTable, op: Op, decisions: Sequence[Decision], low: Precision) -> KernelLaw:
     """Turn type tuples into what a cut can express: forbidden lows, ties and implications."""
-    free = [decision for decision in decisions if decision.is_open(low)]
+    free = tuple(decision.variable for decision in decisions if decision.is_open(low))
     if op.bodies or not free:
-        return KernelLaw({})
-    fixed = {decision.variable: decision.present for decision in decisions if not decision.is_open(low)}
-    rows = table.rows(op, "cuda")
-    everything = list(itertools.product((False, True), repeat=len(free)))
-    permitted = [choice for choice in everything if any(_fits(row, fixed, free, choice, low) for row in rows)]
-    if (False,) * len(free) not in permitted:
-        why = f"{table.runtime} {table.version} runs {op.type}-{op.version} on the CPU provider"
-        return KernelLaw({decision.id: why for decision in free})
-    return _expressed(free, permitted, f"{table.runtime} {table.version} has no CUDA kernel of {op.type} in {low}")
+        return NO_LAW
+    fixed = tuple((decision.variable, decision.present) for decision in decisions if not decision.is_open(low))
+    law = _law(table, _Case(op.type, op.version, free, fixed, low))
+    return KernelLaw(
+        {f"{op.id}:{variable}": why for variable, why in law.forbidden.items()},
+        tuple((f"{op.id}:{a}", f"{op.id}:{b}") for a, b in law.ties),
+        tuple((f"{op.id}:{a}", f"{op.id}:{b}") for a, b in law.implications),
+    )
 
 
-def _fits(
-    row: Mapping[str, Sequence[str]],
-    fixed: Mapping[str, Precision],
-    free: Sequence[Decision],
-    choice: Assignment,
-    low: Precision,
-) -> bool:
-    bound = dict(fixed)
-    bound.update({d.variable: low if is_low else d.present for d, is_low in zip(free, choice, strict=True)})
+@lru_cache(maxsize=4096)
+def _law(table: KernelTable, case: _Case) -> KernelLaw:
+    """The law in terms of type variables."""
+    rows = table.rows(case.op_type, case.version, "cuda")
+    everything = itertools.product((False, True), repeat=len(case.free))
+    permitted = [choice for choice in everything if any(_fits(row, case, choice) for row in rows)]
+    runtime = f"{table.runtime} {table.version}"
+    if (False,) * len(case.free) not in permitted:
+        why = f"{runtime} runs {case.op_type}-{case.version} on the CPU provider"
+        return KernelLaw(dict.fromkeys(case.free, why))
+    return _expressed(case.free, permitted, f"{runtime} has no CUDA kernel of {case.op_type} in {case.low}")
+
+
+def _fits(row: Mapping[str, Sequence[str]], case: _Case, choice: Assignment) -> bool:
+    bound = dict(case.fixed)
+    bound.update(
+        (variable, case.low if is_low else Precision.FLOAT32)
+        for variable, is_low in zip(case.free, choice, strict=True)
+    )
     return all(precision in row[variable] for variable, precision in bound.items() if variable in row)
 
 
-def _expressed(free: Sequence[Decision], permitted: Sequence[Assignment], why: str) -> KernelLaw:
+def _expressed(free: Sequence[str], permitted: Sequence[Assignment], why: str) -> KernelLaw:
     """Pairwise laws; where those would let through a tuple that has no kernel, all or nothing."""
-    forbidden = {d.id: why for i, d in enumerate(free) if not any(choice[i] for choice in permitted)}
-    ids = [decision.id for decision in free]
+    forbidden = {name: why for i, name in enumerate(free) if not any(choice[i] for choice in permitted)}
     implications = [
-        (ids[i], ids[j])
+        (free[i], free[j])
         for i, j in itertools.permutations(range(len(free)), 2)
-        if ids[i] not in forbidden and all(choice[j] for choice in permitted if choice[i])
+        if free[i] not in forbidden and all(choice[j] for choice in permitted if choice[i])
     ]
-    if _let_through(ids, forbidden, implications) == set(permitted):
+    if _let_through(free, forbidden, implications) == set(permitted):
         return _tied(forbidden, implications)
     if (True,) * len(free) in permitted:
-        return KernelLaw({}, tuple(itertools.pairwise(ids)))
-    return KernelLaw(dict.fromkeys(ids, why))
+        return KernelLaw({}, tuple(itertools.pairwise(free)))
+    return KernelLaw(dict.fromkeys(free, why))
 
 
 def _let_through(
-    ids: Sequence[str], forbidden: Mapping[str, str], implications: Iterable[tuple[str, str]]
+    free: Sequence[str], forbidden: Mapping[str, str], implications: Iterable[tuple[str, str]]
 ) -> set[Assignment]:
-    place = {key: index for index, key in enumerate(ids)}
+    place = {name: index for index, name in enumerate(free)}
     return {
         choice
-        for choice in itertools.product((False, True), repeat=len(ids))
-        if not any(low and key in forbidden for key, low in zip(ids, choice, strict=True))
+        for choice in itertools.product((False, True), repeat=len(free))
+        if not any(low and name in forbidden for name, low in zip(free, choice, strict=True))
         and all(choice[place[b]] or not choice[place[a]] for a, b in implications)
     }
 
