@@ -18,18 +18,18 @@ import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 from onnx import parser
-from onnx.helper import tensor_dtype_to_np_dtype
+from onnx.helper import np_dtype_to_tensor_dtype, tensor_dtype_to_np_dtype
 from onnx_ir import traversal
 
 from ampgraph.errors import ModelError
 from ampgraph.onnx_model.element_types import LOW, fill_element_types
 from ampgraph.onnx_model.types import modelled_inputs
 
-CPU = "CPUExecutionProvider"
-CUDA = "CUDAExecutionProvider"
-
 Provider = Literal["best", "CPUExecutionProvider", "CUDAExecutionProvider"]
 Optimize = Literal["disabled", "basic", "extended", "all"]
+CPU: Provider = "CPUExecutionProvider"
+CUDA: Provider = "CUDAExecutionProvider"
+
 Array = npt.NDArray[Any]
 Feed = Array | list[Array] | None
 
@@ -42,12 +42,15 @@ _LEVELS = {
 _FATAL, _WARNING = 4, 2
 _LARGEST_PROTO = 2**31 - 1
 _SEQUENCE_LENGTH = 2
-_BFLOAT16 = "tensor(bfloat16)"
+_UNKNOWN_TO_NUMPY = {
+    f"tensor({name.replace('_', '')})": np.dtype(getattr(ml_dtypes, name))
+    for name in ("bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz")
+}
 _FLOATS = (*LOW, ir.DataType.FLOAT, ir.DataType.DOUBLE)
 
 
 @cache
-def best_provider() -> str:
+def best_provider() -> Provider:
     """CUDA where a session really opens on it, else CPU; tried once per process.
 
     `onnxruntime.get_available_providers()` lists CUDA even where its libraries cannot be loaded.
@@ -85,10 +88,10 @@ def open_session(
 
 
 def run(session: ort.InferenceSession, feeds: Mapping[str, Feed]) -> dict[str, Any]:
-    """Outputs by name; bfloat16 inputs and outputs are ml_dtypes arrays."""
+    """Outputs by name; bfloat16 and float8 inputs and outputs are ml_dtypes arrays."""
     interface = (*session.get_inputs(), *session.get_outputs())
     names = [output.name for output in session.get_outputs()]
-    if not any(value.type == _BFLOAT16 for value in interface):
+    if not any(value.type in _UNKNOWN_TO_NUMPY for value in interface):
         return dict(zip(names, session.run(names, dict(feeds)), strict=True))
     given = {name: _ort_value(feed) for name, feed in feeds.items()}
     return dict(zip(names, map(_array, session.run_with_ort_values(names, given)), strict=True))
@@ -181,18 +184,20 @@ def _source(model: onnx.ModelProto | Path) -> str | bytes:
 
 
 def _ort_value(feed: Feed) -> Any:  # noqa: ANN401  (onnxruntime is untyped)
-    if isinstance(feed, np.ndarray) and feed.dtype == ml_dtypes.bfloat16:
-        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(feed.view(np.uint16), onnx.TensorProto.BFLOAT16)
+    if isinstance(feed, np.ndarray) and feed.dtype in _UNKNOWN_TO_NUMPY.values():
+        raw = np.ascontiguousarray(feed).view(f"u{feed.dtype.itemsize}")
+        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(raw, np_dtype_to_tensor_dtype(feed.dtype))
     return ort.OrtValue.ortvalue_from_numpy(feed)
 
 
 def _array(value: Any) -> Any:  # noqa: ANN401
-    """An output as an array; onnxruntime knows no numpy type for bfloat16, so its bytes are read."""
-    if not value.is_tensor() or value.data_type() != _BFLOAT16:
+    """An output as an array; where onnxruntime knows no numpy type for it, its bytes are read."""
+    dtype = _UNKNOWN_TO_NUMPY.get(value.data_type()) if value.is_tensor() else None
+    if dtype is None:
         return value.numpy()
     shape = tuple(value.shape())
-    raw = (ctypes.c_uint16 * math.prod(shape)).from_address(value.data_ptr())
-    return np.frombuffer(raw, dtype=np.uint16).copy().view(ml_dtypes.bfloat16).reshape(shape)
+    raw = (ctypes.c_uint8 * (math.prod(shape) * dtype.itemsize)).from_address(value.data_ptr())
+    return np.frombuffer(raw, dtype=np.uint8).copy().view(dtype).reshape(shape)
 
 
 def _random_value(kind: onnx.TypeProto, shape: tuple[int, ...] | None, generator: np.random.Generator) -> Feed:

@@ -1,0 +1,94 @@
+"""ampgraph and its peers behind one call: a float32 model in, a mixed float16 model with the same interface out."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module, metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+import onnx
+
+OBJECTIVES = ("speed", "memory", "coverage")
+
+
+@dataclass(frozen=True, slots=True)
+class Converter:
+    """A named conversion; it may raise whatever the tool raises, and may change the proto it is given."""
+
+    name: str
+    version: str
+    convert: Callable[[onnx.ModelProto], onnx.ModelProto]
+
+
+def ampgraph_with(objective: str, precision: str = "float16") -> Converter:
+    """ampgraph under one objective."""
+
+    def convert(model: onnx.ModelProto) -> onnx.ModelProto:
+        import ampgraph
+
+        converted: onnx.ModelProto = ampgraph.convert(model, precision=precision, objective=objective).model
+        return converted
+
+    return Converter(f"ampgraph {objective}", metadata.version("ampgraph"), convert)
+
+
+def peers() -> list[Converter]:
+    """The other converters that are installed."""
+    known = {
+        "onnxconverter_common": ("onnxconverter-common", "onnxconverter-common", _common),
+        "onnxruntime.transformers": ("onnxruntime transformers", "onnxruntime-gpu", _runtime),
+        "modelopt": ("modelopt autocast", "nvidia-modelopt", _modelopt),
+    }
+    return [
+        Converter(name, _version(package), convert)
+        for module, (name, package, convert) in known.items()
+        if find_spec(module.partition(".")[0]) and find_spec(module)
+    ]
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Peers log and warn about each node they meet."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _version(package: str) -> str:
+    for candidate in (package, "onnxruntime"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            return metadata.version(candidate)
+    return "?"
+
+
+def _called(module: str, model: onnx.ModelProto) -> onnx.ModelProto:
+    converted: onnx.ModelProto = import_module(module).convert_float_to_float16(model, keep_io_types=True)
+    return converted
+
+
+def _common(model: onnx.ModelProto) -> onnx.ModelProto:
+    return _called("onnxconverter_common.float16", model)
+
+
+def _runtime(model: onnx.ModelProto) -> onnx.ModelProto:
+    return _called("onnxruntime.transformers.float16", model)
+
+
+def _modelopt(model: onnx.ModelProto) -> onnx.ModelProto:
+    autocast = import_module("modelopt.onnx.autocast")
+    with tempfile.TemporaryDirectory() as scratch:
+        path = str(Path(scratch, "model.onnx"))
+        onnx.save(model, path)
+        converted: onnx.ModelProto = autocast.convert_to_mixed_precision(path, keep_io_types=True)
+        return converted

@@ -1,0 +1,67 @@
+"""What every benchmark shares: the machine and versions in words, a plain table, and kept JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+_PACKAGES = ("ampgraph", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "onnxconverter-common", "nvidia-modelopt")
+
+
+def machine() -> dict[str, Any]:
+    """The machine in generic words, with the versions of what was measured."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def keep(name: str, figures: Any) -> Path:  # noqa: ANN401  (whatever JSON can say)
+    """Write the figures of one benchmark with the machine they were taken on."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps({"machine": machine(), "figures": figures}, indent=1) + "\n")
+    return path
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Columns padded to their widest cell, numbers to the right."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max(len(column[i]) for column in [list(header), *cells]) for i in range(len(header))]
+    numeric = [all(isinstance(row[i], int | float | None) for row in rows) for i in range(len(header))]
+    lines = []
+    for line in (list(header), ["-" * width for width in widths], *cells):
+        padded = [
+            text.rjust(w) if right else text.ljust(w) for text, w, right in zip(line, widths, numeric, strict=True)
+        ]
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:  # noqa: ANN401
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.3g}" if value < 1e-2 or value >= 1e4 else f"{value:.3f}"
+    return str(value)
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
+    return found.group(1).strip() if found else platform.processor() or platform.machine()
