@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from onnx import NodeProto
 
@@ -31,40 +32,97 @@ class Bound:
     ties: tuple[tuple[str, str], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Variable:
+    """A decision before it belongs to a node."""
+
+    name: str
+    present: Precision
+    admits: frozenset[Precision]
+    pin: str
+    principal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Pattern:
+    """How nodes of one kind bind: (formal, variable or "") per slot, and the variables. Shared by all of them."""
+
+    inputs: tuple[tuple[str, str], ...]
+    outputs: tuple[tuple[str, str], ...]
+    variables: tuple[_Variable, ...]
+    ties: tuple[tuple[str, str], ...]
+    clash: tuple[str, str, str] | None  # a type variable and the two types it would need
+
+
 def bind(
     node: NodeProto, key: str, schema: Signature | None, incoming: Sequence[Type], outgoing: Sequence[Type]
 ) -> Bound:
     """Bind an ordinary node's slots. Raises ModelError where one type variable would need two types."""
-    _unify(node, key, schema, incoming, outgoing)
-    decisions: dict[str, Decision] = {}
+    op = qualified(node.domain, node.op_type)
+    target = _cast_target(node) if op == "Cast" else None
+    link = LINKS.get(op)
+    follows = link is not None and bool(link.follows) and attribute_of(node, link.attribute) is None
+    kinds = (
+        tuple((known.dtype, known.kind) for known in incoming),
+        tuple((known.dtype, known.kind) for known in outgoing),
+    )
+    pattern = _pattern(op, schema, *kinds, target, follows)
+    if pattern.clash is not None:
+        fact = "binds {} to both {} and {}".format(*pattern.clash)
+        raise ModelError(f"node {node.name or key!r} ({op})", fact, "the model is ill-typed: export it again")
+    ids = {variable.name: f"{key}:{variable.name}" for variable in pattern.variables}
+    ids[""] = ""
+    decisions = {
+        ids[v.name]: Decision(ids[v.name], key, v.name, "op", v.present, v.admits, v.pin, v.principal)
+        for v in pattern.variables
+    }
+    return Bound(
+        [(formal, ids[variable]) for formal, variable in pattern.inputs],
+        [(formal, ids[variable]) for formal, variable in pattern.outputs],
+        decisions,
+        tuple((ids[a], ids[b]) for a, b in pattern.ties),
+    )
+
+
+Kinds = tuple[tuple[str, str], ...]  # (dtype, kind) per slot
+
+
+@lru_cache(maxsize=8192)
+def _pattern(
+    op: str, schema: Signature | None, incoming: Kinds, outgoing: Kinds, target: Precision | None, follows: bool
+) -> _Pattern:
+    variables: dict[str, _Variable] = {}
     inputs = [
-        _slot(node, key, schema, schema.input(i) if schema else None, known, f"in{i}", decisions)
-        for i, known in enumerate(incoming)
+        _slot(op, schema, schema.input(i) if schema else None, dtype, f"in{i}", target, variables)
+        for i, (dtype, _) in enumerate(incoming)
     ]
     outputs = [
-        _slot(node, key, schema, schema.output(i) if schema else None, known, f"out{i}", decisions)
-        for i, known in enumerate(outgoing)
+        _slot(op, schema, schema.output(i) if schema else None, dtype, f"out{i}", target, variables)
+        for i, (dtype, _) in enumerate(outgoing)
     ]
-    _pin_containers(decisions, [*incoming, *outgoing])
-    return Bound(inputs, outputs, decisions, _followers(node, key, decisions))
+    kind = next((kind for dtype, kind in (*incoming, *outgoing) if kind != "tensor" and dtype), "")
+    if kind:  # sequences, optionals and maps admit no cast: what touches one keeps its precision
+        variables = {name: replace(found, pin=f"a {kind} admits no cast") for name, found in variables.items()}
+    link = LINKS.get(op)
+    pair = (link.follows, link.variable) if link and follows else None
+    ties = (pair,) if pair and all(name in variables for name in pair) else ()
+    clash = _clash(schema, incoming, outgoing)
+    return _Pattern(tuple(inputs), tuple(outputs), tuple(variables.values()), ties, clash)
 
 
-def _unify(
-    node: NodeProto, key: str, schema: Signature | None, incoming: Sequence[Type], outgoing: Sequence[Type]
-) -> None:
+def _clash(schema: Signature | None, incoming: Kinds, outgoing: Kinds) -> tuple[str, str, str] | None:
     """One type variable has one type: a law that onnx's checker does not know for contrib ops."""
     if schema is None:
-        return
+        return None
     bound: dict[str, str] = {}
-    for formal_at, types in ((schema.input, incoming), (schema.output, outgoing)):
-        for index, known in enumerate(types):
+    for formal_at, kinds in ((schema.input, incoming), (schema.output, outgoing)):
+        for index, (dtype, kind) in enumerate(kinds):
             formal = formal_at(index)
-            if known.dtype and known.kind == "tensor" and formal is not None and formal.homogeneous:
-                before = bound.setdefault(formal.type, known.dtype)
-                if before != known.dtype and formal.type in schema.constraints:
-                    place = f"node {node.name or key!r} ({node.op_type})"
-                    fact = f"binds {formal.type} to both {before} and {known.dtype}"
-                    raise ModelError(place, fact, "the model is ill-typed: export it again")
+            if dtype and kind == "tensor" and formal and formal.homogeneous and formal.type in schema.constraints:
+                before = bound.setdefault(formal.type, dtype)
+                if before != dtype:
+                    return formal.type, before, dtype
+    return None
 
 
 def bind_structure(key: str, structure: Structure, incoming: Sequence[Type], outgoing: Sequence[Type]) -> Bound:
@@ -92,26 +150,24 @@ def state(
 
 
 def _slot(
-    node: NodeProto,
-    key: str,
+    op: str,
     schema: Signature | None,
     formal: Formal | None,
-    known: Type,
+    dtype: str,
     spare: str,
-    decisions: dict[str, Decision],
+    target: Precision | None,
+    variables: dict[str, _Variable],
 ) -> tuple[str, str]:
     name = formal.name if formal else spare
-    present = precision_of(known.dtype)
+    present = precision_of(dtype)
     if present is None:
         return name, ""
     variable = _variable(schema, formal, spare)
-    made = f"{key}:{variable}"
-    found = decisions.get(made)
-    if found is None:
-        admits, pin = _admits(node, schema, formal, variable)
-        principal = not decisions  # the op's time sits on its first type variable
-        decisions[made] = Decision(made, key, variable, "op", present, admits | {present}, pin, principal)
-    return name, made
+    if variable not in variables:
+        admits, pin = _admits(op, schema, formal, variable, target)
+        principal = not variables  # the op's time sits on its first type variable
+        variables[variable] = _Variable(variable, present, admits | {present}, pin, principal)
+    return name, variable
 
 
 def _variable(schema: Signature | None, formal: Formal | None, spare: str) -> str:
@@ -123,43 +179,22 @@ def _variable(schema: Signature | None, formal: Formal | None, spare: str) -> st
 
 
 def _admits(
-    node: NodeProto, schema: Signature | None, formal: Formal | None, variable: str
+    op: str, schema: Signature | None, formal: Formal | None, variable: str, target: Precision | None
 ) -> tuple[frozenset[Precision], str]:
     """What a type variable admits besides what it is, and why it is pinned if it is."""
     if schema is None or formal is None:
-        return NOTHING, f"no schema is known for {qualified(node.domain, node.op_type)}"
+        return NOTHING, f"no schema is known for {op}"
     if formal.type not in schema.constraints:
         return NOTHING, "the schema fixes the type of this slot"
     if not formal.homogeneous:
         return NOTHING, "its operands may each have a type of their own"
-    if node.domain not in ("", "ai.onnx"):
-        return schema.admits[variable], ""
-    if node.op_type == "Cast" and variable == "T1":
-        return _cast_source(node)
-    return schema.admits[variable], FIXED.get((node.op_type, variable), "")
+    if (op, variable) == ("Cast", "T1"):  # low only where the cast goes to that low type anyway
+        if target is None or target is Precision.FLOAT32:
+            return NOTHING, "rounding before the model's own cast could change its result"
+        return frozenset((target,)), ""
+    return schema.admits[variable], FIXED.get((op, variable), "")
 
 
-def _cast_source(node: NodeProto) -> tuple[frozenset[Precision], str]:
-    """What the input of a user's Cast may be: low only where the cast goes to that low type anyway."""
+def _cast_target(node: NodeProto) -> Precision | None:
     to = attribute_of(node, "to")
-    target = precision_of(NAMES[to.i]) if to else None
-    if target is None or target is Precision.FLOAT32:
-        return frozenset(), "rounding before the model's own cast could change its result"
-    return frozenset((target,)), ""
-
-
-def _pin_containers(decisions: dict[str, Decision], types: Sequence[Type]) -> None:
-    """An op that touches a sequence, optional or map keeps its precision: such values admit no cast."""
-    kind = next((known.kind for known in types if known.kind != "tensor" and known.dtype), "")
-    if kind:
-        for name, decision in decisions.items():
-            decisions[name] = replace(decision, pin=f"a {kind} admits no cast")
-
-
-def _followers(node: NodeProto, key: str, decisions: dict[str, Decision]) -> tuple[tuple[str, str], ...]:
-    """An output without its dtype attribute follows an input: the two agree."""
-    link = LINKS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
-    if link is None or not link.follows or attribute_of(node, link.attribute) is not None:
-        return ()
-    pair = f"{key}:{link.follows}", f"{key}:{link.variable}"
-    return (pair,) if all(name in decisions for name in pair) else ()
+    return precision_of(NAMES[to.i]) if to else None

@@ -5,7 +5,7 @@ The model must be prepared (`prepare.py`): functions inlined, nodes in topologic
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -103,6 +103,12 @@ class _Draft:
         """What is known of a value; nothing of an empty optional."""
         return self.types.get(key, NOTHING_KNOWN)
 
+    def facts(self, data: list[TensorProto]) -> Sequence[Constant | None]:
+        """What is to be known of constants' data."""
+        if self.precision is None:
+            return [tensors.unmeasured(tensor) for tensor in data]
+        return tensors.measure_all(data, self.folder, self.precision)
+
     def scalar_of(self, slot: Slot) -> float | None:
         """The constant scalar in a slot."""
         value = self.values.get(slot.value)
@@ -145,9 +151,10 @@ def _interface_input(draft: _Draft, name: str, known: Type, environment: _Enviro
 
 
 def _constants(draft: _Draft, graph: GraphProto, scope: str, environment: _Environment, overridable: set[str]) -> None:
-    for tensor in graph.initializer:
-        if tensor.name not in overridable:
-            _constant(draft, tensor, tensor.name, scope, environment)
+    data = [tensor for tensor in graph.initializer if tensor.name not in overridable]
+    for tensor, facts in zip(data, draft.facts(data), strict=True):
+        known = Type(NAMES[tensor.data_type], "tensor", tuple(tensor.dims))
+        _value(draft, environment, tensor.name, scope, known, constant=facts)
     for sparse in graph.sparse_initializer:
         known = Type(NAMES[sparse.values.data_type], "sparse", tuple(sparse.dims))
         present = precision_of(known.dtype)
@@ -156,12 +163,6 @@ def _constants(draft: _Draft, graph: GraphProto, scope: str, environment: _Envir
         if present:
             draft.decide(Decision(key, name, "", "input", present, ALL, "a sparse initializer admits no cast"))
         _value(draft, environment, name, scope, known, producer=key if present else "")
-
-
-def _constant(draft: _Draft, tensor: TensorProto, name: str, scope: str, environment: _Environment) -> None:
-    known = Type(NAMES[tensor.data_type], "tensor", tuple(tensor.dims))
-    facts = tensors.measure(tensor, draft.folder, draft.precision) if draft.precision else tensors.unmeasured(tensor)
-    _value(draft, environment, name, scope, known, constant=facts)
 
 
 def _value(
@@ -197,7 +198,8 @@ def _nodes(
         key = draft.next_id()
         tensor = constant_tensor(node)
         if tensor is not None:
-            _constant(draft, tensor, node.output[0], scope, environment)
+            known = Type(NAMES[tensor.data_type], "tensor", tuple(tensor.dims))
+            _value(draft, environment, node.output[0], scope, known, constant=draft.facts([tensor])[0])
         else:
             _node(draft, node, twin, key, scope, environment, types)
 

@@ -23,7 +23,7 @@ class Formal:
     homogeneous: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Signature:
     """An operator schema at one version, reduced to what decides precision."""
 

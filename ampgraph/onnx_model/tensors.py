@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from ampgraph.graph import Constant, Conversion
 from ampgraph.precision import FORMATS, Precision
 
 CHUNK = 1 << 22  # elements: 16 MiB of float32
+SMALL = 1 << 14  # bytes: constants up to this size are measured together
 LOW_TYPES: dict[Precision, npt.DTypeLike] = {Precision.FLOAT16: np.float16, Precision.BFLOAT16: ml_dtypes.bfloat16}
 _NUMERIC = frozenset("fiub")
 
@@ -111,6 +112,71 @@ def measure(tensor: TensorProto, folder: Path, precision: Precision | None) -> C
     if array.dtype.kind not in _NUMERIC:
         return None
     return _measure_floats(iter([array.astype(np.float32).reshape(-1)]), array.size, None)
+
+
+def measure_all(tensors: Sequence[TensorProto], folder: Path, precision: Precision) -> list[Constant | None]:
+    """`measure` for many tensors; small float32 ones in one pass over their joined data."""
+    small = [i for i, t in enumerate(tensors) if t.data_type == TensorProto.FLOAT and 0 < len(t.raw_data) <= SMALL]
+    found: list[Constant | None] = [None] * len(tensors)
+    for index, constant in zip(small, _measure_joined([tensors[i].raw_data for i in small], precision), strict=True):
+        found[index] = constant
+    done = set(small)
+    for index, tensor in enumerate(tensors):
+        if index not in done:
+            found[index] = measure(tensor, folder, precision)
+    return found
+
+
+def _measure_joined(raw: Sequence[bytes], precision: Precision) -> list[Constant | None]:
+    """Facts about each piece of raw float32 data, none of them empty, by segmented reductions."""
+    if not raw:
+        return []
+    limits = FORMATS[precision]
+    sizes = np.array([len(piece) // 4 for piece in raw])
+    starts = np.concatenate(([0], np.cumsum(sizes)[:-1]))
+    data = np.frombuffer(b"".join(raw), "<f4").astype(np.float64)
+    finite = np.isfinite(data)
+    nan = np.logical_or.reduceat(np.isnan(data), starts)
+    infinite = np.logical_or.reduceat(np.isinf(data), starts)
+    magnitude = np.where(finite, np.abs(data), 0.0)
+    with np.errstate(over="ignore"):
+        rounded = data.astype(np.float32).astype(LOW_TYPES[precision]).astype(np.float64)
+    over = finite & np.isinf(rounded)
+    nonzero = magnitude > 0
+    lost = np.where(finite & ~over, rounded - np.where(finite, data, 0.0), 0.0)
+    columns = (
+        np.minimum.reduceat(np.where(finite, data, np.inf), starts),
+        np.maximum.reduceat(np.where(finite, data, -np.inf), starts),
+        np.minimum.reduceat(np.where(nonzero, magnitude, np.inf), starts),
+        np.add.reduceat(over, starts, dtype=np.int64),
+        np.add.reduceat(nonzero & (rounded == 0), starts, dtype=np.int64),
+        np.add.reduceat(nonzero & (magnitude < limits.smallest_normal), starts, dtype=np.int64),
+        np.sqrt(np.add.reduceat(lost * lost, starts)),
+        np.sqrt(np.add.reduceat(magnitude * magnitude, starts)),
+    )
+    rows = zip(sizes.tolist(), infinite.tolist(), nan.tolist(), *(column.tolist() for column in columns), strict=True)
+    return [_joined_constant(precision, *row) for row in rows]
+
+
+def _joined_constant(
+    precision: Precision,
+    elements: int,
+    infinite: bool,
+    nan: bool,
+    lowest: float,
+    highest: float,
+    smallest: float,
+    over: int,
+    flushed: int,
+    subnormal: int,
+    error: float,
+    norm: float,
+) -> Constant:
+    if highest < lowest:
+        lowest = highest = 0.0
+    losses = Conversion(over, flushed, subnormal, error / norm if norm > 0 else 0.0)
+    smallest = 0.0 if smallest == math.inf else smallest
+    return Constant(elements, lowest, highest, smallest, infinite, nan, {precision: losses})
 
 
 def unmeasured(tensor: TensorProto) -> Constant:

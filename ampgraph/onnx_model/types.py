@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto
@@ -15,6 +16,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto
 from ampgraph.onnx_model.dtypes import NAMES
 
 LARGEST_CONSTANT_FOR_INFERENCE = 1024  # elements; shape operands are far smaller, weights far larger
+_HEAVY = (AttributeProto.TENSOR, AttributeProto.GRAPH)
 _FREE_BATCH, _FREE_SPATIAL, _FREE_LENGTH = 1, 224, 128
 
 
@@ -56,9 +58,10 @@ def type_of(proto: TypeProto) -> Type:
 def _shape(tensor: TypeProto.Tensor) -> tuple[int, ...] | None:
     sizes = []
     for dim in tensor.shape.dim:
-        if dim.WhichOneof("value") != "dim_value":
+        size = dim.dim_value
+        if not size and not dim.HasField("dim_value"):
             return None
-        sizes.append(dim.dim_value)
+        sizes.append(size)
     return tuple(sizes)
 
 
@@ -123,9 +126,14 @@ def _lighten(source: GraphProto, target: GraphProto, opsets: Mapping[str, int]) 
     unknown: set[str] = set()
     for node in source.node:
         _copy_node(node, target.node.add(), opsets)
-        if not onnx.defs.has(node.op_type, opsets.get(node.domain, 1), node.domain):
+        if not _is_standard(node.op_type, node.domain, opsets.get(node.domain, 1)):
             unknown.update(node.output)
     target.value_info.extend(info for info in source.value_info if info.name in unknown)
+
+
+@cache
+def _is_standard(op_type: str, domain: str, opset: int) -> bool:
+    return bool(onnx.defs.has(op_type, opset, domain))
 
 
 def _copy_tensor(source: onnx.TensorProto, target: onnx.TensorProto) -> None:
@@ -140,6 +148,9 @@ def _copy_tensor(source: onnx.TensorProto, target: onnx.TensorProto) -> None:
 
 
 def _copy_node(source: NodeProto, target: NodeProto, opsets: Mapping[str, int]) -> None:
+    if not any(attribute.type in _HEAVY for attribute in source.attribute):
+        target.CopyFrom(source)
+        return
     target.op_type, target.domain = source.op_type, source.domain
     target.input.extend(source.input)
     target.output.extend(source.output)
