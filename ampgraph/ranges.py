@@ -1,9 +1,9 @@
 """Value ranges: what constants and operators say about the numbers a value can hold.
 
-One pass in topological order, one row of `range_table` per family of operators; what no row knows stays unknown. The claims
-hold up to rounding in the value's own format, for runs in which no NaN appears (a NaN is one in either precision) and
-no 64-bit integer of unknown range wraps around. Sizes come from modelled shapes, which a run may exceed, so whatever
-depends on one is evidence and not proof.
+One pass in topological order, one row of `range_table` per family of operators; what no row knows stays unknown. The
+claims hold up to rounding in the value's own format, for runs in which no NaN appears (a NaN is one in either
+precision) and no 64-bit integer of unknown range wraps around. Sizes come from modelled shapes, which a run may exceed,
+so whatever depends on one is evidence and not proof.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def propagate(graph: PrecisionGraph, known: Mapping[str, Interval] | None = None
     ranges = _sources(graph) | dict(given)
     results = _body_results(graph)
     for op in _bodies_first(graph):
-        for slot, interval in zip(op.outputs, _outputs(op, graph, ranges, results), strict=False):
+        found = _outputs(op, graph, ranges, results)
+        for slot, interval in zip(op.outputs, found, strict=False) if found else ():
             if interval is None or not slot.value or slot.value in given:
                 continue
             fitted = _fit(interval, graph.values[slot.value])
@@ -45,6 +46,8 @@ def _outputs(
     rules = RULES.get(op.type)
     if rules is not None:
         args = [ranges.get(slot.value) for slot in op.inputs]
+        if len(op.outputs) == 1:
+            return (rules[0](op, args, graph),)
         return [rule(op, args, graph) for rule, _ in zip(rules, op.outputs, strict=False)]
     return [ranges.get(op.inputs[0].value)] * len(op.outputs) if op.type in EVERY_OUTPUT else ()
 
@@ -83,7 +86,8 @@ def _fit(interval: Interval, value: Value) -> Known:
     limits = FLOAT_LIMITS.get(value.dtype)
     if limits is not None:
         largest, smallest = limits
-        fits = -largest <= lo and hi <= largest and not 0 < lo < smallest and not -smallest < hi < 0
+        fits = (-largest <= lo or lo == -INF) and (hi <= largest or hi == INF) and lo <= 0 <= hi
+        fits = fits or (smallest <= lo and hi <= largest) or (-largest <= lo and hi <= -smallest)
         return interval if fits else _fit_float(interval, largest, smallest)
     if value.dtype not in INTEGER_LIMITS:
         return interval if value.dtype == "bool" and lo >= 0 and hi <= 1 else None
@@ -94,7 +98,7 @@ def _fit(interval: Interval, value: Value) -> Known:
     return _NARROW.get(value.dtype)
 
 
-def _fit_float(interval: Interval, largest: float, smallest: float) -> Interval:
+def _fit_float(interval: Interval, largest: float, smallest: float) -> Known:
     lo, hi = interval.lo, interval.hi
     if not interval.complete:  # evidence of more than the largest number is evidence of that number
         lo, hi = (end if math.isinf(end) else min(max(end, -largest), largest) for end in (lo, hi))
@@ -102,6 +106,8 @@ def _fit_float(interval: Interval, largest: float, smallest: float) -> Interval:
     over = -INF < lo < -largest or largest < hi < INF
     lo = -INF if lo < -largest else 0.0 if 0 < lo < smallest else min(lo, largest) if lo < INF else lo
     hi = INF if hi > largest else 0.0 if -smallest < hi < 0 else max(hi, -largest) if hi > -INF else hi
+    if over and lo == -INF and hi == INF:
+        return None
     return replace(interval, lo=lo, hi=hi, unbounded=interval.unbounded or over)
 
 
