@@ -73,6 +73,8 @@ def kernel_law(table: KernelTable, op: Op, decisions: Sequence[Decision], low: P
         return NO_LAW
     fixed = tuple((decision.variable, decision.present) for decision in decisions if not decision.is_open(low))
     law = _law(table, _Case(op.type, op.version, free, fixed, low))
+    if not (law.forbidden or law.ties or law.implications):
+        return NO_LAW
     return KernelLaw(
         {f"{op.id}:{variable}": why for variable, why in law.forbidden.items()},
         tuple((f"{op.id}:{a}", f"{op.id}:{b}") for a, b in law.ties),

@@ -17,7 +17,7 @@ from ampgraph.onnx_model import tensors
 from ampgraph.onnx_model.dtypes import ELEM_TYPES, precision_of
 from ampgraph.onnx_model.lift import constant_tensor
 from ampgraph.onnx_model.links import LINKS, set_dtype
-from ampgraph.onnx_model.names import CAST_KEY, ID_KEY, WHY_KEY, all_value_names, metadata_of, node_ids
+from ampgraph.onnx_model.names import CAST_KEY, ID_KEY, WHY_KEY, all_value_names, node_ids
 from ampgraph.onnx_model.types import bodies
 from ampgraph.plan import Cast, Plan
 from ampgraph.precision import Precision
@@ -221,13 +221,13 @@ def _why(context: _Context, op_id: str) -> str:
 
 def _note(node: NodeProto, key: str, text: str) -> None:
     """Write a metadata entry, in place of the one of that key."""
-    if not text or metadata_of(node, key) == text:
+    if not text:
         return
-    for entry in node.metadata_props:
-        if entry.key == key:
-            entry.value = text
-            return
-    node.metadata_props.add(key=key, value=text)
+    entry = next((entry for entry in node.metadata_props if entry.key == key), None)
+    if entry is None:
+        node.metadata_props.add(key=key, value=text)
+    else:
+        entry.value = text
 
 
 def _add_cast(context: _Context, cast: Cast, target: GraphProto) -> None:

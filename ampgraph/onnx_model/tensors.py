@@ -19,6 +19,7 @@ from ampgraph.precision import FORMATS, Precision
 CHUNK = 1 << 22  # elements: 16 MiB of float32
 SMALL = 1 << 14  # bytes: constants up to this size are measured together
 LOW_TYPES: dict[Precision, npt.DTypeLike] = {Precision.FLOAT16: np.float16, Precision.BFLOAT16: ml_dtypes.bfloat16}
+_INFINITY = {Precision.FLOAT16: 0x7C00, Precision.BFLOAT16: 0x7F80}  # bits of infinity, sign aside
 _NUMERIC = frozenset("fiub")
 
 
@@ -88,14 +89,14 @@ def round_to(data: npt.NDArray[np.float32], precision: Precision) -> npt.NDArray
     """
     limits = FORMATS[precision]
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        low = data.astype(LOW_TYPES[precision])
-        back = low.astype(np.float32)
-    over = np.isinf(back) & np.isfinite(data)
-    lost = (back == 0) & (data != 0)
-    if over.any():
-        low[over] = np.copysign(np.float32(limits.largest), data[over]).astype(low.dtype)
-    if lost.any():
-        low[lost] = np.copysign(np.float32(limits.smallest_subnormal), data[lost]).astype(low.dtype)
+        low = np.atleast_1d(data.astype(LOW_TYPES[precision]))
+    magnitude = low.view(np.uint16) & 0x7FFF
+    replacements = {_INFINITY[precision]: limits.largest, 0: limits.smallest_subnormal}
+    for bits, limit in replacements.items():
+        suspect = magnitude == bits
+        if suspect.any():
+            wrong = suspect & (np.isfinite(data) & (data != 0))
+            low[wrong] = np.copysign(np.float32(limit), data[wrong]).astype(low.dtype)
     return np.asarray(low)
 
 
