@@ -1,0 +1,169 @@
+"""The cost model: prices of a graph's decisions and casts, in time, bytes or points, always whole numbers.
+
+`speed` is a roofline. An op costs a launch plus the longer of its arithmetic and its traffic; float32 matrix products
+run at TF32 where the device has it. What low precision gains is credited with reserve (constants below), because
+kernels reach less of their roofline in low precision, and a plan slower than the model it came from is worth nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+from ampgraph.costs import Costs
+from ampgraph.devices import Device, device_named, load_devices
+from ampgraph.graph import Decision, PrecisionGraph, Value
+from ampgraph.precision import Precision
+from ampgraph.work import Kind, Work, elements_of, is_view, work_of
+
+__all__ = ["Device", "Objective", "device_named", "load_devices", "modelled_milliseconds", "price"]
+
+Objective = Literal["speed", "memory", "coverage"]
+
+_PICOSECONDS = 1e12
+_HIGH_BYTES, _LOW_BYTES = 4, 2
+
+# The part of a modelled gain that is credited: layers of real networks on one H100 (PP-OCRv4 at batch 16, BERT-base)
+# gain about half of what their rooflines promise; recurrent cells wait for one small product after the other.
+_CREDIT = {
+    Kind.MEMORY: 0.5,
+    Kind.MATRIX: 0.7,
+    Kind.CONVOLUTION: 0.5,
+    Kind.GROUPED: 0.0,
+    Kind.RECURRENT: 0.3,
+}
+# Seconds: a kernel this short takes its time to start and to end, in either precision, so a gain must exceed it.
+_UNSEEN_GAIN = 1e-6
+# Low-precision convolutions on tensor cores work on another layout than ONNX's: kernels before and after change it.
+_LAYOUT_LAUNCHES = 1
+# Grouped (depthwise) convolutions run outside the tensor cores, and onnxruntime's float16 kernels for them are slower
+# than its float32 ones: mobile classifiers at batch 16 on one H100.
+_GROUPED_SLOWDOWN = 1.25
+# Products in a precision without hardware are converted, computed in float32 and converted back.
+_EMULATION = 0.5
+
+# Points. A cast counts 8, so that it still counts under the frequencies 0.5 and 0.125 of nested branches.
+_POINTS = {"allow": 100_000, "infer": 1_000}
+_CAST_POINTS = 8
+
+
+def price(
+    graph: PrecisionGraph,
+    objective: Objective,
+    device: Device,
+    precision: Precision,
+    categories: Mapping[str, str] | None = None,
+) -> Costs:
+    """Prices for decide. `categories`, by decision id, are what `coverage` counts; the others do without."""
+    if objective == "speed":
+        return _speed(graph, device, precision)
+    if objective == "memory":
+        return _memory(graph)
+    return _coverage(graph, categories or {})
+
+
+def modelled_milliseconds(picoseconds: int) -> float:
+    """A price of the objective `speed` as a report shows it."""
+    return picoseconds / 1e9
+
+
+# speed
+
+
+def _speed(graph: PrecisionGraph, device: Device, precision: Precision) -> Costs:
+    high: dict[str, int] = {}
+    low: dict[str, int] = {}
+    for decision in _principals(graph):
+        op = graph.ops[decision.op]
+        work = work_of(op, graph)
+        if work.kind is not Kind.VIEW:
+            frequency = graph.scopes[op.scope].frequency * _PICOSECONDS
+            slow, fast = _seconds(work, device, precision)
+            high[decision.id] = round((device.launch + slow) * frequency)
+            low[decision.id] = round((device.launch + fast) * frequency)
+    casts = {value.id: _cast_time(value, device) for value in _castable(graph)}
+    return Costs("picoseconds", high, low, casts, casts, {}, {})
+
+
+def _principals(graph: PrecisionGraph) -> Iterator[Decision]:
+    return (each for each in graph.decisions.values() if each.principal and each.kind == "op")
+
+
+def _castable(graph: PrecisionGraph) -> Iterator[Value]:
+    """Values that a cast may take: those that a decision produces. Constants are converted beforehand."""
+    return (value for value in graph.values.values() if value.producer)
+
+
+def _cast_time(value: Value, device: Device) -> int:
+    traffic = elements_of(value) * (_HIGH_BYTES + _LOW_BYTES)
+    return round((device.launch + traffic / device.byte_rate) * _PICOSECONDS)
+
+
+def _seconds(work: Work, device: Device, precision: Precision) -> tuple[float, float]:
+    """Time after launch in float32 and in low precision, the latter with reserve."""
+    slow = _roofline(work, device, Precision.FLOAT32, _HIGH_BYTES)
+    if work.kind is Kind.GROUPED:
+        return slow, slow * _GROUPED_SLOWDOWN
+    emulated = not device.matrix_rate(precision)
+    fast = _roofline(work, device, precision, _HIGH_BYTES if emulated else _LOW_BYTES)
+    if work.kind is Kind.CONVOLUTION:
+        fast += _LAYOUT_LAUNCHES * device.launch + 2 * work.layout * _LOW_BYTES / device.byte_rate
+    if fast >= slow:
+        return slow, fast
+    return slow, slow - _CREDIT[work.kind] * max(0.0, slow - fast - _UNSEEN_GAIN)
+
+
+def _roofline(work: Work, device: Device, precision: Precision, size: int) -> float:
+    traffic = (work.floats * size + work.other_bytes) / device.byte_rate
+    if not work.operations:
+        return traffic
+    rate = device.plain_rate if work.kind is Kind.GROUPED else device.matrix_rate(precision)
+    return max(work.operations / (rate or device.plain_rate * _EMULATION), traffic)
+
+
+# memory
+
+
+def _memory(graph: PrecisionGraph) -> Costs:
+    """Bytes of every value that is made, a value's copies by casts included; parameters once per precision."""
+    owned = {value.id: elements_of(value) for value in _castable(graph)}
+    high: dict[str, int] = {}
+    low: dict[str, int] = {}
+    for id, elements in owned.items():
+        value = graph.values[id]
+        if not value.op or not is_view(graph.ops[value.op]):
+            high[value.producer] = high.get(value.producer, 0) + elements * _HIGH_BYTES
+            low[value.producer] = low.get(value.producer, 0) + elements * _LOW_BYTES
+    down = {id: max(elements * _LOW_BYTES, 1) for id, elements in owned.items()}
+    up = {id: max(elements * _HIGH_BYTES, 1) for id, elements in owned.items()}
+    constants = {id: graph.values[id] for id in graph.uses_of if graph.values[id].constant is not None}
+    held = {id: elements_of(value) for id, value in constants.items() if value.dtype == Precision.FLOAT32}
+    keep_high = {id: elements * _HIGH_BYTES for id, elements in held.items()}
+    keep_low = {id: elements * _LOW_BYTES for id, elements in held.items()}
+    return Costs("bytes", high, low, down, up, keep_high, keep_low)
+
+
+# coverage
+
+
+def _coverage(graph: PrecisionGraph, categories: Mapping[str, str]) -> Costs:
+    """Points for what is left high: more than all casts at its slots together, so casts never outweigh a decision."""
+    casts = dict.fromkeys((value.id for value in _castable(graph)), _CAST_POINTS)
+    around = _casts_around(graph, casts)
+    points = {id: _POINTS.get(category, 0) for id, category in categories.items()}
+    high = {id: max(worth, around.get(id, 0) + 1) for id, worth in points.items() if worth}
+    return Costs("points", high, {}, casts, casts, {}, {})
+
+
+def _casts_around(graph: PrecisionGraph, casts: Mapping[str, int]) -> dict[str, int]:
+    """At most what a decision's casts cost: one for each of its uses, one for each scope that uses what it makes."""
+    found: dict[str, int] = {}
+    seen: set[tuple[str, str]] = set()
+    for use in graph.uses:
+        points = round(casts.get(use.value, 0) * max(graph.scopes[use.scope].frequency, 1.0))
+        found[use.decision] = found.get(use.decision, 0) + points
+        if (use.value, use.scope) not in seen:
+            seen.add((use.value, use.scope))
+            producer = graph.values[use.value].producer
+            found[producer] = found.get(producer, 0) + points
+    return found
