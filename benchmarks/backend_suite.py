@@ -80,7 +80,7 @@ def judge_case(case: Case, converter: Converter) -> Verdict:
     stage, checker, error, true_error = "convert", False, np.inf, np.inf
     try:
         with quiet():
-            converted = converter.convert(source)
+            converted = converter.convert(source, case.feeds)
         checker = not case.checks or _passes_checker(converted)
         stage = "load"
         session = open_session(converted, provider=CPU)

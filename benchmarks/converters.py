@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
 
+Feeds = Mapping[str, Any]
 OBJECTIVES = ("speed", "memory", "coverage")
 
 
 @dataclass(frozen=True, slots=True)
 class Converter:
-    """A named conversion; it may raise whatever the tool raises, and may change the proto it is given."""
+    """A named conversion; it may raise whatever the tool raises, and may change the proto it is given.
+
+    It is given inputs too: ModelOpt runs the model, and invents inputs that many models refuse where it has none.
+    """
 
     name: str
     version: str
-    convert: Callable[[onnx.ModelProto], onnx.ModelProto]
+    convert: Callable[[onnx.ModelProto, Feeds], onnx.ModelProto]
 
 
 def ampgraph_with(objective: str, precision: str = "float16") -> Converter:
     """ampgraph under one objective."""
 
-    def convert(model: onnx.ModelProto) -> onnx.ModelProto:
+    def convert(model: onnx.ModelProto, _: Feeds) -> onnx.ModelProto:
         import ampgraph
 
         converted: onnx.ModelProto = ampgraph.convert(model, precision=precision, objective=objective).model
@@ -54,11 +61,11 @@ def peers() -> list[Converter]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Peers log and warn about each node they meet."""
+    """Peers log, print and warn about each node they meet."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -77,18 +84,23 @@ def _called(module: str, model: onnx.ModelProto) -> onnx.ModelProto:
     return converted
 
 
-def _common(model: onnx.ModelProto) -> onnx.ModelProto:
+def _common(model: onnx.ModelProto, _: Feeds) -> onnx.ModelProto:
     return _called("onnxconverter_common.float16", model)
 
 
-def _runtime(model: onnx.ModelProto) -> onnx.ModelProto:
+def _runtime(model: onnx.ModelProto, _: Feeds) -> onnx.ModelProto:
     return _called("onnxruntime.transformers.float16", model)
 
 
-def _modelopt(model: onnx.ModelProto) -> onnx.ModelProto:
+def _modelopt(model: onnx.ModelProto, feeds: Feeds) -> onnx.ModelProto:
     autocast = import_module("modelopt.onnx.autocast")
+    arrays = {name: value for name, value in feeds.items() if isinstance(value, np.ndarray)}
     with tempfile.TemporaryDirectory() as scratch:
-        path = str(Path(scratch, "model.onnx"))
+        path, data = str(Path(scratch, "model.onnx")), str(Path(scratch, "data.npz"))
         onnx.save(model, path)
-        converted: onnx.ModelProto = autocast.convert_to_mixed_precision(path, keep_io_types=True)
+        np.savez(data, allow_pickle=True, **arrays)
+        given = data if arrays and len(arrays) == len(feeds) else None
+        converted: onnx.ModelProto = autocast.convert_to_mixed_precision(
+            path, keep_io_types=True, calibration_data=given
+        )
         return converted

@@ -65,7 +65,7 @@ def measure(name: str, model: onnx.ModelProto, stream: Stream, converter: Conver
     try:
         start = time.perf_counter()
         with quiet():
-            converted = converter.convert(source)
+            converted = converter.convert(source, stream.feeds[0])
         seconds = time.perf_counter() - start
         true = worst(output_errors(reference, play(open_session(simulate(converted), provider=CPU), stream)))
         open_session(converted, provider=CPU)

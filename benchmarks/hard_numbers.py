@@ -28,7 +28,7 @@ def error_of(case: NumberCase, converter: Converter) -> float | str:
     source.CopyFrom(case.model)
     try:
         with quiet():
-            converted = converter.convert(source)
+            converted = converter.convert(source, {})
         open_session(converted, provider=CPU)
         found = run(open_session(simulate(converted), provider=CPU), dict(case.feeds))
     except Exception as failure:  # a converter or the runtime may raise anything; the table says what

@@ -106,7 +106,7 @@ def _low_values(model: ir.Model) -> dict[ir.Value, ir.DataType]:
     for graph in (model.graph, *model.graph.subgraphs()):
         produced = (output for node in graph for output in node.outputs)
         for value in (*graph.inputs, *graph.initializers.values(), *produced):
-            if value.dtype in LOW:
+            if value.dtype in LOW and value.name:  # an output left out has a type and no name
                 found[value] = value.dtype
     return found
 

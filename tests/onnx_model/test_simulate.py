@@ -195,6 +195,14 @@ def test_contrib_ops_and_what_follows_them_are_rounded() -> None:
     assert np.isposinf(evaluate(text, x=x, r=x, w=w)["b"]).all()
 
 
+def test_outputs_that_are_left_out_stay_out() -> None:
+    text = f"""{HEADER} g (float16[1, 1, 2] x, float16[1, 8, 2] w, float16[1, 8, 2] r) => (float[1, 1, 2] b)
+        {{ , h = LSTM<hidden_size = 2>(x, w, r) b = Cast<to = 1>(h) }}"""
+    feeds = {"x": (1, 1, 2), "w": (1, 8, 2), "r": (1, 8, 2)}
+    found = evaluate(text, **{name: np.ones(shape, np.float16) for name, shape in feeds.items()})["b"]
+    np.testing.assert_array_equal(found, rounded(found))
+
+
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
