@@ -33,8 +33,9 @@ class Device:
 
         float32 means TF32 where the device has it: onnxruntime's default.
         """
-        rates = {Precision.FLOAT16: self.float16, Precision.BFLOAT16: self.bfloat16}
-        return rates.get(precision, self.tf32 or self.float32) * self.compute_efficiency
+        if precision is Precision.FLOAT32:
+            return (self.tf32 or self.float32) * self.compute_efficiency
+        return (self.float16 if precision is Precision.FLOAT16 else self.bfloat16) * self.compute_efficiency
 
     @property
     def plain_rate(self) -> float:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from ampgraph.graph import Op, PrecisionGraph, Value
 
@@ -31,8 +31,7 @@ class Kind(Enum):
     RECURRENT = "recurrent"  # tensor cores, one small product after the other
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """What one run of an operator does. `floats` are float32 elements that move at the op's precision."""
 
     kind: Kind
@@ -63,8 +62,7 @@ def is_view(op: Op) -> bool:
 
 def elements_of(value: Value) -> int:
     """Number of elements, a stated default where the shape is unknown."""
-    elements = value.elements
-    return DEFAULT_ELEMENTS if elements is None else elements
+    return DEFAULT_ELEMENTS if value.shape is None else math.prod(value.shape)
 
 
 def work_of(op: Op, graph: PrecisionGraph) -> Work:
@@ -94,9 +92,7 @@ def _moved(op: Op, graph: PrecisionGraph) -> tuple[int, int]:
         if not slot.value:
             continue
         value = graph.values[slot.value]
-        elements = value.elements
-        if elements is None:
-            elements = DEFAULT_ELEMENTS
+        elements = elements_of(value)
         if value.dtype == "float32" and slot.decision:
             floats += elements
         else:

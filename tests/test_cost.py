@@ -1,0 +1,206 @@
+import time
+
+import onnx
+import pytest
+
+from ampgraph.cost import modelled_milliseconds, price
+from ampgraph.costs import Costs
+from ampgraph.devices import device_named, load_devices
+from ampgraph.graph import Decision, Op, PrecisionGraph, Scope, Slot, Use, Value
+from ampgraph.judgement import Category
+from ampgraph.onnx_model.lift import lift
+from ampgraph.precision import Precision
+
+FLOAT16, BFLOAT16 = Precision.FLOAT16, Precision.BFLOAT16
+H100 = device_named("h100")
+
+
+def graph_of(body: str, inputs: str, constants: str = "") -> PrecisionGraph:
+    text = f'<ir_version: 8, opset_import: ["" : 17]> g ({inputs}) => (float[M] y) {constants} {{ {body} }}'
+    model = onnx.parser.parse_model(text)
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    return lift(model)
+
+
+def product_of(size: int) -> PrecisionGraph:
+    return graph_of("y = MatMul(x, w)", f"float[{size},{size}] x, float[{size},{size}] w")
+
+
+def principal(graph: PrecisionGraph, kind: str) -> str:
+    return next(each.id for each in graph.decisions.values() if each.principal and graph.ops[each.op].type == kind)
+
+
+def test_a_large_product_takes_its_operations_over_the_rate():
+    graph = product_of(8192)
+    costs = price(graph, "speed", H100, FLOAT16)
+    id = principal(graph, "MatMul")
+    slow = 2 * 8192**3 / (494.5e12 * 0.5)
+    fast = 2 * 8192**3 / (989.5e12 * 0.5)
+    assert costs.unit == "picoseconds"
+    assert costs.high[id] == pytest.approx((5e-6 + slow) * 1e12, abs=1)
+    assert costs.low[id] == pytest.approx((5e-6 + slow - 0.7 * (slow - fast - 1e-6)) * 1e12, abs=1)
+
+
+def test_elementwise_work_takes_its_bytes_over_the_bandwidth():
+    graph = graph_of("y = Add(x, z)", "float[4096,4096] x, float[4096,4096] z")
+    costs = price(graph, "speed", H100, FLOAT16)
+    id = principal(graph, "Add")
+    slow = 3 * 4096**2 * 4 / (3.35e12 * 0.8)
+    assert costs.high[id] == pytest.approx((5e-6 + slow) * 1e12, abs=1)
+    assert costs.low[id] == pytest.approx((5e-6 + slow - 0.5 * (slow / 2 - 1e-6)) * 1e12, abs=1)
+
+
+def test_a_cast_takes_a_launch_and_six_bytes_an_element():
+    graph = product_of(1024)
+    costs = price(graph, "speed", H100, FLOAT16)
+    expected = (5e-6 + 6 * 1024**2 / (3.35e12 * 0.8)) * 1e12
+    assert costs.down["x"] == costs.up["x"] == pytest.approx(expected, abs=1)
+    assert set(costs.down) == {"x", "w", "y"}
+
+
+def test_constants_cost_no_cast():
+    graph = graph_of("y = Add(x, c)", "float[4] x", "<float[4] c = {1, 2, 3, 4}>")
+    assert "c" not in price(graph, "speed", H100, FLOAT16).down
+
+
+def test_small_work_gains_nothing():
+    for body in ("y = Relu(x)", "y = MatMul(x, x)", "y = Softmax(x)"):
+        graph = graph_of(body, "float[64,64] x")
+        costs = price(graph, "speed", H100, FLOAT16)
+        assert costs.high == costs.low
+
+
+def test_views_are_free():
+    graph = graph_of("y = Flatten(x)", "float[64,64,64] x")
+    for objective in ("speed", "memory"):
+        costs = price(graph, objective, H100, FLOAT16)
+        id = principal(graph, "Flatten")
+        assert (costs.high.get(id, 0), costs.low.get(id, 0)) == (0, 0)
+
+
+def test_depthwise_convolutions_lose_and_dense_ones_win():
+    inputs = "float[16,{c},112,112] x, float[{o},{i},3,3] w"
+    deep = graph_of("y = Conv<group=64, pads=[1,1,1,1]>(x, w)", inputs.format(c=64, o=64, i=1))
+    dense = graph_of("y = Conv<pads=[1,1,1,1]>(x, w)", inputs.format(c=64, o=64, i=64))
+    slow, fast = price(deep, "speed", H100, FLOAT16), price(dense, "speed", H100, FLOAT16)
+    assert slow.low[principal(deep, "Conv")] > slow.high[principal(deep, "Conv")]
+    assert fast.low[principal(dense, "Conv")] < fast.high[principal(dense, "Conv")]
+
+
+@pytest.mark.parametrize("name", ["t4", "v100"])
+def test_bfloat16_is_never_faster_where_it_is_emulated(name):
+    for graph in (product_of(4096), graph_of("y = Relu(x)", "float[4096,4096] x")):
+        costs = price(graph, "speed", device_named(name), BFLOAT16)
+        assert all(costs.low[id] >= high for id, high in costs.high.items())
+        half = price(graph, "speed", device_named(name), FLOAT16)
+        assert all(half.low[id] < high for id, high in half.high.items())
+
+
+@pytest.mark.parametrize("device", load_devices().values(), ids=str)
+def test_gains_grow_with_size(device):
+    gains = []
+    for size in (64, 256, 1024, 4096):
+        graph = product_of(size)
+        costs = price(graph, "speed", device, FLOAT16)
+        id = principal(graph, "MatMul")
+        gains.append(costs.high[id] - costs.low[id])
+    assert gains == sorted(gains)
+    assert gains[0] == 0 < gains[-1]
+
+
+def test_time_inside_a_loop_counts_as_often_as_it_runs():
+    body = """y = Loop (n, , x) < body = l (int64 i, bool c, float[512,512] s) => (bool d, float[512,512] t) {
+        d = Identity(c) t = Relu(s) }>"""
+    looped = graph_of(body, "float[512,512] x", "<int64 n = {10}>")
+    plain = graph_of("y = Relu(x)", "float[512,512] x")
+    once = price(plain, "speed", H100, FLOAT16).high[principal(plain, "Relu")]
+    costs = price(looped, "speed", H100, FLOAT16)
+    assert costs.high[principal(looped, "Relu")] == pytest.approx(10 * once, abs=10)
+    inner = next(id for id, value in looped.values.items() if value.name == "t")
+    assert costs.down[inner] == costs.down["x"]
+
+
+def test_memory_counts_values_copies_and_parameters():
+    graph = graph_of("t = MatMul(x, c) y = Relu(t)", "float[4,2] x", "<float[2,3] c = {1, 2, 3, 4, 5, 6}>")
+    costs = price(graph, "memory", H100, FLOAT16)
+    product = principal(graph, "MatMul")
+    assert costs.unit == "bytes"
+    assert (costs.high[product], costs.low[product]) == (48, 24)
+    assert (costs.high["input:x"], costs.low["input:x"]) == (32, 16)
+    assert (costs.keep_high, costs.keep_low) == ({"c": 24}, {"c": 12})
+    assert (costs.down["t"], costs.up["t"]) == (24, 48)
+
+
+def test_an_empty_value_s_cast_is_not_free():
+    graph = graph_of("y = Relu(x)", "float[0,2] x")
+    costs = price(graph, "memory", H100, FLOAT16)
+    assert (costs.down["x"], costs.up["x"]) == (1, 1)
+
+
+def test_coverage_counts_what_is_left_high():
+    graph = graph_of("t = MatMul(x, x) u = Softmax(t) y = Transpose(u)", "float[4,4] x")
+    ids = {kind: principal(graph, kind) for kind in ("MatMul", "Softmax", "Transpose")}
+    categories = {ids["MatMul"]: Category.ALLOW, ids["Softmax"]: Category.INFER, ids["Transpose"]: Category.CLEAR}
+    costs = price(graph, "coverage", H100, FLOAT16, categories)
+    assert costs.unit == "points"
+    assert costs.high == {ids["MatMul"]: 100_000, ids["Softmax"]: 1_000}
+    assert not costs.low
+    assert set(costs.down.values()) == {8}
+
+
+def test_no_number_of_casts_outweighs_a_decision_under_coverage():
+    wide = ", ".join(f"float[2] x{i}" for i in range(300))
+    graph = graph_of(f"y = Sum({', '.join(f'x{i}' for i in range(300))})", wide)
+    id = principal(graph, "Sum")
+    costs = price(graph, "coverage", H100, FLOAT16, {id: "infer"})
+    assert costs.high[id] > sum(costs.down[f"x{i}"] for i in range(300))
+
+
+def test_casts_in_nested_branches_still_count():
+    costs = price(product_of(4), "coverage", H100, FLOAT16)
+    assert costs.cast("x", to_low=True, frequency=0.125) == 1
+
+
+def test_prices_are_whole_numbers():
+    graph = graph_of("t = MatMul(x, x) y = Softmax(t)", "float[N,N] x")
+    for objective in ("speed", "memory", "coverage"):
+        costs = price(graph, objective, H100, FLOAT16, dict.fromkeys(graph.decisions, "allow"))
+        for table in (costs.high, costs.low, costs.down, costs.up, costs.keep_high, costs.keep_low):
+            assert all(type(figure) is int and figure >= 0 for figure in table.values())
+
+
+def test_milliseconds_for_people():
+    assert modelled_milliseconds(2_500_000_000) == 2.5
+
+
+def chain(length: int) -> PrecisionGraph:
+    admits = frozenset(Precision)
+    types = ("Conv", "Relu", "MatMul", "Add", "Flatten")
+    values = {"v0": Value("v0", "v0", "", "float32", shape=(8, 64), producer="input:v0")}
+    ops, decisions, uses = {}, {}, []
+    for i in range(length):
+        op, id = f"o{i}", f"o{i}:T"
+        sources = (f"v{i}", f"v{max(i - 1, 0)}")
+        values[f"v{i + 1}"] = Value(f"v{i + 1}", "", "", "float32", shape=(8, 64), producer=id, op=op)
+        slots = tuple(Slot(source, "", id) for source in sources)
+        ops[op] = Op(op, "", types[i % 5], 13, "", slots, (Slot(f"v{i + 1}", "", id),))
+        decisions[id] = Decision(id, op, "T", "op", Precision.FLOAT32, admits, principal=True)
+        uses += [Use(source, id, op, slot, "") for slot, source in enumerate(sources)]
+    return PrecisionGraph("onnx", {}, {"": Scope("", None, "", 1.0)}, values, ops, decisions, tuple(uses))
+
+
+def best_of_three(graph: PrecisionGraph, objective: str) -> float:
+    def once() -> float:
+        started = time.perf_counter()
+        found = price(graph, objective, H100, FLOAT16, categories)
+        assert isinstance(found, Costs)
+        return time.perf_counter() - started
+
+    categories = dict.fromkeys(graph.decisions, "allow")
+    return min(once() for _ in range(3))
+
+
+@pytest.mark.parametrize("objective", ["speed", "memory", "coverage"])
+def test_time_is_linear_and_small(objective):
+    taken = best_of_three(chain(50_000), objective)
+    assert taken < 1.2, f"{taken:.2f} s; 0.5 s on an idle core"
