@@ -38,7 +38,7 @@ def test_a_large_product_takes_its_operations_over_the_rate():
     fast = 2 * 8192**3 / (989.5e12 * 0.5)
     assert costs.unit == "picoseconds"
     assert costs.high[id] == pytest.approx((5e-6 + slow) * 1e12, abs=1)
-    assert costs.low[id] == pytest.approx((5e-6 + slow - 0.7 * (slow - fast - 1e-6)) * 1e12, abs=1)
+    assert costs.low[id] == pytest.approx((5e-6 + slow - 0.8 * (slow - fast - 1e-6)) * 1e12, abs=1)
 
 
 def test_elementwise_work_takes_its_bytes_over_the_bandwidth():
@@ -47,7 +47,7 @@ def test_elementwise_work_takes_its_bytes_over_the_bandwidth():
     id = principal(graph, "Add")
     slow = 3 * 4096**2 * 4 / (3.35e12 * 0.8)
     assert costs.high[id] == pytest.approx((5e-6 + slow) * 1e12, abs=1)
-    assert costs.low[id] == pytest.approx((5e-6 + slow - 0.5 * (slow / 2 - 1e-6)) * 1e12, abs=1)
+    assert costs.low[id] == pytest.approx((5e-6 + slow - 0.8 * (slow / 2 - 1e-6)) * 1e12, abs=1)
 
 
 def test_a_cast_takes_a_launch_and_six_bytes_an_element():
