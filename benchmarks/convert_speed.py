@@ -1,0 +1,175 @@
+"""How long a conversion takes and what it holds in memory: `python -m benchmarks.convert_speed [--corpus DIR]`.
+
+Every figure is of a fresh process, file to file, after import; the peak is the process's resident high-water mark.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from benchmarks.record import keep, table
+
+REC = "ch_PP-OCRv4_rec_infer"
+_WIDTH, _LAYERS = 4096, 36  # 36 matrices of 64 MiB
+_DISK_NEEDED = 5 * 2**30
+_PATTERN = ("MatMul", "Relu", "MatMul", "Add", "Tanh", "MatMul", "Exp", "Softmax", "Mul", "Sigmoid")
+_WITH_WEIGHT = ("MatMul", "Add", "Mul")
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A model file with the most seconds and bytes that converting it may take."""
+
+    name: str
+    path: Path
+    nodes: int
+    seconds: float | None = None
+    peak: float | None = None  # MB
+
+
+def chain(nodes: int) -> onnx.ModelProto:
+    """A chain of matrix products, cheap ops and float32 ops, with a weight for every third node or so."""
+    made, weights, previous = [], [], "x"
+    values = np.random.default_rng(0).standard_normal((nodes, 4, 4)).astype(np.float32)
+    for index in range(nodes):
+        op, output = _PATTERN[index % len(_PATTERN)], f"v{index}"
+        inputs = [previous, f"w{index}"] if op in _WITH_WEIGHT else [previous]
+        if op in _WITH_WEIGHT:
+            weights.append(
+                helper.make_tensor(f"w{index}", TensorProto.FLOAT, (4, 4), values[index].tobytes(), raw=True)
+            )
+        made.append(helper.make_node(op, inputs, [output], name=f"n{index}"))
+        previous = output
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (4, 4)) for name in ("x", previous)]
+    graph = helper.make_graph(made, f"chain of {nodes}", ends[:1], ends[1:], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def write_large(folder: Path) -> Path:
+    """A model of 2.4 GB of external data, written layer by layer."""
+    block = (np.random.default_rng(0).standard_normal((_WIDTH, _WIDTH)) / 64).astype(np.float32).tobytes()
+    nodes, weights, previous = [], [], "x"
+    with (folder / "large.bin").open("wb") as data:
+        for layer in range(_LAYERS):
+            weight = TensorProto(name=f"w{layer}", data_type=TensorProto.FLOAT, dims=(_WIDTH, _WIDTH))
+            weight.data_location = TensorProto.EXTERNAL
+            entries = {"location": "large.bin", "offset": str(data.tell()), "length": str(len(block))}
+            for key, value in entries.items():
+                weight.external_data.add(key=key, value=value)
+            data.write(block)
+            weights.append(weight)
+            nodes.append(helper.make_node("MatMul", [previous, weight.name], [f"m{layer}"], name=f"product{layer}"))
+            nodes.append(helper.make_node("Relu", [f"m{layer}"], [f"r{layer}"], name=f"relu{layer}"))
+            previous = f"r{layer}"
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ("batch", _WIDTH)) for name in ("x", previous)]
+    graph = helper.make_graph(nodes, "large", ends[:1], ends[1:], weights)
+    path = folder / "large.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    return path
+
+
+def measure_here(source: Path, destination: Path, objective: str) -> dict[str, float]:
+    """Convert in this process: seconds of the first and of a second conversion, peak resident MB after the first."""
+    import onnxruntime  # noqa: F401  (its import is not what is measured)
+
+    import ampgraph
+
+    convert = ampgraph.convert
+    seconds = [_timed(convert, source, destination, objective)]
+    peak = _peak()
+    if source.stat().st_size > 2**20 or seconds[0] < 5:
+        gc.collect()
+        seconds.append(_timed(convert, source, destination, objective))
+    return {"seconds": seconds[0], "again": seconds[-1], "peak": peak}
+
+
+def _timed(convert: Any, source: Path, destination: Path, objective: str) -> float:  # noqa: ANN401
+    start = time.perf_counter()
+    convert(source, destination, objective=objective, force=True)
+    return time.perf_counter() - start
+
+
+def _peak() -> float:
+    status = Path("/proc/self/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def _measure(bar: Bar, folder: Path, objective: str) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.convert_speed", "--objective", objective]
+    command += ["--one", str(bar.path), "--destination", str(folder / f"out-{bar.path.name}")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{bar.name}: {done.stderr.strip().splitlines()[-1]}")
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def _bars(folder: Path, corpus: Path | None, only: str) -> Iterator[Bar]:
+    if corpus is not None and only in "PP-OCRv4 rec":
+        path = corpus / f"{REC}.onnx"
+        yield Bar("PP-OCRv4 rec", path, len(onnx.load(str(path)).graph.node), 0.7)
+    for nodes, seconds in ((4_000, 1.0), (5_000, None), (8_000, 2.0), (50_000, 15.0)):
+        name = f"chain of {nodes:,}"
+        if only in name:
+            path = folder / f"chain{nodes}.onnx"
+            onnx.save(chain(nodes), str(path))
+            yield Bar(name, path, nodes, seconds)
+    if only in "2.4 GB external data":
+        if shutil.disk_usage(folder).free < _DISK_NEEDED:
+            print("2.4 GB external data: left out, the temporary folder has less than 5 GB", file=sys.stderr)
+            return
+        yield Bar("2.4 GB external data", write_large(folder), 2 * _LAYERS, 20.0, 700.0)
+
+
+def _report(rows: list[dict[str, Any]]) -> None:
+    columns = list(rows[0])
+    print(table(columns, [list(row.values()) for row in rows]))
+    per_node = {row["model"]: row["seconds"] / row["nodes"] for row in rows if "chain" in row["model"]}
+    if {"chain of 5,000", "chain of 50,000"} <= set(per_node):
+        growth = per_node["chain of 50,000"] / per_node["chain of 5,000"]
+        print(f"time per node at 50,000 over that at 5,000: {growth:.2f} (at most 1.5)")
+
+
+def main() -> None:
+    """Measure every model, or one in this very process (`--one`, which the other way calls)."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--corpus", type=Path, help="folder with PP-OCRv4 rec (benchmarks/fetch_corpus.py)")
+    parser.add_argument("--objective", default="speed")
+    parser.add_argument("--only", default="", help="substring of the models to measure")
+    parser.add_argument("--no-results", action="store_true", help="keep no JSON")
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--destination", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(measure_here(arguments.one, arguments.destination, arguments.objective)))
+        return
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for bar in _bars(Path(scratch), arguments.corpus, arguments.only):
+            found = _measure(bar, Path(scratch), arguments.objective)
+            met = found["seconds"] <= (bar.seconds or np.inf) and found["peak"] <= (bar.peak or np.inf)
+            row = {"model": bar.name, "nodes": bar.nodes, **found, "bar s": bar.seconds, "bar MB": bar.peak}
+            rows.append({**row, "met": "yes" if met else "NO"})
+    _report(rows)
+    if not arguments.no_results:
+        keep("convert_speed", rows)
+
+
+if __name__ == "__main__":
+    main()
