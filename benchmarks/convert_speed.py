@@ -50,9 +50,7 @@ def chain(nodes: int) -> onnx.ModelProto:
         op, output = _PATTERN[index % len(_PATTERN)], f"v{index}"
         inputs = [previous, f"w{index}"] if op in _WITH_WEIGHT else [previous]
         if op in _WITH_WEIGHT:
-            weights.append(
-                helper.make_tensor(f"w{index}", TensorProto.FLOAT, (4, 4), values[index].tobytes(), raw=True)
-            )
+            weights.append(numpy_helper.from_array(values[index], f"w{index}"))
         made.append(helper.make_node(op, inputs, [output], name=f"n{index}"))
         previous = output
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (4, 4)) for name in ("x", previous)]
