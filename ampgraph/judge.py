@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ampgraph.errors import OptionError
+from ampgraph.fusable import normalizations
+from ampgraph.fusable import ties as fusable_ties
 from ampgraph.graph import Constant, Decision, Op, PrecisionGraph, Slot
 from ampgraph.intervals import Interval
 from ampgraph.judgement import Category, Cause, Judgement, Verdict
@@ -49,12 +51,15 @@ def judge(
     wishes = wishes or Wishes()
     rules = winning_rules(graph, book, ranges)
     laws = {op: kernel_law(kernels, graph.ops[op], found, precision) for op, found in _by_op(graph)} if kernels else {}
-    case = _Case(graph, rules, ranges, precision, laws)
+    patterns = normalizations(graph)
+    case = _Case(graph, rules, ranges, precision, laws, frozenset(pattern.normalized for pattern in patterns))
     verdicts = {key: case.verdict(decision) for key, decision in graph.decisions.items()}
-    _require_fed(case, verdicts)
+    fed = _require_fed(case, verdicts)
+    _protect_operands(case, verdicts, fed)
     _taint(case, verdicts)
     notes = _grant(case, verdicts, wishes)
     ties = [pair for law in laws.values() for pair in law.ties] + _uncastable(case, verdicts)
+    ties += fusable_ties(graph, patterns)
     implications = tuple(pair for law in laws.values() for pair in law.implications)
     return Judgement(precision, verdicts, tuple(ties), implications, tuple(notes))
 
@@ -72,6 +77,7 @@ class _Case:
     ranges: Mapping[str, Interval]
     precision: Precision
     laws: Mapping[str, KernelLaw]
+    normalized: frozenset[str]  # values that a normalization has just made harmless
 
     def verdict(self, decision: Decision) -> Verdict:
         """The verdict by what stands at the op itself; what follows from its neighbours comes after."""
@@ -162,8 +168,11 @@ def _lost(constant: Constant, rule: Rule, precise: bool, precision: Precision) -
     return ""
 
 
-def _require_fed(case: _Case, verdicts: dict[str, Verdict]) -> None:
-    """Ops that only follow allow ops: float32 where a float input may carry more than low precision already took."""
+def _require_fed(case: _Case, verdicts: dict[str, Verdict]) -> Mapping[str, bool]:
+    """Ops that only follow allow ops: float32 where a float input may carry more than low precision already took.
+
+    Returns which values are fed: made by legal allow ops, or from such values alone by clear and infer ops.
+    """
     fed: dict[str, bool] = {}
     for op in case.graph.ops.values():
         for decision in case.graph.decisions_of.get(op.id, ()):
@@ -178,6 +187,7 @@ def _require_fed(case: _Case, verdicts: dict[str, Verdict]) -> None:
                 why = f"{rule.why.rstrip('.')}; {name} does not come from low-precision arithmetic"
                 verdicts[decision.id] = replace(verdicts[decision.id], legal=False, why=why)
         _mark_products(case, fed, op, verdicts)
+    return fed
 
 
 def _is_fed(case: _Case, fed: Mapping[str, bool], value: str, small: float) -> bool:
@@ -196,6 +206,34 @@ def _mark_products(case: _Case, fed: dict[str, bool], op: Op, verdicts: Mapping[
             verdict = verdicts[slot.decision]
             passes = verdict.category in (Category.CLEAR, Category.INFER) and inputs
             fed[slot.value] = (verdict.category is Category.ALLOW and verdict.legal) or passes
+
+
+def _protect_operands(case: _Case, verdicts: dict[str, Verdict], fed: Mapping[str, bool]) -> None:
+    """What a float32 op needs unrounded is not rounded on the way: its raw operands stay float32 back to their source.
+
+    A cast of the model's own, a fixed float32 slot or a denied op may turn a rounding into another answer. Operands
+    that a low-precision product has rounded already are left alone.
+    """
+    queue = deque(key for key, verdict in verdicts.items() if _needs_exact_operands(case, key, verdict))
+    origin = {key: key for key in queue}
+    while queue:
+        key = queue.popleft()
+        for _, slot in case.slots(case.graph.decisions[key]):
+            producer = case.graph.values[slot.value].producer
+            if not producer or producer in origin or fed.get(slot.value):
+                continue
+            verdict = verdicts[producer]
+            if verdict.legal and verdict.category in (Category.CLEAR, Category.INFER):
+                origin[producer] = origin[key]
+                queue.append(producer)
+                why = f"feeds {_describe(case, origin[key])}, which needs it unrounded"
+                verdicts[producer] = replace(verdict, legal=False, cause=Cause.TAINT, why=why)
+
+
+def _needs_exact_operands(case: _Case, key: str, verdict: Verdict) -> bool:
+    decision = case.graph.decisions[key]
+    settled = verdict.cause in (Cause.RULE, Cause.PIN, Cause.PARAMETER, Cause.RANGE) and not verdict.legal
+    return decision.kind == "op" and decision.present is Precision.FLOAT32 and settled
 
 
 def _taint(case: _Case, verdicts: dict[str, Verdict]) -> None:
@@ -229,7 +267,10 @@ def _is_source(case: _Case, key: str, verdict: Verdict) -> bool:
 def _followers(case: _Case, flow: object, key: str) -> Iterator[str]:
     """Decisions that read what this one makes, unless what they read is proven harmless."""
     for _, following, edge in flow.out_edges(key, keys=True):  # type: ignore[attr-defined]
-        interval = case.ranges.get(edge[0]) if edge != "op" else None
+        value = "" if edge == "op" else edge[0]
+        interval = case.ranges.get(value)
+        if value in case.normalized:
+            continue
         if interval is None or not interval.complete or max(abs(interval.lo), abs(interval.hi)) > HARMLESS:
             yield following
 

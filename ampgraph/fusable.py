@@ -1,0 +1,80 @@
+"""Patterns that onnxruntime fuses when it opens a model, and that a cast in the wrong place turns against us.
+
+Layer normalization (onnxruntime's LayerNormFusion): ReduceMean, Sub, Pow, ReduceMean, Add, Sqrt, Div, Mul, Add becomes
+one LayerNormalization that reads what feeds the pattern, looking through a cast, and takes scale and bias as they
+are. With a low input and a float32 scale the fused node is ill-typed and the session does not open; with both low it
+is the fast and safe kernel, which computes in float32 inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from ampgraph.graph import Op, PrecisionGraph
+
+
+@dataclass(frozen=True, slots=True)
+class Normalization:
+    """A decomposed layer normalization, as decision and value ids."""
+
+    source: str  # the value that is normalized
+    normalized: str  # the quotient, before scale and bias
+    affine: tuple[str, ...]  # decisions of the multiplication by scale and the addition of bias
+
+
+def normalizations(graph: PrecisionGraph) -> tuple[Normalization, ...]:
+    """Every decomposed layer normalization of a graph, in order."""
+    readers = _readers(graph)
+    found = (_normalization(graph, readers, op) for op in graph.ops.values() if op.type == "Div")
+    return tuple(pattern for pattern in found if pattern is not None)
+
+
+def ties(graph: PrecisionGraph, patterns: tuple[Normalization, ...]) -> Iterator[tuple[str, str]]:
+    """Scale and bias keep the precision of what is normalized."""
+    for pattern in patterns:
+        producer = graph.values[pattern.source].producer
+        for decision in pattern.affine:
+            if producer:
+                yield producer, decision
+
+
+def _readers(graph: PrecisionGraph) -> Mapping[str, list[str]]:
+    """Op ids by the value they read."""
+    readers: dict[str, list[str]] = {}
+    for use in graph.uses:
+        readers.setdefault(use.value, []).append(use.op)
+    return readers
+
+
+def _normalization(graph: PrecisionGraph, readers: Mapping[str, list[str]], div: Op) -> Normalization | None:
+    centered = _maker(graph, div.inputs[0].value, "Sub")
+    root = _maker(graph, div.inputs[1].value, "Sqrt")
+    shifted = root and _maker(graph, root.inputs[0].value, "Add")
+    if centered is None or shifted is None or not _is_variance(graph, shifted):
+        return None
+    scaled = _next(graph, readers, div.outputs[0].value, "Mul")
+    if scaled is None:
+        return None
+    moved = _next(graph, readers, scaled.outputs[0].value, "Add")
+    affine = tuple(op.inputs[0].decision for op in (scaled, moved) if op is not None)
+    return Normalization(centered.inputs[0].value, div.outputs[0].value, affine)
+
+
+def _is_variance(graph: PrecisionGraph, shifted: Op) -> bool:
+    """Whether an Add takes the mean of something and a constant."""
+    return any(_maker(graph, slot.value, "ReduceMean") is not None for slot in shifted.inputs)
+
+
+def _maker(graph: PrecisionGraph, value: str, op_type: str) -> Op | None:
+    op = graph.ops.get(graph.values[value].op) if value else None
+    return op if op is not None and op.type == op_type else None
+
+
+def _next(graph: PrecisionGraph, readers: Mapping[str, list[str]], value: str, op_type: str) -> Op | None:
+    """The only reader of a value, when it is of this type and its other operand is a constant."""
+    found = readers.get(value, [])
+    op = graph.ops.get(found[0]) if len(found) == 1 else None
+    if op is None or op.type != op_type:
+        return None
+    return op if any(graph.values[slot.value].constant is not None for slot in op.inputs) else None
