@@ -49,6 +49,16 @@ def implications_of(graph: PrecisionGraph, judgement: Judgement) -> list[tuple[s
     return [pair for pair in pairs if not void_link(graph, judgement, *pair)]
 
 
+def tied_groups(pairs: list[tuple[str, str]]) -> dict[str, str]:
+    """A representative of each decision that implies another and is implied by it, directly or around a circle."""
+    import networkx as nx
+
+    if not pairs:
+        return {}
+    circles = nx.strongly_connected_components(nx.DiGraph(pairs))
+    return {id: min(circle) for circle in circles if len(circle) > 1 for id in circle}
+
+
 def find_bounds(graph: PrecisionGraph, judgement: Judgement) -> Bounds:
     """Follow the links from what is settled by itself; PlanError where that asks both precisions of a decision."""
     precision, lows, highs = judgement.precision, [], []
@@ -59,7 +69,7 @@ def find_bounds(graph: PrecisionGraph, judgement: Judgement) -> Bounds:
                 lows.append(id)
         elif is_fixed_low(decision, precision):
             lows.append(id)
-        elif verdict.forced:
+        elif verdict.forced and decision.is_open(precision):
             raise _contradiction(id, id, judgement)
         else:
             highs.append(id)
@@ -67,19 +77,25 @@ def find_bounds(graph: PrecisionGraph, judgement: Judgement) -> Bounds:
 
 
 def _spread(lows: list[str], highs: list[str], pairs: list[tuple[str, str]], judgement: Judgement) -> Bounds:
-    forward: dict[str, list[str]] = {}
-    backward: dict[str, list[str]] = {}
-    for first, second in pairs:
-        forward.setdefault(first, []).append(second)
-        backward.setdefault(second, []).append(first)
-    must, never = _reach(lows, forward), _reach(highs, backward)
+    forward, backward = links(pairs)
+    must, never = reach(lows, forward), reach(highs, backward)
     for id, origin in must.items():
         if id in never:
             raise _contradiction(origin, never[id], judgement)
     return Bounds(must, never)
 
 
-def _reach(seeds: Iterable[str], links: Links) -> dict[str, str]:
+def links(pairs: Iterable[tuple[str, str]]) -> tuple[Links, Links]:
+    """Implications by their first and by their second decision."""
+    forward: dict[str, list[str]] = {}
+    backward: dict[str, list[str]] = {}
+    for first, second in pairs:
+        forward.setdefault(first, []).append(second)
+        backward.setdefault(second, []).append(first)
+    return forward, backward
+
+
+def reach(seeds: Iterable[str], links: Links) -> dict[str, str]:
     """Every id that can be reached, with the seed that it was reached from."""
     origin = {seed: seed for seed in seeds}
     stack = [seed for seed in origin if seed in links]

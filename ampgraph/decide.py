@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ampgraph.bounds import Bounds, find_bounds, implications_of
+from ampgraph.bounds import Bounds, find_bounds, implications_of, tied_groups
 from ampgraph.costs import Costs
 from ampgraph.cut import HIGH, LOW, Network, minimum_cut
 from ampgraph.graph import PrecisionGraph, Value
@@ -56,7 +56,7 @@ def decide(graph: PrecisionGraph, judgement: Judgement, costs: Costs) -> frozens
 def number_decisions(graph: PrecisionGraph, judgement: Judgement, bounds: Bounds) -> dict[str, int]:
     """Node of every decision: a terminal when settled, one for all that are tied, INERT for third types."""
     nodes: dict[str, int] = {}
-    groups = _tied_groups(implications_of(graph, judgement))
+    groups = tied_groups(implications_of(graph, judgement))
     numbers: dict[str, int] = {}
     for id, decision in graph.decisions.items():
         if id in bounds.must:
@@ -66,16 +66,6 @@ def number_decisions(graph: PrecisionGraph, judgement: Judgement, bounds: Bounds
         else:
             nodes[id] = numbers.setdefault(groups.get(id, id), len(numbers) + 2)
     return nodes
-
-
-def _tied_groups(pairs: list[tuple[str, str]]) -> dict[str, str]:
-    """A representative of each decision that implies another and is implied by it, directly or around a circle."""
-    import networkx as nx
-
-    if not pairs:
-        return {}
-    circles = nx.strongly_connected_components(nx.DiGraph(pairs))
-    return {id: min(circle) for circle in circles if len(circle) > 1 for id in circle}
 
 
 def build_network(graph: PrecisionGraph, judgement: Judgement, costs: Costs, nodes: Mapping[str, int]) -> Network:

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
-from ampgraph.judgement import Cause
-from ampgraph.precision import Precision
+from ampgraph.bounds import is_fixed_low, is_free
+from ampgraph.costs import Costs
+from ampgraph.errors import PlanError
+from ampgraph.graph import Decision, PrecisionGraph, Use
+from ampgraph.judgement import Cause, Judgement
+from ampgraph.placement import Cast, Demand, assignment_cost, demand, place_casts
+from ampgraph.precision import LOW_PRECISIONS, Precision
+from ampgraph.reasons import find_reasons
 
+__all__ = [
+    "Cast",
+    "Choice",
+    "Plan",
+    "assignment_cost",
+    "from_json",
+    "make_plan",
+    "place_casts",
+    "source_of",
+    "to_json",
+    "untouched",
+]
 
-@dataclass(frozen=True, slots=True, order=True)
-class Cast:
-    """One cast node: `value` made available in `to` inside `scope` and the scopes below it."""
-
-    value: str
-    to: Precision
-    scope: str
+FORMAT = 1
+BY_PRICE = "cost"  # what a plan file says where no law settled a decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +49,7 @@ class Plan:
 
     `choices` by decision id. `casts` sorted. `parameters`: constant value id -> precisions it must exist in.
     `cost` and `baseline`: the plan's price and that of leaving the model alone, in `unit`.
+    `model` and `options`: digests that the caller may record, opaque here.
     """
 
     precision: Precision
@@ -44,3 +60,195 @@ class Plan:
     unit: str
     cost: int
     baseline: int
+    model: str = ""
+    options: str = ""
+
+    @cached_property
+    def low(self) -> frozenset[str]:
+        """Decisions that the plan has in its low precision, those that were there before included."""
+        return frozenset(id for id, choice in self.choices.items() if choice.precision is self.precision)
+
+    @cached_property
+    def _casts(self) -> frozenset[Cast]:
+        return frozenset(self.casts)
+
+
+def make_plan(
+    graph: PrecisionGraph,
+    judgement: Judgement,
+    costs: Costs,
+    low: Collection[str],
+    objective: str,
+) -> Plan:
+    """The plan of an assignment: casts, parameter conversions, prices and reasons follow from the low decisions."""
+    low, precision = frozenset(low), judgement.precision
+    reasons = find_reasons(graph, judgement, costs, low)
+    choices = {
+        id: Choice(precision if id in low else decision.present, *reasons[id])
+        for id, decision in graph.decisions.items()
+    }
+    return Plan(
+        precision,
+        objective,
+        choices,
+        place_casts(graph, low, costs, precision),
+        conversions(graph, demand(graph, low), precision),
+        costs.unit,
+        assignment_cost(graph, low, costs),
+        assignment_cost(graph, untouched(graph, precision), costs),
+    )
+
+
+def untouched(graph: PrecisionGraph, precision: Precision) -> frozenset[str]:
+    """The low decisions of the source itself."""
+    return frozenset(id for id, decision in graph.decisions.items() if is_fixed_low(decision, precision))
+
+
+def conversions(graph: PrecisionGraph, wanted: Demand, precision: Precision) -> dict[str, tuple[Precision, ...]]:
+    """The precisions that each float32 constant with a float use must exist in, in the order of the source."""
+    found = {}
+    for id, value in graph.values.items():
+        if not value.producer and value.dtype == Precision.FLOAT32 and (id in wanted.high or id in wanted.low):
+            sides = ((Precision.FLOAT32, wanted.high), (precision, wanted.low))
+            found[id] = tuple(each for each, takers in sides if id in takers)
+    return found
+
+
+def source_of(plan: Plan, graph: PrecisionGraph, use: Use) -> Cast | None:
+    """The cast that feeds a use, None where it takes the value as it is produced or as the constant is kept."""
+    value = graph.values[use.value]
+    wanted = plan.choices[use.decision].precision
+    if not value.producer or plan.choices[value.producer].precision is wanted:
+        return None
+    scope: str | None = use.scope
+    while scope is not None:
+        cast = Cast(use.value, wanted, scope)
+        if cast in plan._casts:
+            return cast
+        scope = None if scope == value.scope else graph.scopes[scope].parent
+    return None
+
+
+def to_json(plan: Plan) -> str:
+    """The plan as a file to read and to edit: one line a decision. Only decisions are read back."""
+    head = {
+        "format": FORMAT,
+        "precision": plan.precision,
+        "objective": plan.objective,
+        "model": plan.model,
+        "options": plan.options,
+        "unit": plan.unit,
+        "cost": plan.cost,
+        "baseline": plan.baseline,
+    }
+    lines = [f"  {_json(key)}: {_json(value)}," for key, value in head.items()]
+    decisions = (f"{_json(id)}: {_json(_record(choice))}" for id, choice in plan.choices.items())
+    casts = (_json({"value": cast.value, "to": cast.to, "scope": cast.scope}) for cast in plan.casts)
+    parameters = (f"{_json(id)}: {_json(kept)}" for id, kept in plan.parameters.items())
+    blocks = [
+        _block("decisions", "{}", decisions),
+        _block("casts", "[]", casts),
+        _block("parameters", "{}", parameters),
+    ]
+    return "\n".join(["{", *lines, ",\n".join(blocks), "}"]) + "\n"
+
+
+def _record(choice: Choice) -> dict[str, str]:
+    record = {"precision": choice.precision.value, "cause": choice.cause or BY_PRICE, "why": choice.why}
+    return {**record, "rule": choice.rule} if choice.rule else record
+
+
+def _block(name: str, brackets: str, lines: Iterable[str]) -> str:
+    body = ",\n".join(f"    {line}" for line in lines)
+    return f"  {_json(name)}: {brackets[0]}\n{body}\n  {brackets[1]}" if body else f"  {_json(name)}: {brackets}"
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def from_json(text: str, place: str, graph: PrecisionGraph, judgement: Judgement) -> frozenset[str]:
+    """The low decisions that a plan file asks for; `make_plan` derives the rest. `place` names the file in errors.
+
+    Every decision of the graph must have its line, and the line must keep to the verdicts.
+    """
+    plan_file = _PlanFile(place, text)
+    lines = plan_file.read(judgement.precision)
+    low = set()
+    for id, precision in lines.items():
+        decision = graph.decisions.get(id)
+        if decision is None:
+            raise plan_file.error(id, "no such decision in this model", "delete the line, or plan this model anew")
+        plan_file.check(decision, precision, judgement)
+        if precision is judgement.precision:
+            low.add(id)
+    missing = next((id for id in graph.decisions if id not in lines), None)
+    if missing is not None:
+        raise PlanError(place, f"has no line for {missing}", "add one, or save a plan of this model with --save-plan")
+    return frozenset(low)
+
+
+@dataclass(frozen=True)
+class _PlanFile:
+    """A plan file's text, and errors that say where in it."""
+
+    place: str
+    text: str
+
+    def error(self, id: str, fact: str, remedy: str) -> PlanError:
+        spot = self.text.find(f"{_json(id)}:")
+        line = f", line {self.text.count(chr(10), 0, spot) + 1}" if spot >= 0 else ""
+        return PlanError(f"{self.place}{line}, {id}", fact, remedy)
+
+    def read(self, precision: Precision) -> dict[str, Precision]:
+        content = self._content()
+        if content.get("format") != FORMAT:
+            found = content.get("format", "nothing")
+            raise PlanError(self.place, f"is of plan format {found}, not {FORMAT}", "save it anew with --save-plan")
+        if content.get("precision") != precision:
+            fact = f"is for precision {content.get('precision')}, not {precision}"
+            raise PlanError(self.place, fact, "give --precision the plan's")
+        decisions = content.get("decisions")
+        if not isinstance(decisions, dict):
+            raise PlanError(self.place, "has no decisions", "save a plan with --save-plan and edit that")
+        return {id: self._precision(id, record) for id, record in decisions.items()}
+
+    def _content(self) -> Mapping[str, object]:
+        try:
+            content = json.loads(self.text, object_pairs_hook=self._unique)
+        except json.JSONDecodeError as error:
+            fact = f"is not JSON ({error.msg}, column {error.colno})"
+            raise PlanError(f"{self.place}, line {error.lineno}", fact, "mend it, or save it anew") from None
+        except (ValueError, RecursionError):  # numbers or nesting beyond what the reader takes
+            raise PlanError(self.place, "is no plan that can be read", "save it anew with --save-plan") from None
+        if not isinstance(content, dict):
+            raise PlanError(self.place, "is not a plan", "save one with --save-plan")
+        return content
+
+    def _unique(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
+        found: dict[str, object] = {}
+        for key, value in pairs:
+            if key in found:
+                raise self.error(key, "is given twice", "keep one of the lines")
+            found[key] = value
+        return found
+
+    def _precision(self, id: str, record: object) -> Precision:
+        named = record.get("precision") if isinstance(record, dict) else None
+        try:
+            return Precision(named)  # type: ignore[arg-type]
+        except ValueError:
+            fact = f"has no known precision ({_json(named)})"
+            raise self.error(id, fact, f"choose one of {', '.join(Precision)}") from None
+
+    def check(self, decision: Decision, precision: Precision, judgement: Judgement) -> None:
+        """Refuse what the verdict on the decision rules out."""
+        if precision is decision.present:
+            return
+        verdict = judgement.verdicts[decision.id]
+        if precision is not judgement.precision or decision.present in LOW_PRECISIONS:
+            raise self.error(decision.id, f"cannot become {precision}", f"set it back to {decision.present}")
+        if not is_free(decision, verdict, judgement.precision):
+            raise self.error(
+                decision.id, f"may not be {precision}: {verdict.why}", f"set it back to {decision.present}"
+            )
