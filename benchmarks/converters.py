@@ -33,13 +33,16 @@ class Converter:
     convert: Callable[[onnx.ModelProto, Feeds], onnx.ModelProto]
 
 
-def ampgraph_with(objective: str, precision: str = "float16") -> Converter:
-    """ampgraph under one objective."""
+def ampgraph_with(
+    objective: str, precision: str = "float16", shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> Converter:
+    """ampgraph under one objective, planning at its default shapes or at those given."""
 
     def convert(model: onnx.ModelProto, _: Feeds) -> onnx.ModelProto:
         import ampgraph
 
-        converted: onnx.ModelProto = ampgraph.convert(model, precision=precision, objective=objective).model
+        result = ampgraph.convert(model, precision=precision, objective=objective, shapes=shapes or {})
+        converted: onnx.ModelProto = result.model
         return converted
 
     return Converter(f"ampgraph {objective}", metadata.version("ampgraph"), convert)

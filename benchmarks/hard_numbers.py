@@ -7,6 +7,7 @@ L2 error of the worst output against float32.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -44,11 +45,12 @@ def main() -> None:
     parser.add_argument("--no-results", action="store_true", help="keep no JSON")
     arguments = parser.parse_args()
     ort.set_default_logger_severity(4)
-    converters = [*(ampgraph_with(objective) for objective in OBJECTIVES), *peers()]
-    converters = [converter for converter in converters if arguments.converter in converter.name]
-    cases = [case for case in number_cases() if arguments.case in case.name]
-    rows: list[list[Any]] = [[case.name, case.bar, *(error_of(case, one) for one in converters)] for case in cases]
-    names = [converter.name for converter in converters]
+    names = [converter.name for converter in _converters({}) if arguments.converter in converter.name]
+    rows: list[list[Any]] = [
+        [case.name, case.bar, *(error_of(case, one) for one in _converters(case.shapes) if one.name in names)]
+        for case in number_cases()
+        if arguments.case in case.name
+    ]
     within = {name: sum(_is_within(row[2 + i], row[1]) for row in rows) for i, name in enumerate(names)}
     print(table(["case", "bar", *names], rows))
     for name, count in within.items():
@@ -56,6 +58,10 @@ def main() -> None:
     if not arguments.no_results:
         kept = [dict(zip(["case", "bar", *names], map(_storable, row), strict=True)) for row in rows]
         keep("hard_numbers", {"within": within, "cases": kept})
+
+
+def _converters(shapes: Mapping[str, tuple[int, ...]]) -> list[Converter]:
+    return [*(ampgraph_with(objective, shapes=shapes) for objective in OBJECTIVES), *peers()]
 
 
 def _is_within(error: Any, bar: float) -> bool:  # noqa: ANN401  (a number or the name of an exception)

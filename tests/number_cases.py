@@ -1,11 +1,13 @@
 """Numbers that go wrong in float16 without any data to show it: small graphs as they occur in real models.
 
-Each graph has a matrix product or convolution beside the trap, so that low precision is really near. Every case must
-give float32's answers in true float16, under every objective, by what the rules say in general.
+Each graph has matrix products or convolutions beside the trap (a product with `w` is written once and made five times),
+so that low precision is really near, under `speed` too. Every case must give float32's answers in true float16, under
+every objective, by what the rules say in general.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,16 +17,22 @@ import onnx
 from onnx import numpy_helper, parser
 
 LOWEST = float(np.finfo(np.float32).min)
-_WIDTH = 64
+_WIDTH, _BATCH = 64, 2**20
+_PRODUCT = re.compile(r"(\w+) = MatMul\((\w+), w\)")
+_PRODUCTS = r"\1a = MatMul(\2, w) \1b = MatMul(\1a, w) \1c = MatMul(\1b, w) \1d = MatMul(\1c, w) \1 = MatMul(\1d, w)"
 
 
 @dataclass(frozen=True)
 class NumberCase:
-    """A float32 model with inputs; `bar` is the relative L2 error that its true float16 conversion may have."""
+    """A float32 model with inputs; `bar` is the relative L2 error that its true float16 conversion may have.
+
+    `shapes` are for planning: a batch so large that low precision pays, which makes `speed` choose it.
+    """
 
     name: str
     model: onnx.ModelProto
     feeds: Mapping[str, np.ndarray[Any, Any]]
+    shapes: Mapping[str, tuple[int, ...]]
     bar: float = 1e-2
 
 
@@ -51,6 +59,7 @@ def _case(
     opset: int = 17,
     bar: float = 1e-2,
 ) -> NumberCase:
+    body = _PRODUCT.sub(_PRODUCTS, body)
     domains = f'"" : {opset}, "com.microsoft" : 1, "ai.onnx.ml" : 3'
     model = parser.parse_model(f"<ir_version: 8, opset_import: [{domains}]> g {signature} {{ {body} }}")
     for key, value in {"w": _random(_WIDTH, _WIDTH, scale=0.125, seed=9), **(weights or {})}.items():
@@ -59,7 +68,12 @@ def _case(
             stored = array.astype(np.float32) if array.dtype == np.float64 else array
             model.graph.initializer.append(numpy_helper.from_array(stored, key))
     onnx.checker.check_model(model, full_check=True)
-    return NumberCase(name, model, {key: np.asarray(value) for key, value in feeds.items()}, bar)
+    return NumberCase(name, model, {key: np.asarray(value) for key, value in feeds.items()}, _planned(model), bar)
+
+
+def _planned(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    shapes = {value.name: value.type.tensor_type.shape.dim for value in model.graph.input}
+    return {name: tuple(dim.dim_value or _BATCH for dim in dims) for name, dims in shapes.items()}
 
 
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
@@ -69,7 +83,7 @@ def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
             yield from _nodes(attribute.g)
 
 
-_X = "(float[8, 64] x) => (float[8, 64] y)"
+_X = "(float[N, 64] x) => (float[N, 64] y)"
 
 
 def _layer_norms() -> Iterator[NumberCase]:
@@ -95,7 +109,7 @@ def _layer_norms() -> Iterator[NumberCase]:
     body = """h = MatMul(x, w) m = ReduceMean(h, last) d = Sub(h, m) q = Mul(d, d) v = ReduceMean(q, last)
         ve = Add(v, eps) s = Sqrt(ve) n = Div(d, s) y = MatMul(n, w)"""
     yield _case("layer norm at opset 18", _X, body, feeds, {**weights, "last": np.array([-1])}, opset=18)
-    image = "(float[2, 16, 8, 8] x) => (float[2, 16, 8, 8] y)"
+    image = "(float[N, 16, 8, 8] x) => (float[N, 16, 8, 8] y)"
     body = """h = Conv<kernel_shape = [1, 1]>(x, k) m = ReduceMean<axes = [2, 3]>(h) d = Sub(h, m) q = Mul(d, d)
         v = ReduceMean<axes = [2, 3]>(q) ve = Add(v, eps) s = Sqrt(ve) n = Div(d, s)
         y = Conv<kernel_shape = [1, 1]>(n, k)"""
@@ -149,7 +163,7 @@ def _epsilons() -> Iterator[NumberCase]:
         yield _case(f"epsilon {name}", _X, f"h = MatMul(x, w) {core} y = MatMul(n, w)", feeds, weights)
     body = "h = MatMul(x, w) q = Mul(h, h) e = Add(q, eps) l = Log(e) y = MatMul(l, w)"
     yield _case("epsilon in a logarithm", _X, body, feeds, weights)
-    mean = """(float[8, 64] x, float[8, 1] m) => (float[8, 64] y)"""
+    mean = """(float[N, 64] x, float[N, 1] m) => (float[N, 64] y)"""
     body = """h = MatMul(x, w) k = Mul(h, m) c = ReduceSum(m, first) e = Clip(c, eps9) t = ReduceSum(k, first)
         n = Div(t, e) o = Add(n, h) y = MatMul(o, w)"""
     masked = {"x": _random(8, _WIDTH), "m": np.zeros((8, 1), np.float32)}
@@ -158,7 +172,7 @@ def _epsilons() -> Iterator[NumberCase]:
 
 def _masks() -> Iterator[NumberCase]:
     """Attention with additive masks: float32's lowest becomes -infinity in float16, and a row of it NaN."""
-    signature = "(float[2, 16, 64] x, float[2, 1, 16] m) => (float[2, 16, 64] y)"
+    signature = "(float[N, 16, 64] x, float[N, 1, 16] m) => (float[N, 16, 64] y)"
     keep = np.ones((2, 1, 16), np.float32)
     keep[0, :, 10:] = 0
     keep[1] = 0  # nothing is left to attend to
@@ -188,7 +202,7 @@ def _masks() -> Iterator[NumberCase]:
     yield _case("mask by -infinity, NaN set to zero", signature, body, given, {**shared, "low": -np.inf})
     causal = np.where(np.tri(16, dtype=bool), 0, LOWEST)
     body = f"{start} t = Add(s, c) p = Softmax(t) {end} u = Identity(m)"
-    outputs = "(float[2, 16, 64] x, float[2, 1, 16] m) => (float[2, 16, 64] y, float[2, 1, 16] u)"
+    outputs = "(float[N, 16, 64] x, float[N, 1, 16] m) => (float[N, 16, 64] y, float[N, 1, 16] u)"
     yield _case("causal mask as a constant", outputs, body, given, {**shared, "c": causal})
     body = f"{start} i = Sub(one, m) a = Mul(i, low) ac = Add(a, c) t = Add(s, ac) p = Softmax(t) {end}"
     given = {"x": x, "m": partly}
@@ -213,7 +227,7 @@ def _large_constants() -> Iterator[NumberCase]:
     frequencies = 20_000.0 ** -(np.arange(32) / 32)
     body = "a = MatMul(p, f) s = Sin(a) c = Cos(a) e = Concat<axis = 1>(s, c) h = Add(x, e) y = MatMul(h, w)"
     positions = {"x": _random(8, _WIDTH), "p": np.arange(3000, 3008, dtype=np.float32)[:, None]}
-    signature = "(float[8, 64] x, float[8, 1] p) => (float[8, 64] y)"
+    signature = "(float[N, 64] x, float[N, 1] p) => (float[N, 64] y)"
     yield _case("20,000 as the base of frequencies", signature, body, positions, {"f": frequencies[None]})
 
 
@@ -242,7 +256,7 @@ def _positions() -> Iterator[NumberCase]:
         "v8": _random(8, _WIDTH, seed=7),
     }  # fmt: skip
     yield _case("distances between positions as a bias", signature, body, feeds, {**weights, **extra})
-    signature = "(float[8, 64] x, float[8] when) => (float[8, 64] y)"
+    signature = "(float[N, 64] x, float[N] when) => (float[N, 64] y)"
     body = """h = MatMul(x, w) p = Add(when, half) i = Cast<to = 7>(p) e = Gather<axis = 0>(table, i) z = Add(h, e)
         y = MatMul(z, w)"""
     given = {"x": _random(8, _WIDTH), "when": np.array([2049, 2051, 2100, 2101, 2500, 2501, 2999, 3000], np.float32)}
@@ -279,7 +293,7 @@ def _counts() -> Iterator[NumberCase]:
 
 def _sums() -> Iterator[NumberCase]:
     """100,000 ones: beyond float16, and beyond what it can count."""
-    signature = "(float[8, 64] x, float[100000] ones) => (float[8, 64] y, float s)"
+    signature = "(float[N, 64] x, float[100000] ones) => (float[N, 64] y, float s)"
     feeds = {"x": _random(8, _WIDTH), "ones": np.ones(100_000, np.float32)}
     weights = {"n": 100_000.0, "shape": np.array([100_000]), "zero": np.array([0])}
     bodies = {
@@ -338,7 +352,7 @@ def _tiny() -> Iterator[NumberCase]:
     }
     for name, core in bodies.items():
         yield _case(f"weights of 1e-8 {name}", _X, f"{core} y = MatMul(z, w)", feeds, weights)
-    image = "(float[2, 16, 8, 8] x) => (float[2, 16, 8, 8] y)"
+    image = "(float[N, 16, 8, 8] x) => (float[N, 16, 8, 8] y)"
     body = "h = Conv<kernel_shape = [1, 1]>(x, k) z = Mul(h, back) y = Conv<kernel_shape = [1, 1]>(z, k1)"
     kernels = {"k": _random(16, 16, 1, 1, scale=1e-8, seed=3), "k1": _random(16, 16, 1, 1, scale=0.25, seed=4)}
     yield _case("weights of 1e-8 in a convolution", image, body, {"x": _random(2, 16, 8, 8)}, {**weights, **kernels})
@@ -346,7 +360,7 @@ def _tiny() -> Iterator[NumberCase]:
 
 def _trees() -> Iterator[NumberCase]:
     """Thresholds that the features pass by less than float16 can tell."""
-    signature = "(float[8, 64] x) => (float[8, 64] y, float[8, 1] score)"
+    signature = "(float[N, 64] x) => (float[N, 64] y, float[N, 1] score)"
     tree = """TreeEnsembleRegressor<
         nodes_treeids = [0, 0, 0], nodes_nodeids = [0, 1, 2], nodes_featureids = [0, 0, 0],
         nodes_modes = ["BRANCH_LEQ", "LEAF", "LEAF"], nodes_values = [0.1, 0.0, 0.0], nodes_truenodeids = [1, 0, 0],

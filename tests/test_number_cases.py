@@ -13,7 +13,7 @@ from tests.number_cases import NumberCase, number_cases
 def test_true_float16_gives_the_float32_answer(case: NumberCase) -> None:
     reference = run(open_session(case.model, provider=CPU), case.feeds)
     for objective in ("speed", "memory", "coverage"):
-        converted = ampgraph.convert(case.model, objective=objective).model
+        converted = ampgraph.convert(case.model, objective=objective, shapes=case.shapes).model
         found = run(open_session(simulate(converted), provider=CPU), case.feeds)
         wrong = [error for error in output_errors(reference, found) if not error.within(case.bar)]
         assert not wrong, objective
