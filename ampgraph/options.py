@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from ampgraph.errors import OptionError
 from ampgraph.precision import LOW_PRECISIONS, Precision
 
 Objective = Literal["speed", "memory", "coverage"]
 Target = Literal["onnxruntime-cuda", "onnx"]
-Interface = Literal["keep", "low"]
+FilePath = str | os.PathLike[str] | None
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,11 @@ class Options:
     plan: Path | None = None
 
     def __post_init__(self) -> None:
-        _require("--precision", self.precision, [str(p) for p in LOW_PRECISIONS])
+        _require("--precision", self.precision, LOW_PRECISIONS)
         _require("--target", self.target, get_args(Target))
         _require("--objective", self.objective, get_args(Objective))
+        if self.opset < 0:
+            raise OptionError(f"--opset {self.opset}", "is no opset", "give a positive number")
         for option, pattern in (("--keep", self.keep), ("--low", self.low), ("--io", self.io)):
             try:
                 re.compile(pattern)
@@ -53,11 +56,63 @@ class Options:
         said = {name: value for name, value in asdict(self).items() if name not in ("rules", "plan")}
         for name in ("rules", "plan"):
             path = getattr(self, name)
-            said[name] = hashlib.sha256(path.read_bytes()).hexdigest() if path else ""
+            said[name] = _file_digest(f"--{name} {path}", path) if path else ""
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _require(option: str, value: str, known: object) -> None:
-    choices = [str(choice) for choice in known]  # type: ignore[attr-defined]
+def make_options(
+    *,
+    precision: str = Precision.FLOAT16,
+    device: str = "h100",
+    rules: FilePath = None,
+    plan: FilePath = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    **others: Any,  # noqa: ANN401  (those of Options that need no reading)
+) -> Options:
+    """Options from what a caller writes: names and paths as text, shapes as any sequence."""
+    _require("--precision", precision, LOW_PRECISIONS)
+    return Options(
+        precision=Precision(precision),
+        device=device.lower(),
+        rules=Path(rules) if rules else None,
+        plan=Path(plan) if plan else None,
+        shapes={name: _shape(name, sizes) for name, sizes in (shapes or {}).items()},
+        **others,
+    )
+
+
+def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """`NAME=1x3x224x224` as a name and a shape. The name may hold an `=` itself."""
+    name, equals, sizes = text.rpartition("=")
+    if not equals or not name or not re.fullmatch(r"\d+(x\d+)*", sizes):
+        raise OptionError(f"--shape {text}", "is no shape of an input", "write it as NAME=1x3x224x224")
+    return name, tuple(int(size) for size in sizes.split("x"))
+
+
+def parse_threshold(text: str) -> tuple[str, float]:
+    """`coverage=0.9` as a name and a number."""
+    name, _, number = text.partition("=")
+    try:
+        return name.strip(), float(number)
+    except ValueError:
+        raise OptionError(f"--require {text}", "is no threshold", "write it as coverage=0.9") from None
+
+
+def _shape(name: str, sizes: Sequence[int]) -> tuple[int, ...]:
+    shape = tuple(int(size) for size in sizes)
+    if any(size < 0 for size in shape):
+        raise OptionError(f"--shape {name}", f"has a negative size in {shape}", "give the sizes of a real input")
+    return shape
+
+
+def _file_digest(option: str, path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise OptionError(option, f"cannot be read ({error.strerror})", "check the path") from None
+
+
+def _require(option: str, value: str, known: Iterable[str]) -> None:
+    choices = [str(choice) for choice in known]
     if str(value) not in choices:
         raise OptionError(f"{option} {value}", "unknown value", f"choose one of {', '.join(choices)}")
