@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from ampgraph.errors import OptionError
 from ampgraph.fusable import normalizations
@@ -22,6 +23,9 @@ from ampgraph.matching import winning_rules
 from ampgraph.precision import FORMATS, Precision
 from ampgraph.rule import Rule
 from ampgraph.rulebook import RuleBook
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 LARGE_CONSTANT = 2048.0  # an unknown operand of 32 times this leaves float16; next to it, integers stop being exact
 HARMLESS = 1.0  # a tainted value proven within this magnitude loses no more than its rounding
@@ -49,7 +53,7 @@ def judge(
     Raises OptionError when a wish cannot be granted.
     """
     wishes = wishes or Wishes()
-    rules = winning_rules(graph, book, ranges)
+    rules = winning_rules(graph, book, ranges, precision)
     laws = {op: kernel_law(kernels, graph.ops[op], found, precision) for op, found in _by_op(graph)} if kernels else {}
     patterns = normalizations(graph)
     case = _Case(graph, rules, ranges, precision, laws, frozenset(pattern.normalized for pattern in patterns))
@@ -163,7 +167,7 @@ def _lost(constant: Constant, rule: Rule, precise: bool, precision: Precision) -
         return f"{loss.subnormal} of its values are below {limits.smallest_normal:.2g}, and here each of them matters"
     if loss.error > 2 * limits.unit_roundoff:
         return f"rounding it to {precision} moves it by {loss.error:.2g}, relative (smallest: {constant.smallest:.2g})"
-    if constant.magnitude > LARGE_CONSTANT and not saturates and not getattr(rule, "large_constants", False):
+    if constant.magnitude > LARGE_CONSTANT and not saturates and not rule.large_constants:
         return f"reaches {constant.magnitude:.3g}: next to it {precision} overflows or stops being exact"
     return ""
 
@@ -255,6 +259,30 @@ def _taint(case: _Case, verdicts: dict[str, Verdict]) -> None:
             if verdict.legal and verdict.category is Category.INFER:
                 why = f"follows {_describe(case, origin[key])}, which stays float32"
                 verdicts[following] = replace(verdict, legal=False, cause=Cause.TAINT, why=why)
+    for key in _carriers(verdicts, flow, origin):
+        why = f"carries what {_describe(case, origin[key])} makes to something float32"
+        verdicts[key] = replace(verdicts[key], legal=False, cause=Cause.TAINT, why=why)
+
+
+def _carriers(verdicts: Mapping[str, Verdict], flow: nx.MultiDiGraph, tainted: Collection[str]) -> list[str]:
+    """Tainted clear ops that hand a value to anything but legal allow ops: low, they would round it for nothing."""
+
+    def carries(key: str) -> bool:
+        return key in tainted and verdicts[key].legal and verdicts[key].category is Category.CLEAR
+
+    def takes_low(key: str) -> bool:
+        return carries(key) or (verdicts[key].legal and verdicts[key].category is Category.ALLOW)
+
+    queue = deque(
+        key for key in tainted if carries(key) and not all(takes_low(after) for after in flow.successors(key))
+    )
+    found = dict.fromkeys(queue)
+    while queue:
+        for before in flow.predecessors(queue.popleft()):
+            if before not in found and carries(before):
+                found[before] = None
+                queue.append(before)
+    return list(found)
 
 
 def _is_source(case: _Case, key: str, verdict: Verdict) -> bool:
@@ -264,12 +292,17 @@ def _is_source(case: _Case, key: str, verdict: Verdict) -> bool:
     return verdict.category is Category.DENY or lossy
 
 
-def _followers(case: _Case, flow: object, key: str) -> Iterator[str]:
-    """Decisions that read what this one makes, unless what they read is proven harmless."""
-    for _, following, edge in flow.out_edges(key, keys=True):  # type: ignore[attr-defined]
+def _followers(case: _Case, flow: nx.MultiDiGraph, key: str) -> Iterator[str]:
+    """Decisions that read what this one makes, unless what they read is proven harmless.
+
+    A rule that speaks of some variables of an op (indices, coordinates) says nothing of what the op makes.
+    """
+    rule = case.rules.get(key)
+    operand_only = rule is not None and bool(rule.variables)
+    for _, following, edge in flow.out_edges(key, keys=True):
         value = "" if edge == "op" else edge[0]
         interval = case.ranges.get(value)
-        if value in case.normalized:
+        if value in case.normalized or (edge == "op" and operand_only):
             continue
         if interval is None or not interval.complete or max(abs(interval.lo), abs(interval.hi)) > HARMLESS:
             yield following

@@ -58,6 +58,7 @@ class Rule:
     proof counts).
     `saturates` (judge): a constant beyond the format's range is clamped to its ends without changing the result.
     `precise_slots` (judge): constants in these input slots must survive conversion element by element.
+    `large_constants` (judge): the kernel computes in float32 inside, so constants do no harm while they are finite.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Rule:
     small: float = 0.0
     saturates: bool = False
     precise_slots: tuple[int, ...] = ()
+    large_constants: bool = False
     examples: tuple[Example, ...] = ()
     place: str = ""  # file and line it was read from
     user: bool = False

@@ -296,6 +296,7 @@ _READERS: dict[str, Callable[[str, object], Any]] = {
     "small": _number,
     "saturates": _flag,
     "precise_slots": _integers,
+    "large_constants": _flag,
     "example": _examples,
 }
 _STEP_READERS: dict[str, Callable[[str, object], Any]] = {

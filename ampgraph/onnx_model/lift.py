@@ -256,6 +256,8 @@ def _node(
 
 def _outgoing(schema: Signature | None, index: int, name: str, types: Types, incoming: list[Type]) -> Type:
     """Type of an output: inferred, else bound through the schema's type variables."""
+    if not name:
+        return NOTHING_KNOWN
     known = types.get(name, NOTHING_KNOWN)
     formal = schema.output(index) if schema else None
     if known.dtype or schema is None or formal is None:
