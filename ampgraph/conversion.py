@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import re
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,9 +16,10 @@ import onnx.version_converter
 from onnx import ModelProto
 
 from ampgraph import __version__
-from ampgraph.cost import load_devices, price
+from ampgraph.cost import price
 from ampgraph.costs import Costs
 from ampgraph.decide import decide
+from ampgraph.devices import device_named
 from ampgraph.errors import ModelError, OptionError
 from ampgraph.graph import PrecisionGraph
 from ampgraph.judge import Wishes, judge
@@ -32,10 +34,12 @@ from ampgraph.onnx_model.prepare import prepare
 from ampgraph.onnx_model.types import modelled_inputs
 from ampgraph.onnx_model.verify import verify_written
 from ampgraph.options import Options
-from ampgraph.plan import Plan, from_json, make_plan
+from ampgraph.plan import Plan, from_json, make_plan, untouched
 from ampgraph.precision import Precision
 from ampgraph.ranges import propagate
 from ampgraph.rulebook import RuleBook, load_builtin, with_user_file
+
+Look = Callable[[Path, str], None]
 
 DIGEST_KEY, VERSION_KEY, RUNTIME_KEY = "ampgraph.digest", "ampgraph.version", "ampgraph.runtime"
 
@@ -58,6 +62,11 @@ class Planned:
         """Whether the plan leaves every decision as it is."""
         decisions = self.graph.decisions
         return all(choice.precision is decisions[key].present for key, choice in self.plan.choices.items())
+
+    @property
+    def is_file_as_found(self) -> bool:
+        """Whether the result is the source's file, byte for byte; data files have another name beside the result."""
+        return self.changes_nothing and self.loaded.path is not None and not io.external_tensors(self.loaded.model)
 
 
 @dataclass(frozen=True)
@@ -104,8 +113,8 @@ def is_converted(loaded: Loaded, options: Options) -> bool:
     return bool(digest)
 
 
-def plan_model(loaded: Loaded, options: Options) -> Planned:
-    """Lift, judge, decide, plan and verify; nothing is written."""
+def plan_model(loaded: Loaded, options: Options, *, as_is: bool = False) -> Planned:
+    """Lift, judge, decide, plan and verify; nothing is written. `as_is`: the plan that leaves the model alone."""
     with _collector_at_rest():
         loaded = _at_opset(loaded, options.opset)
         prepared = prepare(loaded.model)
@@ -113,16 +122,22 @@ def plan_model(loaded: Loaded, options: Options) -> Planned:
         graph = lift(prepared, shapes, options.precision, loaded.folder)
         judgement = _judged(graph, options)
         categories = {key: str(verdict.category) for key, verdict in judgement.verdicts.items()}
-        device = _device(options.device)
-        costs = price(graph, options.objective, device, options.precision, categories)  # type: ignore[arg-type]
-        low = _wanted(graph, judgement, options) if options.plan else decide(graph, judgement, costs)
+        device = device_named(options.device)
+        costs = price(graph, options.objective, device, options.precision, categories)
+        low = untouched(graph, options.precision) if as_is else _low(graph, judgement, costs, options)
         plan = make_plan(graph, judgement, costs, low, options.objective)
-        verify(graph, judgement, plan)
+        if not as_is:  # what the judge asks for is not yet in a model as it is
+            verify(graph, judgement, plan)
     return Planned(loaded, prepared, options, shapes, graph, judgement, costs, plan)
 
 
+def _low(graph: PrecisionGraph, judgement: Judgement, costs: Costs, options: Options) -> frozenset[str]:
+    return _wanted(graph, judgement, options) if options.plan else decide(graph, judgement, costs)
+
+
 def _at_opset(loaded: Loaded, opset: int) -> Loaded:
-    if not opset:
+    present = max((entry.version for entry in loaded.model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+    if opset in (0, present):
         return loaded
     try:
         raised = onnx.version_converter.convert_version(loaded.model, opset)
@@ -130,7 +145,7 @@ def _at_opset(loaded: Loaded, opset: int) -> Loaded:
         place = str(loaded.path or "model")
         fact = f"cannot be brought to opset {opset} ({io.first_line(error)})"
         raise ModelError(place, fact, "leave --opset out, or export again at that opset") from None
-    return Loaded(raised, loaded.folder, loaded.path)
+    return Loaded(raised, loaded.folder)
 
 
 def _shapes(model: ModelProto, options: Options) -> Mapping[str, tuple[int, ...]]:
@@ -139,13 +154,6 @@ def _shapes(model: ModelProto, options: Options) -> Mapping[str, tuple[int, ...]
         if name not in names:
             raise OptionError(f"--shape {name}", "no such graph input", f"choose among {', '.join(sorted(names))}")
     return modelled_inputs(model, options.shapes)
-
-
-def _device(name: str) -> object:
-    devices = load_devices()
-    if name not in devices:
-        raise OptionError(f"--device {name}", "unknown device", f"choose one of {', '.join(devices)}")
-    return devices[name]
 
 
 def rule_book(options: Options) -> RuleBook:
@@ -188,8 +196,11 @@ def _wanted(graph: PrecisionGraph, judgement: Judgement, options: Options) -> fr
     return from_json(text, str(options.plan), graph, judgement)
 
 
-def convert_model(planned: Planned, destination: Path | None = None) -> Converted:
-    """Apply, write, check and save what is planned. Raises before anything appears at `destination`."""
+def convert_model(planned: Planned, destination: Path | None = None, look: Look | None = None) -> Converted:
+    """Apply, write, check and save what is planned. Raises before anything appears at `destination`.
+
+    `look` is shown the finished file, not yet at its destination, and the checker's complaint about it.
+    """
     with _collector_at_rest():
         if planned.changes_nothing:
             applied = Applied(planned.loaded.model, {})
@@ -199,8 +210,14 @@ def convert_model(planned: Planned, destination: Path | None = None) -> Converte
         if destination is None:
             return _held(planned, applied)
         with io.staging(destination) as folder:
-            path = io.write(applied, planned.loaded.folder, folder, destination.name)
+            path = folder / destination.name
+            if planned.is_file_as_found:
+                shutil.copyfile(str(planned.loaded.path), path)
+            else:
+                io.write(applied, planned.loaded.folder, folder, destination.name)
             complaint = _checked(planned, path)
+            if look is not None:
+                look(path, complaint)
             io.publish(folder, destination)
     return Converted(planned, destination, None, complaint)
 

@@ -30,7 +30,7 @@ class Options:
     precision: Precision = Precision.FLOAT16
     target: str = "onnxruntime-cuda"
     device: str = "h100"
-    objective: str = "speed"
+    objective: Objective = "speed"
     rules: Path | None = None
     keep: str = ""
     low: str = ""
@@ -52,7 +52,7 @@ class Options:
                 raise OptionError(f"{option} {pattern!r}", f"is no regular expression ({error})", "mend it") from None
 
     def digest(self) -> str:
-        """What a converted file remembers of its options; the contents of rule and plan files count, not their paths."""
+        """What a converted file remembers of its options: of rule and plan files the contents, not the paths."""
         said = {name: value for name, value in asdict(self).items() if name not in ("rules", "plan")}
         for name in ("rules", "plan"):
             path = getattr(self, name)

@@ -72,7 +72,7 @@ def external_tensors(model: ModelProto) -> list[TensorProto]:
 def staging(destination: Path) -> Iterator[Path]:
     """A folder beside the destination to write in; gone afterwards, whatever happens."""
     try:
-        folder = Path(tempfile.mkdtemp(prefix=".ampgraph-", dir=destination.resolve().parent))
+        folder = Path(tempfile.mkdtemp(prefix=".ampgraph-", dir=destination.parent.resolve()))
     except OSError as error:
         remedy = "choose another place with -o"
         raise ModelError(str(destination), f"cannot be written ({error.strerror})", remedy) from None
@@ -139,7 +139,7 @@ def _point_to(tensor: TensorProto, location: str, offset: int, length: int) -> N
 def publish(folder: Path, destination: Path) -> None:
     """Move a finished model out of its staging folder: data first, so that the model never lacks them."""
     for path in sorted(folder.iterdir(), key=lambda path: path.name == destination.name):
-        path.replace(destination.resolve().parent / path.name)
+        path.replace(destination.parent.resolve() / path.name)
 
 
 def check_file(path: Path) -> str:
