@@ -177,7 +177,9 @@ def _passes_checker(model: onnx.ModelProto) -> bool:
 
 
 def _interface(model: onnx.ModelProto) -> list[bytes]:
-    values = (*model.graph.input, *model.graph.output)
+    """Names and types; before IR version 4 every initializer is listed as an input and is none."""
+    listed = {tensor.name for tensor in model.graph.initializer} if model.ir_version < 4 else set()
+    values = [value for value in (*model.graph.input, *model.graph.output) if value.name not in listed]
     return [value.name.encode() + value.type.SerializeToString(deterministic=True) for value in values]
 
 
