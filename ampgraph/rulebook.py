@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
 
@@ -73,6 +73,7 @@ class RuleBook:
         return frozenset(op for rule in self.rules if rule.category is Category.CLEAR for op in rule.ops)
 
 
+@cache
 def load_builtin() -> RuleBook:
     """The rules that come with the package."""
     files = (entry for entry in resources.files("ampgraph.rules").iterdir() if entry.name.endswith(".toml"))

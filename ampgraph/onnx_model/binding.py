@@ -62,11 +62,9 @@ def bind(
     target = _cast_target(node) if op == "Cast" else None
     link = LINKS.get(op)
     follows = link is not None and bool(link.follows) and attribute_of(node, link.attribute) is None
-    kinds = (
-        tuple((known.dtype, known.kind) for known in incoming),
-        tuple((known.dtype, known.kind) for known in outgoing),
-    )
-    pattern = _pattern(op, schema, *kinds, target, follows)
+    taken = tuple([(known.dtype, known.kind) for known in incoming])
+    given = tuple([(known.dtype, known.kind) for known in outgoing])
+    pattern = _pattern(op, schema, taken, given, target, follows)
     if pattern.clash is not None:
         fact = "binds {} to both {} and {}".format(*pattern.clash)
         raise ModelError(f"node {node.name or key!r} ({op})", fact, "the model is ill-typed: export it again")

@@ -227,31 +227,42 @@ def _node(
 ) -> None:
     """Bind a node's slots, then record its decisions, uses, products, the op itself and its bodies."""
     schema = signature(node.domain, node.op_type, draft.opset(node.domain))
-    place = f"node {node.name or key!r} ({node.op_type})"
-    sources = [_resolve(environment, name, place) if name else "" for name in node.input]
-    incoming = [draft.type_of(source) for source in sources]
+    sources = _sources(environment, node, key)
+    incoming = [draft.types.get(source, NOTHING_KNOWN) for source in sources]
     outgoing = [_outgoing(schema, index, name, types, incoming) for index, name in enumerate(node.output)]
     structure = structure_of(node)
-    bound = (
-        bind(node, key, schema, incoming, outgoing)
-        if structure is None
-        else bind_structure(key, structure, incoming, outgoing)
-    )
+    if structure is None:
+        bound = bind(node, key, schema, incoming, outgoing)
+    else:
+        bound = bind_structure(key, structure, incoming, outgoing)
     draft.decisions.update(bound.decisions)
     draft.ties.extend(bound.ties)
-    inputs = tuple(Slot(source, *slot) for source, slot in zip(sources, bound.inputs, strict=True))
-    draft.uses.extend(Use(slot.value, slot.decision, key, i, scope) for i, slot in enumerate(inputs) if slot.decision)
-    products = [
-        _value(draft, environment, name, scope, known, producer=slot[1], op=key) if name else ""
-        for name, known, slot in zip(node.output, outgoing, bound.outputs, strict=True)
-    ]
-    outputs = tuple(Slot(product, *slot) for product, slot in zip(products, bound.outputs, strict=True))
-    names = tuple(f"{key}/{name}" for name, _ in bodies(node))
+    inputs = []
+    for index, (formal, decision) in enumerate(bound.inputs):
+        inputs.append(Slot(sources[index], formal, decision))
+        if decision:
+            draft.uses.append(Use(sources[index], decision, key, index, scope))
+    outputs = []
+    for name, known, (formal, decision) in zip(node.output, outgoing, bound.outputs, strict=True):
+        value = _value(draft, environment, name, scope, known, producer=decision, op=key) if name else ""
+        outputs.append(Slot(value, formal, decision))
     version = schema.since_version if schema else 0
     kind = qualified(node.domain, node.op_type)
-    draft.ops[key] = Op(key, node.name, kind, version, scope, inputs, outputs, plain_attributes(node), names)
+    attributes = plain_attributes(node) if node.attribute else {}
+    names = tuple([f"{key}/{name}" for name, _ in bodies(node)]) if node.attribute else ()
+    op = Op(key, node.name, kind, version, scope, tuple(inputs), tuple(outputs), attributes, names)
+    draft.ops[key] = op
     if names:
-        _bodies(draft, draft.ops[key], structure, node, twin, environment)
+        _bodies(draft, op, structure, node, twin, environment)
+
+
+def _sources(environment: _Environment, node: NodeProto, key: str) -> list[str]:
+    try:
+        return [environment[name] if name else "" for name in node.input]
+    except KeyError as missing:
+        place = f"node {node.name or key!r} ({node.op_type})"
+        fact = f"reads the value {missing.args[0]!r} that nothing produces"
+        raise ModelError(place, fact, "repair or export the model again") from None
 
 
 def _outgoing(schema: Signature | None, index: int, name: str, types: Types, incoming: list[Type]) -> Type:

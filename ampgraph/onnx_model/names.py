@@ -24,7 +24,10 @@ def walk(graph: GraphProto) -> Iterator[NodeProto]:
 
 def metadata_of(node: NodeProto, key: str) -> str:
     """A node's metadata entry, "" when it has none."""
-    return next((entry.value for entry in node.metadata_props if entry.key == key), "")
+    for entry in node.metadata_props:
+        if entry.key == key:
+            return str(entry.value)
+    return ""
 
 
 def node_ids(graph: GraphProto) -> Mapping[int, str]:
