@@ -19,6 +19,8 @@ from ampgraph.precision import Precision
 if TYPE_CHECKING:
     import networkx as nx
 
+    from ampgraph.numbering import Numbering
+
 Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
 Kind = Literal["op", "input", "output"]
 
@@ -184,6 +186,13 @@ class PrecisionGraph:
             if value.producer:
                 found.setdefault(value.producer, []).append(value.id)
         return {decision: tuple(values) for decision, values in found.items()}
+
+    @cached_property
+    def numbering(self) -> Numbering:
+        """The uses as arrays, for the steps that look at all of them at once."""
+        from ampgraph.numbering import number
+
+        return number(self)
 
     @cached_property
     def flow(self) -> nx.MultiDiGraph:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from ampgraph.costs import Costs
 from ampgraph.graph import PrecisionGraph, Scope, Value
 from ampgraph.precision import Precision
@@ -29,25 +31,19 @@ class Demand:
     """What an assignment asks for: scopes that need a produced value in its other precision, and constants kept."""
 
     casts: Mapping[str, set[str]]  # value -> scopes
-    high: Mapping[str, None]  # constants that some consumer takes in float32, in order of use
-    low: Mapping[str, None]
+    high: Collection[str]  # constants that some consumer takes in float32
+    low: Collection[str]
 
 
 def demand(graph: PrecisionGraph, low: Collection[str]) -> Demand:
-    """Collect the uses whose precision is not the producer's. Third types take no part: nothing is cast to or from."""
-    casts: dict[str, set[str]] = {}
-    kept: tuple[dict[str, None], dict[str, None]] = {}, {}
-    values = graph.values
-    third = {id for id, decision in graph.decisions.items() if decision.present is not Precision.FLOAT32} - set(low)
-    for use in graph.uses:
-        if use.decision in third:
-            continue
-        wants, producer = use.decision in low, values[use.value].producer
-        if not producer:
-            kept[wants][use.value] = None
-        elif (producer in low) is not wants and producer not in third:
-            casts.setdefault(use.value, set()).add(use.scope)
-    return Demand(casts, *kept)
+    """Collect the uses whose precision is not the producer's."""
+    all_, casts = graph.numbering, dict[str, set[str]]()
+    live, taken_low, made_low = all_.sides(all_.mask(low))
+    for use in np.flatnonzero(live & (taken_low != made_low)).tolist():
+        casts.setdefault(graph.uses[use].value, set()).add(graph.uses[use].scope)
+    constant = live & (all_.producer[all_.use_value] < 0)
+    high, lows = (np.unique(all_.use_value[constant & side]).tolist() for side in (~taken_low, taken_low))
+    return Demand(casts, [all_.values[value] for value in high], [all_.values[value] for value in lows])
 
 
 def place_casts(graph: PrecisionGraph, low: Collection[str], costs: Costs, precision: Precision) -> tuple[Cast, ...]:
@@ -76,6 +72,15 @@ def _placements(
         to_low = value.producer not in low
         for scope in best_scopes(value, wanting, to_low, costs, graph.scopes):
             yield id, to_low, scope
+
+
+def cheapest_cast(value: Value, scope: str, to_low: bool, costs: Costs, scopes: Mapping[str, Scope]) -> int:
+    """Price of a cast that serves one scope: there, or in one of those between it and the value's own."""
+    price = costs.cast(value.id, to_low=to_low, frequency=scopes[scope].frequency)
+    parent = scopes[scope].parent
+    if scope == value.scope or parent is None:
+        return price
+    return min(price, cheapest_cast(value, parent, to_low, costs, scopes))
 
 
 def best_scopes(

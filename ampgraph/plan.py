@@ -105,13 +105,13 @@ def untouched(graph: PrecisionGraph, precision: Precision) -> frozenset[str]:
 
 
 def conversions(graph: PrecisionGraph, wanted: Demand, precision: Precision) -> dict[str, tuple[Precision, ...]]:
-    """The precisions that each float32 constant with a float use must exist in, in the order of the source."""
-    found = {}
-    for id, value in graph.values.items():
-        if not value.producer and value.dtype == Precision.FLOAT32 and (id in wanted.high or id in wanted.low):
-            sides = ((Precision.FLOAT32, wanted.high), (precision, wanted.low))
-            found[id] = tuple(each for each, takers in sides if id in takers)
-    return found
+    """The precisions that each float32 constant with a float use must exist in, float32 first."""
+    found: dict[str, tuple[Precision, ...]] = {}
+    for each, takers in ((Precision.FLOAT32, wanted.high), (precision, wanted.low)):
+        for id in takers:
+            if graph.values[id].dtype == Precision.FLOAT32:
+                found[id] = (*found.get(id, ()), each)
+    return dict(sorted(found.items()))
 
 
 def source_of(plan: Plan, graph: PrecisionGraph, use: Use) -> Cast | None:
