@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from ampgraph.errors import ModelError
 from ampgraph.graph import Constant, Conversion
 from ampgraph.precision import FORMATS, Precision
 
-CHUNK = 1 << 22  # elements: 16 MiB of float32
+CHUNK = 1 << 18  # elements: 1 MiB of float32, which stays in the cache from one pass over it to the next
 SMALL = 1 << 14  # bytes: constants up to this size are measured together
 LOW_TYPES: dict[Precision, npt.DTypeLike] = {Precision.FLOAT16: np.float16, Precision.BFLOAT16: ml_dtypes.bfloat16}
 _INFINITY = {Precision.FLOAT16: 0x7C00, Precision.BFLOAT16: 0x7F80}  # bits of infinity, sign aside
@@ -122,9 +123,11 @@ def measure_all(tensors: Sequence[TensorProto], folder: Path, precision: Precisi
     for index, constant in zip(small, _measure_joined([tensors[i].raw_data for i in small], precision), strict=True):
         found[index] = constant
     done = set(small)
-    for index, tensor in enumerate(tensors):
-        if index not in done:
-            found[index] = measure(tensor, folder, precision)
+    rest = [index for index in range(len(tensors)) if index not in done]
+    with ThreadPoolExecutor() as pool:  # numpy casts outside the interpreter lock
+        measured = pool.map(lambda index: measure(tensors[index], folder, precision), rest)
+        for index, constant in zip(rest, measured, strict=True):
+            found[index] = constant
     return found
 
 
@@ -201,17 +204,17 @@ def _measure_floats(parts: Iterator[npt.NDArray[np.float32]], elements: int, pre
     infinite = nan = False
     tally = _Tally()
     for part in parts:
-        finite = part
-        if part.size and not math.isfinite(float(part.sum(dtype=np.float64))):
+        finite, magnitude = part, np.abs(part)
+        if not math.isfinite(float(magnitude.max(initial=0.0))):
             nan = nan or bool(np.isnan(part).any())
             infinite = infinite or bool(np.isinf(part).any())
             finite = part[np.isfinite(part)]
+            magnitude = np.abs(finite)
         if finite.size == 0:
             continue
         low, high = float(finite.min()), float(finite.max())
         lowest, highest = min(lowest, low), max(highest, high)
-        magnitude = np.abs(finite)
-        least = min(abs(low), abs(high)) if low > 0 or high < 0 else _smallest(magnitude)
+        least = float(magnitude.min()) or _smallest(magnitude)
         smallest = min(smallest, least)
         if precision is not None:
             _add_losses(tally, finite, magnitude, precision, max(abs(low), abs(high)), least)
