@@ -59,7 +59,7 @@ def bind(
 ) -> Bound:
     """Bind an ordinary node's slots. Raises ModelError where one type variable would need two types."""
     op = qualified(node.domain, node.op_type)
-    target = _cast_target(node) if op == "Cast" else None
+    target = _cast_target(node, incoming) if op in ("Cast", "CastLike") else None
     link = LINKS.get(op)
     follows = link is not None and bool(link.follows) and attribute_of(node, link.attribute) is None
     taken = tuple([(known.dtype, known.kind) for known in incoming])
@@ -186,13 +186,15 @@ def _admits(
         return NOTHING, "the schema fixes the type of this slot"
     if not formal.homogeneous:
         return NOTHING, "its operands may each have a type of their own"
-    if (op, variable) == ("Cast", "T1"):  # low only where the cast goes to that low type anyway
+    if op in ("Cast", "CastLike") and variable == "T1":  # low only where the cast goes to that low type anyway
         if target is None or target is Precision.FLOAT32:
             return NOTHING, "rounding before the model's own cast could change its result"
         return frozenset((target,)), ""
     return schema.admits[variable], FIXED.get((op, variable), "")
 
 
-def _cast_target(node: NodeProto) -> Precision | None:
+def _cast_target(node: NodeProto, incoming: Sequence[Type]) -> Precision | None:
+    if node.op_type == "CastLike":
+        return precision_of(incoming[1].dtype) if len(incoming) > 1 else None
     to = attribute_of(node, "to")
     return precision_of(NAMES[to.i]) if to else None

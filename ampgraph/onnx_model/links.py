@@ -38,6 +38,9 @@ LINKS = {
 FIXED = {
     ("Cast", "T2"): "the model casts to this type itself",
     ("CastLike", "T2"): "the model casts to this type itself",
+    ("BitCast", "T1"): "the model reads its bits",
+    ("BitCast", "T2"): "the model names this type itself",
+    ("Constant", "T"): "a sparse constant admits no cast",  # the others are initializers in all but name
     ("LayerNormalization", "U"): "the attribute stash_type fixes it",
 }
 

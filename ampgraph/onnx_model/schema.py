@@ -88,13 +88,14 @@ def _formals(formals: Any) -> list[Formal]:  # noqa: ANN401  (onnx and onnxrunti
 
 @cache
 def _runtime_signatures() -> Mapping[tuple[str, str], Signature]:
-    """Signatures of the domains that only onnxruntime knows, newest version each; loads onnxruntime."""
+    """Signatures of the operators that only onnxruntime knows, newest version each; loads onnxruntime."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
+    standard = {(schema.domain, schema.name) for schema in onnx.defs.get_all_schemas_with_history()}
     found: dict[tuple[str, str], Signature] = {}
     for schema in state.get_all_operator_schema():
         known = found.get((schema.domain, schema.name))
-        if schema.domain == "" or (known and known.since_version > schema.since_version):
+        if (schema.domain, schema.name) in standard or (known and known.since_version > schema.since_version):
             continue
         found[schema.domain, schema.name] = Signature(
             schema.since_version,
