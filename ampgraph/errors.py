@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ampgraph.onnx_model.check import Check
+
 
 class AmpgraphError(Exception):
     """A mistake that the caller can mend.
@@ -37,3 +42,16 @@ class RequirementError(AmpgraphError):
     """A `--require` threshold is not met; nothing is written."""
 
     exit_code = 3
+
+
+class CheckError(AmpgraphError):
+    """`--check` found answers outside the tolerance, or a file that does not run; nothing is written.
+
+    `check`: all that it found, None where it could not be made.
+    """
+
+    exit_code = 1
+
+    def __init__(self, place: str, fact: str, remedy: str = "", check: Check | None = None) -> None:
+        self.check = check
+        super().__init__(place, fact, remedy)

@@ -50,11 +50,14 @@ def compare(
     provider: Provider = "best",
 ) -> tuple[OutputError, ...]:
     """Run both models on the same inputs, cast to what each takes, and compare their outputs."""
-    expected, found = (_outputs(model, inputs, provider) for model in (reference, candidate))
+    expected, found = (outputs_of(model, inputs, provider) for model in (reference, candidate))
     return output_errors(expected, found)
 
 
-def _outputs(model: onnx.ModelProto | Path, inputs: Mapping[str, Feed], provider: Provider) -> dict[str, Any]:
+def outputs_of(
+    model: onnx.ModelProto | Path, inputs: Mapping[str, Feed], provider: Provider = "best"
+) -> dict[str, Any]:
+    """Run a model on inputs, float32 ones cast to what it takes."""
     session = open_session(model, provider=provider)
     kinds = {value.name: value.type for value in session.get_inputs()}
     return run(session, {name: _fit(feed, kinds[name]) for name, feed in inputs.items()})

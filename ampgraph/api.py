@@ -1,0 +1,277 @@
+"""The Python surface: `ampgraph.convert` and its result. The command line uses the same words and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from onnx import ModelProto
+
+from ampgraph.conversion import (
+    DIGEST_KEY,
+    Converted,
+    Planned,
+    convert_model,
+    is_converted,
+    plan_model,
+    remembered,
+    rule_book,
+)
+from ampgraph.errors import CheckError, OptionError, RequirementError
+from ampgraph.explain import explain
+from ampgraph.judgement import Cause
+from ampgraph.onnx_model import io, tensors
+from ampgraph.onnx_model.check import Check, read_inputs
+from ampgraph.onnx_model.check import check as run_check
+from ampgraph.onnx_model.io import Loaded
+from ampgraph.onnx_model.names import ID_KEY, WHY_KEY, metadata_of, walk
+from ampgraph.onnx_model.opsets import needed_opsets
+from ampgraph.onnx_model.sources import as_loaded
+from ampgraph.options import FilePath, Options, make_options
+from ampgraph.outputs import Outputs, staged
+from ampgraph.plan import Plan
+from ampgraph.plan import to_json as plan_to_json
+from ampgraph.precision import Precision
+from ampgraph.report import Report, make_report
+from ampgraph.report import to_json as report_to_json
+
+NUMERIC = (Cause.RULE, Cause.TAINT, Cause.RANGE, Cause.PARAMETER)  # float32 for the numbers' sake
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `convert` did. `path`: where the model was written, None where it was not."""
+
+    planned: Planned
+    report: Report
+    path: Path | None = None
+    converted: Converted | None = field(default=None, repr=False)
+
+    @property
+    def plan(self) -> Plan:
+        """Every decision with its precision and reason, and every cast."""
+        return self.planned.plan
+
+    @property
+    def check(self) -> Check | None:
+        """The outcome of `check=True`."""
+        return self.report.check
+
+    @cached_property
+    def model(self) -> ModelProto:
+        """The converted model, with its external data; after a dry run it is made on first use."""
+        return (self.converted or convert_model(self.planned)).model
+
+    def explain(self, node: str) -> str:
+        """Why a node is in its precision. Raises OptionError for an unknown name, with close ones."""
+        return explain(self.planned, node, rule_book(self.planned.options), _recorded(self.planned.loaded.model))
+
+
+def convert(
+    source: Any,  # noqa: ANN401  (the types of five libraries)
+    destination: FilePath = None,
+    *,
+    precision: str = "float16",
+    target: str = "onnxruntime-cuda",
+    device: str = "h100",
+    objective: str = "speed",
+    rules: FilePath = None,
+    keep: str = "",
+    low: str = "",
+    io: str = "keep",
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    opset: int = 0,
+    plan: FilePath = None,
+    save_plan: FilePath = None,
+    report: FilePath = None,
+    require: Mapping[str, float] | None = None,
+    check: bool = False,
+    data: FilePath = None,
+    force: bool = False,
+    dry_run: bool = False,
+    example_args: tuple[Any, ...] | None = None,
+) -> Result:
+    """Convert a float32 model to mixed precision, and verify what was made.
+
+    `source`: a path, `onnx.ModelProto`, `onnx_ir.Model`, torch `ONNXProgram`, or a `torch.nn.Module` with
+    `example_args`, the positional arguments to trace it with. Without `destination` the model stays in memory. Files
+    appear whole, all of them or none; the source is never changed.
+
+    - `precision`: "float16" or "bfloat16". `target`: "onnxruntime-cuda", whose kernels are known, or "onnx".
+    - `device`: the deployment's GPU, not the local one. `objective`: "speed", "memory" or "coverage".
+    - `rules`: a TOML file of rules that go before the built-in ones.
+    - `keep`, `low`: regular expressions over node names that stay float32, or become low against the rules.
+    - `io`: "keep" the interface, make float inputs and outputs "low", or a regular expression over their names.
+    - `shapes`: input shapes by name that times are modelled at. `opset`: raise the model's opset first.
+    - `plan`: apply this saved and perhaps edited plan. `save_plan`, `report`: write the plan, the report as JSON.
+    - `require`: thresholds such as {"coverage": 0.9}. `force`: write over existing files.
+    - `check`: run both models, with `data` (an .npz file of inputs) or generated inputs, and compare.
+    - `dry_run`: write nothing; `.model` is made when asked for.
+
+    Raises AmpgraphError, each a line that names place, fact and remedy: ModelError (no model, cannot be converted),
+    OptionError, RuleError, PlanError (a plan that breaks a law), RequirementError (a threshold is not met) and
+    CheckError (the answers differ too much). After any of them nothing is written.
+    """
+    options = make_options(
+        precision=precision,
+        target=target,
+        device=device,
+        objective=objective,
+        rules=rules,
+        keep=keep,
+        low=low,
+        io=io,
+        shapes=shapes,
+        opset=opset,
+        plan=plan,
+    )
+    wanted = {"-o": destination, "--save-plan": save_plan, "--report": report}
+    paths = {option: Path(path) for option, path in wanted.items() if path}
+    order = _Order(options, Outputs(paths, force), dict(require or {}), check, Path(data) if data else None, dry_run)
+    order.verify()
+    return _carry_out(order, as_loaded(source, example_args))
+
+
+def examine(source: Any, example_args: tuple[Any, ...] | None = None, **words: Any) -> Result:  # noqa: ANN401
+    """Plan without writing, to look at: `words` are those of `convert` that decide the model's bytes.
+
+    A model that ampgraph converted is taken as it is, whatever the options were.
+    """
+    options, loaded = make_options(**words), as_loaded(source, example_args)
+    already = bool(remembered(loaded.model, DIGEST_KEY))
+    planned = plan_model(loaded, options, as_is=already)
+    needed = needed_opsets(planned.graph, options.precision)
+    return Result(planned, make_report(planned, "", needed, already_converted=already))
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What the caller wants besides the options that decide the model's bytes."""
+
+    options: Options
+    outputs: Outputs
+    require: Mapping[str, float]
+    check: bool
+    data: Path | None
+    dry_run: bool
+
+    def verify(self) -> None:
+        """Refuse wishes that contradict each other."""
+        paths = self.outputs.paths
+        if self.options.plan and "--save-plan" in paths:
+            raise OptionError("--plan and --save-plan", "are both given", "leave one of them out")
+        if self.dry_run and ("--save-plan" in paths or "--report" in paths):
+            raise OptionError("--dry-run", "writes nothing, not even plan or report", "leave it or them out")
+        if self.data and not self.check:
+            raise OptionError("--data", "is only read by --check", "give both or neither")
+        for name in self.require:
+            if name != "coverage":
+                raise OptionError(f"--require {name}", "unknown threshold", "coverage=0.9 is known")
+
+    def verify_places(self, loaded: Loaded) -> None:
+        """Refuse to write over what is read; the model's data file is written beside it under a name of its own."""
+        paths, outputs = dict(self.outputs.paths), self.outputs
+        outside = io.external_tensors(loaded.model)
+        if outside and "-o" in paths:
+            paths["the external data beside -o:"] = paths["-o"].with_name(f"{paths['-o'].name}.data")
+            outputs = replace(outputs, paths=paths)
+        read = {tensors.external_source(tensor, loaded.folder)[0] for tensor in outside}
+        inputs = (loaded.path, self.options.rules, self.options.plan, self.data, *sorted(read))
+        outputs.verify([path for path in inputs if path is not None])
+
+
+def _carry_out(order: _Order, loaded: Loaded) -> Result:
+    order.verify_places(loaded)
+    options, destination = order.options, order.outputs.paths.get("-o")
+    already = is_converted(loaded, options)
+    planned = plan_model(loaded, options, as_is=already)
+    needed = needed_opsets(planned.graph, options.precision)
+    report = make_report(planned, str(destination or ""), needed, already_converted=already)
+    _meet(order.require, report)
+    if order.dry_run:
+        return _dry_run(order, planned, report)
+    return _write(order, planned, report, destination)
+
+
+def _meet(require: Mapping[str, float], report: Report) -> None:
+    wanted, share = require.get("coverage"), report.coverage.share
+    if wanted is None or (share is not None and share >= wanted):
+        return
+    reached = f"{share:.3f}" if share is not None else "of nothing: no operator of the model is worth low precision"
+    remedy = "`ampgraph convert --dry-run` shows what stayed float32 and why"
+    raise RequirementError(f"--require coverage={wanted:g}", f"the plan has coverage {reached}", remedy)
+
+
+def _dry_run(order: _Order, planned: Planned, report: Report) -> Result:
+    if not order.check:
+        return Result(planned, report)
+    converted = convert_model(planned)
+    return Result(planned, _checked(order, planned, report, converted.model), None, converted)
+
+
+def _write(order: _Order, planned: Planned, report: Report, destination: Path | None) -> Result:
+    """Write everything under temporary names, then move all of it into place: nothing appears when anything fails."""
+    publish: list[Callable[[], None]] = []
+    reports = [report]
+    with ExitStack() as stack:
+
+        def finish(subject: ModelProto | Path, complaint: str) -> None:
+            reports.append(_checked(order, planned, replace(report, checker=complaint), subject))
+            publish.append(stack.enter_context(staged(_texts(order, planned, reports[-1]))))
+
+        converted = convert_model(planned, destination, finish)
+        if destination is None:
+            finish(converted.model, converted.complaint)
+        for move in publish:
+            move()
+    return Result(planned, reports[-1], destination, converted)
+
+
+def _texts(order: _Order, planned: Planned, report: Report) -> dict[Path, str]:
+    paths, texts = order.outputs.paths, {}
+    if "--save-plan" in paths:
+        plan = replace(planned.plan, model=report.source, options=order.options.digest())
+        texts[paths["--save-plan"]] = plan_to_json(plan)
+    if "--report" in paths:
+        texts[paths["--report"]] = report_to_json(report)
+    return texts
+
+
+def _checked(order: _Order, planned: Planned, report: Report, subject: ModelProto | Path) -> Report:
+    """The report with the outcome of the check, where one is wanted. Raises CheckError when it fails."""
+    if not order.check:
+        return report
+    options, data = order.options, order.data
+    feeds = read_inputs(data, planned.loaded.model) if data else None
+    said = str(data) if data else "generated"
+    found = run_check(planned.loaded, subject, options.precision, kept_names(planned), feeds, options.shapes, said)
+    if found.failures:
+        more = f" (and {len(found.failures) - 1} more)" if len(found.failures) > 1 else ""
+        remedy = "hold nodes back with --keep, give real inputs with --data, or leave --check out"
+        raise CheckError(report.source, f"the check failed: {found.failures[0]}{more}", remedy, found)
+    return replace(report, check=found)
+
+
+def kept_names(planned: Planned) -> tuple[str, ...]:
+    """Names that must be float32 in the runtime's graph too: nodes kept for their numbers, else what they make."""
+    graph, plan = planned.graph, planned.plan
+    names = []
+    for op in graph.ops.values():
+        choices = [plan.choices[decision.id] for decision in graph.decisions_of.get(op.id, ())]
+        precise = any(choice.cause in NUMERIC for choice in choices)
+        if precise and all(choice.precision is Precision.FLOAT32 for choice in choices):
+            made = (graph.values[slot.value].name for slot in op.outputs if slot.value)
+            names.append(op.name if op.name == op.id else next(made, ""))
+    interface = {decision.op for decision in graph.decisions.values() if decision.kind != "op"}
+    return tuple(name for name in names if name and name not in interface)
+
+
+def _recorded(model: ModelProto) -> dict[str, str]:
+    """Reasons that an earlier conversion wrote into the nodes, by plan id."""
+    if not remembered(model, DIGEST_KEY):
+        return {}
+    return {metadata_of(node, ID_KEY): metadata_of(node, WHY_KEY) for node in walk(model.graph)}

@@ -1,0 +1,240 @@
+"""The command line: parses arguments and prints. Everything else is in the Python API, which is loaded on use."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from ampgraph import __version__
+from ampgraph.errors import AmpgraphError, CheckError
+
+USAGE, INTERRUPTED, TERMINATED = 2, 130, 143
+
+
+class _Program(click.Group):
+    """A group whose mistakes are one line on stderr: exit code 2, the error's own, or 130 when interrupted."""
+
+    def main(self, *args: Any, **extra: Any) -> NoReturn:  # noqa: ANN401  (click's own)
+        """Run the program and exit."""
+        _prepare_streams()
+        extra["standalone_mode"] = False
+        try:
+            with _orderly_termination():
+                code = _guarded(lambda: super(_Program, self).main(*args, **extra))
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader has seen enough: `ampgraph rules | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 0
+        sys.exit(code)
+
+
+def _guarded(run: Callable[[], Any]) -> int:
+    try:
+        found = run()
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return USAGE
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        remedy = f"; see `{context.command_path} --help`" if context else ""
+        return _complain(f"{error.format_message()}{remedy}", USAGE)
+    except AmpgraphError as error:
+        return _complain(str(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return _complain("interrupted; nothing was written", INTERRUPTED)
+    except _Terminated:
+        return _complain("terminated; nothing was written", TERMINATED)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        place = error.filename or "the system"
+        return _complain(f"{place}: {error.strerror or error}; check the path and the space that is left", USAGE)
+    except MemoryError:
+        return _complain("out of memory; a machine with more, or weights as external data, would help", USAGE)
+    return found if isinstance(found, int) else 0
+
+
+def _complain(text: str, code: int) -> int:
+    click.echo(f"ampgraph: {' '.join(text.split())}", err=True)
+    return code
+
+
+class _Terminated(BaseException):
+    """SIGTERM, so that temporary files are removed on the way out."""
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise _Terminated
+
+
+@contextmanager
+def _orderly_termination() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # only that one may handle signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _prepare_streams() -> None:
+    """Names in models are any Unicode; a stream that cannot show one shows its escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+@click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="ampgraph %(version)s")
+def main() -> None:
+    """Mixed precision for ONNX models, every cast visible.
+
+    Exit codes: 0 done, 1 the check found other answers, 2 a mistake that the message says how to mend, 3 a --require
+    threshold is not met, 130 interrupted. Except after 0 nothing is written.
+    """
+
+
+def _planning_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that decide what a conversion does, the same for every command that plans."""
+    options = (
+        click.option("--precision", default="float16", show_default=True, metavar="float16|bfloat16"),
+        click.option(
+            "--target", default="onnxruntime-cuda", show_default=True, metavar="onnxruntime-cuda|onnx",
+            help="The runtime whose kernels count; onnx: any, as in the standard.",
+        ),
+        click.option("--device", default="h100", show_default=True, metavar="GPU", help="The deployment's GPU."),
+        click.option("--objective", default="speed", show_default=True, metavar="speed|memory|coverage"),
+        click.option("--rules", metavar="FILE", help="TOML file of rules that go before the built-in ones."),
+        click.option("--keep", default="", metavar="REGEX", help="Nodes that stay float32."),
+        click.option("--low", default="", metavar="REGEX", help="Nodes that become low, against the rules."),
+        click.option(
+            "--shape", "shapes", multiple=True, metavar="NAME=1x3x224x224",
+            help="Shape of an input that times are modelled at (repeatable).",
+        ),
+        click.option(
+            "--io", default="keep", show_default=True, metavar="keep|low|REGEX",
+            help="Keep the types of inputs and outputs, make float ones low, or those of these names.",
+        ),
+        click.option("--opset", type=int, default=0, metavar="N", help="Raise the model to this opset first."),
+        click.option("--plan", metavar="FILE", help="Apply a saved, perhaps edited plan."),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@main.command()
+@click.argument("source", metavar="IN")
+@click.option("-o", "--output", "destination", metavar="OUT", help="Default: IN.float16.onnx beside the input.")
+@_planning_options
+@click.option("--save-plan", metavar="FILE", help="Write the plan as JSON, to read or edit.")
+@click.option("--report", metavar="FILE.json", help="Write the whole report as JSON.")
+@click.option("--require", multiple=True, metavar="coverage=0.9", help="Exit with 3, nothing written, if not reached.")
+@click.option("--check", is_flag=True, help="Run both models and compare; exit with 1 if answers differ too much.")
+@click.option("--data", metavar="FILE.npz", help="Inputs for --check, by name; default: generated ones.")
+@click.option("--force", is_flag=True, help="Write over existing files.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done; write nothing.")
+def convert(source: str, destination: str | None, precision: str, **words: Any) -> None:  # noqa: ANN401
+    """Convert a float32 ONNX model to mixed precision and say what happened."""
+    from ampgraph.options import parse_threshold
+
+    words["require"] = dict(map(parse_threshold, words["require"]))
+    target = destination or default_destination(source, precision)
+    try:
+        result = _api().convert(source, target, precision=precision, **_read(words))
+    except CheckError as error:
+        if error.check is not None:
+            _show("\n".join(_report_text().check_lines(error.check)))
+        raise
+    _show(_report_text().to_text(result.report))
+    _show(f"wrote {result.path}" if result.path else "dry run: nothing was written")
+
+
+@main.command()
+@click.argument("model", metavar="MODEL")
+@click.argument("node", metavar="NODE")
+@_planning_options
+def explain(model: str, node: str, **words: Any) -> None:  # noqa: ANN401
+    """Say why a node is in its precision: rule, ranges, kernels, taint or cost.
+
+    NODE is a node's name or a value that it makes. A model not yet converted is planned with the options first.
+    """
+    _show(_api().examine(model, **_read(words)).explain(node))
+
+
+@main.command()
+@click.option("--markdown", is_flag=True, help="As the table of rules/README.md.")
+@click.option("--rules", metavar="FILE", help="With this file's rules before the built-in ones.")
+def rules(markdown: bool, rules: str | None) -> None:
+    """Print the rules: what is true of each operator's numbers, why, and where that is known from."""
+    from ampgraph import rulebook
+
+    book = rulebook.load_builtin()
+    if rules:
+        book = rulebook.with_user_file(book, Path(rules))
+    if markdown:
+        click.echo(rulebook.markdown(book), nl=False)
+    else:
+        _show(_report_text().rules_text(book))
+
+
+@main.command()
+@click.option("--folder", default="ampgraph-demo", show_default=True, metavar="DIR", help="Where everything is left.")
+def demo(folder: str) -> None:
+    """Train a small network, export it, convert it, check the answers, and say what stayed float32 and why."""
+    from ampgraph.demo import run_demo
+
+    run_demo(Path(folder), _show)
+
+
+def default_destination(source: str, precision: str) -> str:
+    """`model.onnx` becomes `model.float16.onnx` beside it."""
+    path = Path(source)
+    stem = path.name.removesuffix(".onnx")
+    return str(path.with_name(f"{stem}.{precision}.onnx")) if path.name else source
+
+
+def _read(words: dict[str, Any]) -> dict[str, Any]:
+    from ampgraph.options import parse_shape
+
+    return {**words, "shapes": dict(map(parse_shape, words["shapes"]))}
+
+
+def _api() -> Any:  # noqa: ANN401  (a module, loaded when a command needs it)
+    from ampgraph import api
+
+    return api
+
+
+def _report_text() -> Any:  # noqa: ANN401
+    from ampgraph import report_text
+
+    return report_text
+
+
+def _show(text: str) -> None:
+    """Print plainly; on a terminal with its headings and figures brought out, unless NO_COLOR says otherwise."""
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        click.echo(text)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    styled = Text(text)
+    styled.highlight_regex(r"(?m)^(?! ).*$", "bold")
+    styled.highlight_regex(r"\b(float16|bfloat16)\b", "green")
+    styled.highlight_regex(r"\bfloat32\b", "yellow")
+    styled.highlight_regex(r"(?m)^(\s*FAILED|warning):.*$", "red")
+    Console(soft_wrap=True).print(styled)

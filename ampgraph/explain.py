@@ -1,0 +1,178 @@
+"""Explain: why a node is in its precision, variable by variable: rule, ranges, parameters, kernels, taint or cost."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ampgraph.errors import OptionError
+from ampgraph.graph import Decision, Op, PrecisionGraph, Slot, Use
+from ampgraph.intervals import Interval
+from ampgraph.matching import winning_rules
+from ampgraph.plan import source_of
+from ampgraph.precision import Precision
+from ampgraph.ranges import propagate
+from ampgraph.reasons import format_amount
+from ampgraph.report import cause_of
+from ampgraph.report_text import wrapped
+from ampgraph.rule import Rule
+from ampgraph.rulebook import RuleBook, conditions
+
+if TYPE_CHECKING:
+    from ampgraph.conversion import Planned
+
+CLOSE = 5
+READERS = 4
+
+
+def explain(planned: Planned, node: str, book: RuleBook, recorded: Mapping[str, str] | None = None) -> str:
+    """All there is to say of the nodes called `node`, as text. A value's name stands for the node that makes it.
+
+    `recorded`: what an earlier conversion wrote into the model, by op id. Raises OptionError for an unknown name.
+    """
+    graph = planned.graph
+    ranges = propagate(graph)
+    case = _Case(planned, ranges, winning_rules(graph, book, ranges), recorded or {})
+    parts = ["\n".join(case.op(op)) for op in find_ops(graph, node)]
+    return "\n\n".join(parts or ["\n".join(case.interface(node))]) + "\n"
+
+
+def find_ops(graph: PrecisionGraph, node: str) -> list[Op]:
+    """The ops of that name or plan id, else the one that makes that value; none for an interface name."""
+    found = [op for op in graph.ops.values() if node in (op.name, op.id)]
+    if not found:
+        makers = [value.op for value in graph.values.values() if node in (value.name, value.id) and value.op]
+        found = [graph.ops[maker] for maker in dict.fromkeys(makers)]
+    if not found and not any(key in graph.decisions for key in (f"input:{node}", f"output:{node}")):
+        raise OptionError(f"node {node!r}", "is not in the model", _close_names(graph, node))
+    return found
+
+
+def _close_names(graph: PrecisionGraph, node: str) -> str:
+    names = dict.fromkeys([op.name or op.id for op in graph.ops.values()] + [v.name for v in graph.values.values()])
+    close = difflib.get_close_matches(node, names, CLOSE, 0.5)
+    return f"close names are {', '.join(close)}" if close else "name a node, or a value that it makes"
+
+
+@dataclass(frozen=True)
+class _Case:
+    planned: Planned
+    ranges: Mapping[str, Interval]
+    rules: Mapping[str, Rule]
+    recorded: Mapping[str, str]
+
+    def op(self, op: Op) -> Iterator[str]:
+        """The account of one op."""
+        graph = self.planned.graph
+        decisions = graph.decisions_of.get(op.id, ())
+        version = f"-{op.version}" if op.version else ", an operator without schema"
+        yield from wrapped(f"{op.name or op.id}: {op.type}{version}{self._within(op)}")
+        if op.id in self.recorded:
+            yield from wrapped(f"converted to {self.recorded[op.id]}", "  ")
+        if not decisions:
+            yield "  has no floating-point input or output that could change"
+        for rule in dict.fromkeys(self.rules[each.id] for each in decisions if each.id in self.rules):
+            yield from self._rule(rule)
+        for decision in decisions:
+            yield from self._decision(decision)
+        yield from self._inputs(op)
+        yield from self._outputs(op)
+
+    def interface(self, name: str) -> Iterator[str]:
+        """The account of a graph input or output."""
+        for kind in ("input", "output"):
+            decision = self.planned.graph.decisions.get(f"{kind}:{name}")
+            if decision is not None:
+                choice = self.planned.plan.choices[decision.id]
+                yield from wrapped(f"{name}: graph {kind}, in {choice.precision}")
+                yield from wrapped(f"{cause_of(choice)}: {choice.why}", "  ")
+
+    def _within(self, op: Op) -> str:
+        scope = self.planned.graph.scopes[op.scope]
+        return f", in {scope.id}, which runs {scope.frequency:g} times a run" if op.scope else ""
+
+    def _rule(self, rule: Rule) -> Iterator[str]:
+        yield from wrapped(f"rule {rule.name} ({rule.place}): {rule.category}", "  ")
+        for text in (rule.why, f"source: {rule.source}", *conditions(rule)):
+            yield from wrapped(text, "    ")
+
+    def _decision(self, decision: Decision) -> Iterator[str]:
+        choice = self.planned.plan.choices[decision.id]
+        verdict = self.planned.judgement.verdicts[decision.id]
+        yield from wrapped(f"type variable {decision.variable}: {choice.precision}", "  ")
+        yield from wrapped(f"{cause_of(choice)}: {choice.why}", "    ")
+        if choice.cause is None and not verdict.legal:
+            yield from wrapped(f"{verdict.cause}: {verdict.why}", "    ")
+        if verdict.legal:
+            yield from self._price(decision)
+            yield from self._bonds(decision)
+
+    def _price(self, decision: Decision) -> Iterator[str]:
+        costs, low = self.planned.costs, self.planned.plan.precision
+        if decision.id in costs.high or decision.id in costs.low:
+            cheap, dear = (format_amount(each.get(decision.id, 0), costs.unit) for each in (costs.low, costs.high))
+            yield from wrapped(f"by itself: {cheap} in {low}, {dear} in float32", "    ")
+
+    def _bonds(self, decision: Decision) -> Iterator[str]:
+        judgement, graph = self.planned.judgement, self.planned.graph
+        ties = (pair for pair in (*judgement.ties, *graph.ties) if decision.id in pair)
+        for other in dict.fromkeys(second if first == decision.id else first for first, second in ties):
+            yield from wrapped(f"has the precision of {other}", "    ")
+        for first, second in judgement.implications:
+            if first == decision.id:
+                yield from wrapped(f"is low only where {second} is", "    ")
+
+    def _inputs(self, op: Op) -> Iterator[str]:
+        for index, slot in enumerate(op.inputs):
+            if slot.decision:
+                use = Use(slot.value, slot.decision, op.id, index, op.scope)
+                yield from wrapped(f"reads {self._value(slot)}{self._constant(slot)}{self._cast(use)}", "  ")
+
+    def _outputs(self, op: Op) -> Iterator[str]:
+        graph = self.planned.graph
+        for slot in op.outputs:
+            if slot.decision and slot.value:
+                uses = graph.uses_of.get(slot.value, ())
+                names = list(dict.fromkeys(_reader(graph, use) for use in uses))
+                more = f" and {len(names) - READERS} more" if len(names) > READERS else ""
+                readers = f", read by {', '.join(names[:READERS])}{more}" if names else ""
+                yield from wrapped(f"makes {self._value(slot)}{readers}", "  ")
+
+    def _value(self, slot: Slot) -> str:
+        value = self.planned.graph.values[slot.value]
+        shape = "x".join(map(str, value.shape)) + " " if value.shape else ""
+        return f"{value.name} ({shape}{slot.formal}){self._range(slot.value)}"
+
+    def _range(self, value: str) -> str:
+        interval = self.ranges.get(value)
+        if interval is None or (interval.unbounded and interval.lo == -interval.hi):
+            return ""
+        words = "within" if interval.complete else "reaching"
+        return f", {words} [{interval.lo:.4g}, {interval.hi:.4g}]"
+
+    def _constant(self, slot: Slot) -> str:
+        value, low = self.planned.graph.values[slot.value], self.planned.plan.precision
+        if value.constant is None:
+            return ""
+        loss = value.constant.conversions.get(low)
+        kept = self.planned.plan.parameters.get(value.id)
+        as_what = f", a parameter kept in {' and '.join(kept)}" if kept else ", a parameter"
+        if loss is None:
+            return as_what
+        lost = {"overflow": loss.overflowed, "flush to zero": loss.flushed, "are subnormal": loss.subnormal}
+        counts = "".join(f", {count} elements {what}" for what, count in lost.items() if count)
+        return f"{as_what}; {low} would move it by {loss.error:.2g}, relative{counts}"
+
+    def _cast(self, use: Use) -> str:
+        cast = source_of(self.planned.plan, self.planned.graph, use)
+        if cast is None:
+            return ""
+        price = self.planned.costs.down if cast.to is not Precision.FLOAT32 else self.planned.costs.up
+        cost = format_amount(price.get(cast.value, 0), self.planned.costs.unit)
+        return f", cast to {cast.to} for {cost}"
+
+
+def _reader(graph: PrecisionGraph, use: Use) -> str:
+    return graph.ops[use.op].name or use.op if use.op else "the graph's output"

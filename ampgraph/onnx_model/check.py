@@ -1,0 +1,158 @@
+"""`--check`: run the source and the conversion, and look at the graph that the runtime makes of the result.
+
+Where CUDA opens, both models run there. onnxruntime's CPU provider computes float16 in float32, so on a CPU-only
+machine the conversion's true low-precision numbers are computed by `simulate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from ampgraph.errors import CheckError, OptionError
+from ampgraph.onnx_model import io
+from ampgraph.onnx_model.apply import Applied
+from ampgraph.onnx_model.compare import OutputError, output_errors, outputs_of
+from ampgraph.onnx_model.io import Loaded, first_line
+from ampgraph.onnx_model.run import (
+    CPU,
+    Feed,
+    best_provider,
+    lowered_by_runtime,
+    open_session,
+    optimized_graph,
+    random_inputs,
+)
+from ampgraph.onnx_model.simulate import simulate
+from ampgraph.precision import FORMATS, Precision
+
+Subject = onnx.ModelProto | Path
+
+ROUNDINGS = 64  # an answer may be off by so many roundings: 0.031 in float16, 0.25 in bfloat16
+
+
+@dataclass(frozen=True)
+class Check:
+    """What the check found. `failures` are sentences; empty when the conversion passes."""
+
+    provider: str  # that computed the answers
+    simulated: bool  # low precision computed by ampgraph's own evaluator, since the provider has none
+    inputs: str  # "generated", or the file they come from
+    bar: float  # relative L2 error that an output may have
+    outputs: tuple[OutputError, ...]
+    cpu_complaint: str  # why a CPU session does not open, "" when it does
+    lowered: tuple[str, ...]  # kept float32 by the plan, low in the runtime's graph
+    judged: int  # how many such names were looked for
+    failures: tuple[str, ...]
+
+
+def tolerance(precision: Precision) -> float:
+    """The relative L2 error that an output may have."""
+    return ROUNDINGS * FORMATS[precision].unit_roundoff
+
+
+def read_inputs(path: Path, model: onnx.ModelProto) -> dict[str, Feed]:
+    """Inputs by name from an .npz file. OptionError where a name is missing, unknown, or of another kind."""
+    option = f"--data {path}"
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except OSError as error:
+        raise OptionError(option, f"cannot be read ({error.strerror or error})", "check the path") from None
+    except (ValueError, AttributeError, EOFError, TypeError) as error:
+        raise OptionError(option, f"is no .npz file ({first_line(error)})", "save one with numpy.savez") from None
+    initialized = {tensor.name for tensor in model.graph.initializer}
+    wanted = {value.name: value for value in model.graph.input if value.name not in initialized}
+    for name in wanted.keys() ^ arrays.keys():
+        fact = f"has no array for the input {name!r}" if name in wanted else f"has an array {name!r} that is no input"
+        raise OptionError(option, fact, f"name the arrays {', '.join(wanted)}")
+    return {name: _typed(arrays[name], wanted[name]) for name in wanted}
+
+
+def _typed(array: np.ndarray[Any, Any], value: onnx.ValueInfoProto) -> np.ndarray[Any, Any]:
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+    return array.astype(dtype) if array.dtype.kind == dtype.kind else array
+
+
+def check(
+    source: Loaded,
+    candidate: Subject,
+    precision: Precision,
+    kept: Collection[str],
+    feeds: Mapping[str, Feed] | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    inputs: str = "generated",
+) -> Check:
+    """Compare a conversion with its source. `kept`: nodes and values that the plan keeps float32 for their numbers.
+
+    Raises CheckError where the source itself does not run, so that nothing can be compared.
+    """
+    provider = best_provider()
+    given = dict(feeds) if feeds else random_inputs(source.model, shapes=shapes)
+    expected = _expected(source, given, inputs)
+    errors, trouble = _errors(given, expected, candidate, simulated=provider == CPU)
+    complaint = _cpu_complaint(candidate)
+    lowered, unseen = _lowered(candidate, kept)
+    bar = tolerance(precision)
+    failures = [trouble, unseen if not (provider == CPU and complaint) else ""]
+    failures += [_off(error, bar, inputs) for error in errors if not error.within(bar)]
+    failures += [f"{name} is kept float32 by the plan, but the runtime's graph has it low" for name in lowered]
+    if precision is Precision.FLOAT16 and complaint:
+        failures.append(f"a CPU session does not open the file ({complaint})")
+    said = tuple(failure for failure in failures if failure)
+    return Check(provider, provider == CPU, inputs, bar, errors, complaint, lowered, len(kept), said)
+
+
+def _expected(source: Loaded, feeds: Mapping[str, Feed], inputs: str) -> dict[str, Any]:
+    whole: Subject = source.path or source.model
+    if source.path is None and io.external_tensors(source.model):
+        whole = io.with_data(Applied(source.model, {}), source.folder)
+    try:
+        return outputs_of(whole, feeds)
+    except Exception as error:  # onnxruntime's exceptions share no base class
+        fact = f"does not run on {inputs} inputs ({first_line(error)[:300]})"
+        remedy = "give real ones with --data FILE.npz, or leave --check out"
+        raise CheckError(str(source.path or "the source"), fact, remedy) from None
+
+
+def _errors(
+    feeds: Mapping[str, Feed], expected: Mapping[str, Any], candidate: Subject, simulated: bool
+) -> tuple[tuple[OutputError, ...], str]:
+    """Errors of the outputs, and what went wrong where the conversion does not run."""
+    try:
+        if simulated:
+            candidate = simulate(onnx.load(str(candidate)) if isinstance(candidate, Path) else candidate)
+        return output_errors(expected, outputs_of(candidate, feeds)), ""
+    except Exception as error:  # as above
+        return (), f"the converted model does not run ({first_line(error)[:300]})"
+
+
+def _cpu_complaint(candidate: Subject) -> str:
+    try:
+        open_session(candidate, provider=CPU)
+    except Exception as error:  # as above
+        return first_line(error)[:300]
+    return ""
+
+
+def _lowered(candidate: Subject, kept: Collection[str]) -> tuple[tuple[str, ...], str]:
+    """What the runtime lowers of `kept`, and why its graph could not be looked at."""
+    if not kept:
+        return (), ""
+    try:
+        return lowered_by_runtime(optimized_graph(candidate), kept), ""
+    except Exception as error:  # as above
+        return (), f"the runtime's graph cannot be seen ({first_line(error)[:300]})"
+
+
+def _off(error: OutputError, bar: float, inputs: str) -> str:
+    if error.mismatch:
+        return f"output {error.name}: {error.mismatch}"
+    if error.nonfinite:
+        return f"output {error.name}: {error.nonfinite} elements are infinite or NaN in only one of the models"
+    return f"output {error.name}: relative L2 error {error.relative:.2g} on {inputs} inputs, at most {bar:.2g} expected"

@@ -1,0 +1,180 @@
+"""A report as plain text for a terminal: at most 80 columns, no colour."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from ampgraph.judgement import Cause
+from ampgraph.reasons import format_amount
+from ampgraph.report import NO_FLOAT, Kept, KeptParameter, Report
+from ampgraph.rule import Rule
+from ampgraph.rulebook import RuleBook, conditions
+
+if TYPE_CHECKING:
+    from ampgraph.onnx_model.check import Check
+
+WIDTH = 80
+LABEL = 16
+GROUPS = 8  # reasons shown; the JSON report has all
+PARAMETERS = 5
+
+
+def to_text(report: Report) -> str:
+    """The summary that `ampgraph convert` prints."""
+    blocks = [_head(report), _figures(report), _stayed(report), _parameters(report), _remarks(report)]
+    if report.check is not None:
+        blocks.append(check_lines(report.check))
+    return "\n\n".join("\n".join(block) for block in map(list, blocks) if block) + "\n"
+
+
+def wrapped(text: str, indent: str = "") -> list[str]:
+    """A sentence cut into lines; long names are broken rather than overflowing."""
+    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent) or [indent]
+
+
+def _row(label: str, text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=f"{label:<{LABEL}} ", subsequent_indent=" " * (LABEL + 1))
+
+
+def _head(report: Report) -> Iterator[str]:
+    arrow = f" -> {report.destination}" if report.destination else ""
+    yield from wrapped(f"{report.source}{arrow}")
+    where = f"{report.target} on {report.device}" if report.target != "onnx" else f"any ONNX runtime on {report.device}"
+    yield from wrapped(f"{report.precision} for {where}, objective {report.objective}")
+
+
+def _figures(report: Report) -> Iterator[str]:
+    counts = ", ".join(f"{count} {_kind(name)}" for name, count in report.nodes.items())
+    yield from _row("nodes", counts)
+    coverage = report.coverage
+    if coverage.share is not None:
+        share = f"{100 * coverage.share:.1f} %"
+        yield from _row("coverage", f"{share}: {coverage.low} of {coverage.eligible} ops worth low precision have it")
+    moved = f", {format_amount(report.cast_bytes, 'bytes')} a run" if report.cast_bytes else ""
+    yield from _row("casts", f"{report.casts}{moved}")
+    before, after = report.parameter_bytes_before, report.parameter_bytes_after
+    yield from _row("parameters", f"{format_amount(before, 'bytes')} -> {format_amount(after, 'bytes')}")
+    if report.unit != "points":
+        what = "modelled time" if report.unit == "picoseconds" else "modelled memory"
+        before_after = (format_amount(amount, report.unit) for amount in (report.before, report.after))
+        yield from _row(what, " -> ".join(before_after))
+    if report.shapes:
+        yield from _row("modelled at", _shapes(report))
+
+
+def _kind(name: str) -> str:
+    return "without floats" if name == NO_FLOAT else name
+
+
+def _shapes(report: Report) -> str:
+    shown = ", ".join(f"{name}={'x'.join(map(str, shape)) or 'scalar'}" for name, shape in report.shapes.items())
+    if not report.assumed:
+        return shown
+    return f"{shown} (free dimensions of {', '.join(report.assumed)} are assumed; say yours with --shape)"
+
+
+def _stayed(report: Report) -> Iterator[str]:
+    if not report.kept:
+        return
+    yield "stayed float32"
+    for kept in report.kept[:GROUPS]:
+        yield from _kept(kept)
+    hidden = report.kept[GROUPS:]
+    if hidden:
+        yield f"  and {sum(kept.count for kept in hidden)} nodes for {len(hidden)} other reasons (--report has them)"
+
+
+def _kept(kept: Kept) -> Iterator[str]:
+    types = counted(kept.types)
+    title = f"{kept.cause} {kept.rule}".strip()
+    yield from wrapped(f"{title}: {types}, such as {', '.join(kept.examples)}", "  ")
+    yield from wrapped(kept.why, "    ")
+
+
+def counted(types: Mapping[str, int], limit: int = 6) -> str:
+    """`12 Conv, 3 Add`, the most frequent ones."""
+    shown = [f"{count} {name}" for name, count in list(types.items())[:limit]]
+    more = len(types) - limit
+    return ", ".join([*shown, f"{more} more types"] if more > 0 else shown)
+
+
+def _parameters(report: Report) -> Iterator[str]:
+    """Only those that stayed for their own numbers: the others follow from the nodes above."""
+    own = [kept for kept in report.kept_parameters if kept.cause == Cause.PARAMETER]
+    total = sum(kept.bytes for kept in report.kept_parameters)
+    if not report.kept_parameters or report.changes_nothing:
+        return
+    yield f"parameters that stayed float32: {len(report.kept_parameters)}, {format_amount(total, 'bytes')}"
+    for kept in own[:PARAMETERS]:
+        yield from _parameter(kept)
+    if len(own) > PARAMETERS:
+        yield f"  and {len(own) - PARAMETERS} more for their numbers (--report has them)"
+
+
+def _parameter(kept: KeptParameter) -> Iterable[str]:
+    why = kept.why.removeprefix(f"{kept.name}: ")
+    return wrapped(f"{kept.name} ({format_amount(kept.bytes, 'bytes')}, read by {kept.consumer}): {why}", "  ")
+
+
+def _remarks(report: Report) -> Iterator[str]:
+    for line in _remark_sentences(report):
+        yield from wrapped(line)
+
+
+def _remark_sentences(report: Report) -> Iterator[str]:
+    if report.already_converted:
+        yield "converted by ampgraph with these options already: the model is written as it is"
+    elif report.changes_nothing:
+        yield nothing_to_convert(report)
+    if report.unknown_ops:
+        yield f"no rule knows: {counted(report.unknown_ops)}; they stay float32 (teach them with --rules)"
+    if report.cpu_ops:
+        yield f"on the CPU provider in any precision: {counted(report.cpu_ops)}"
+    for name, opset in report.needed_opsets.items():
+        yield f"{name} admits {report.precision} from opset {opset}: give --opset {opset} to convert it"
+    if report.checker:
+        yield f"onnx's checker complains of the source and of the result: {report.checker}"
+    yield from (f"note: {note}" for note in report.notes)
+    yield from (f"warning: {warning}" for warning in report.warnings)
+
+
+def nothing_to_convert(report: Report) -> str:
+    """The line for a model that is written as it is."""
+    by_cost = sum(kept.count for kept in report.kept if kept.cause == "cost")
+    if not by_cost:
+        return "nothing to convert: the model is written as it is"
+    return (
+        f"nothing to convert: under --objective {report.objective} on {report.device}, {report.precision} pays nowhere "
+        "at these shapes; the model is written as it is (larger shapes: --shape; all that is legal: --objective "
+        "coverage)"
+    )
+
+
+def rules_text(book: RuleBook) -> str:
+    """Every rule with its ops, reason and source."""
+    return "\n\n".join("\n".join(_rule(rule)) for rule in book.rules)
+
+
+def _rule(rule: Rule) -> Iterator[str]:
+    yield f"{rule.name}: {rule.category}"
+    for text in (", ".join(rule.named_ops), rule.why, *conditions(rule), f"source: {rule.source}"):
+        yield from wrapped(text, "  ")
+
+
+def check_lines(check: Check) -> Iterator[str]:
+    """The outcome of `--check`."""
+    how = ", low precision computed by ampgraph since this provider has none" if check.simulated else ""
+    yield from wrapped(f"checked on {check.provider} with {check.inputs} inputs{how}")
+    for output in check.outputs:
+        text = f"relative L2 error {output.relative:.2e}, largest {output.largest:.2e}"
+        yield from wrapped(f"{output.name}: {output.mismatch or text}", "  ")
+    if check.judged:
+        still = check.judged - len(check.lowered)
+        yield from wrapped(f"of {check.judged} nodes kept float32 for their numbers, the runtime keeps {still}", "  ")
+    opens = (
+        f"does not open in a CPU session: {check.cpu_complaint}" if check.cpu_complaint else "opens in a CPU session"
+    )
+    yield from wrapped(opens, "  ")
+    yield from (line for failure in check.failures for line in wrapped(f"FAILED: {failure}", "  "))
