@@ -165,7 +165,7 @@ def _lost(constant: Constant, rule: Rule, precise: bool, precision: Precision) -
         return f"{loss.overflowed} of its values exceed {limits.largest:.6g}, up to {constant.magnitude:.3g}"
     if precise and loss.subnormal:
         return f"{loss.subnormal} of its values are below {limits.smallest_normal:.2g}, and here each of them matters"
-    if loss.error > 2 * limits.unit_roundoff:
+    if loss.error > max(rule.constant_error, 2 * limits.unit_roundoff):
         return f"rounding it to {precision} moves it by {loss.error:.2g}, relative (smallest: {constant.smallest:.2g})"
     if constant.magnitude > LARGE_CONSTANT and not saturates and not rule.large_constants:
         return f"reaches {constant.magnitude:.3g}: next to it {precision} overflows or stops being exact"

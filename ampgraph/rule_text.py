@@ -297,6 +297,7 @@ _READERS: dict[str, Callable[[str, object], Any]] = {
     "saturates": _flag,
     "precise_slots": _integers,
     "large_constants": _flag,
+    "constant_error": _number,
     "example": _examples,
 }
 _STEP_READERS: dict[str, Callable[[str, object], Any]] = {

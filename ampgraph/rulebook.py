@@ -157,6 +157,7 @@ def conditions(rule: Rule) -> tuple[str, ...]:
         bounds and f"unless proven {bounds}",
         rule.only_after and f"only where its inputs come from {rule.only_after.value} ops{small}",
         rule.saturates and "mask constants are clamped",
+        rule.constant_error and f"constants may move by {rule.constant_error:g}",
         rule.large_constants and "constants may be large",
         rule.precise_slots and f"constants of input {_listed(rule.precise_slots)} must survive one by one",
     )
