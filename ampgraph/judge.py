@@ -334,10 +334,15 @@ def _grant(case: _Case, verdicts: dict[str, Verdict], wishes: Wishes) -> list[st
             matched = [op for op in case.graph.ops.values() if re.search(pattern, op.name or op.id)]
             option = "--low" if forced else "--keep"
             if not matched:
-                raise OptionError(f"{option} {pattern!r}", "matches no node", "`ampgraph inspect` lists the names")
+                raise OptionError(f"{option} {pattern!r}", "matches no node", _such_names(case.graph))
             for op in matched:
                 notes += _force(case, verdicts, op, option, forced)
     return notes
+
+
+def _such_names(graph: PrecisionGraph) -> str:
+    names = [op.name or op.id for op in graph.ops.values()]
+    return f"names are such as {', '.join(names[:3])}" if names else "the model has no nodes"
 
 
 def _force_interface(case: _Case, verdicts: dict[str, Verdict], name: str) -> None:
