@@ -6,10 +6,12 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from ampgraph.bounds import find_bounds, ties_of, void_link
 from ampgraph.costs import Costs
 from ampgraph.errors import PlanError
-from ampgraph.graph import PrecisionGraph, Use
+from ampgraph.graph import Decision, PrecisionGraph, Use
 from ampgraph.judgement import Judgement
 from ampgraph.placement import assignment_cost
 from ampgraph.plan import Cast, Plan, source_of, untouched
@@ -30,9 +32,18 @@ class _Case:
         return self.plan.low
 
     @cached_property
-    def sources(self) -> tuple[tuple[Use, Cast | None], ...]:
-        """Every use with the cast that feeds it."""
-        return tuple((use, source_of(self.plan, self.graph, use)) for use in self.graph.uses)
+    def moved(self) -> tuple[Decision, ...]:
+        """Decisions whose precision the plan changes."""
+        choices = self.plan.choices
+        return tuple(each for id, each in self.graph.decisions.items() if choices[id].precision is not each.present)
+
+    @cached_property
+    def crossings(self) -> tuple[tuple[Use, Cast | None], ...]:
+        """Every use that wants a produced value in its other precision, with the cast that feeds it."""
+        all_ = self.graph.numbering
+        live, taken_low, made_low = all_.sides(all_.mask(self.low))
+        uses = (self.graph.uses[place] for place in np.flatnonzero(live & (taken_low != made_low)).tolist())
+        return tuple((use, source_of(self.plan, self.graph, use)) for use in uses)
 
 
 def violations(graph: PrecisionGraph, judgement: Judgement, plan: Plan, costs: Costs | None = None) -> tuple[str, ...]:
@@ -72,33 +83,32 @@ def _complete(case: _Case) -> Found:
 
 def fixed_stay(case: _Case) -> Found:
     """A decision is low or what it was; one that is not open is what it was."""
-    for id, decision in case.graph.decisions.items():
-        chosen = case.plan.choices[id].precision
-        if chosen is not decision.present and not (chosen is case.plan.precision and decision.is_open(chosen)):
-            yield id, f"is {decision.present} and cannot become {chosen}"
+    for decision in case.moved:
+        chosen = case.plan.choices[decision.id].precision
+        if chosen is not case.plan.precision or not decision.is_open(chosen):
+            yield decision.id, f"is {decision.present} and cannot become {chosen}"
 
 
 def forbidden_stay(case: _Case) -> Found:
     """What is not legal does not become low."""
-    for id, decision in case.graph.decisions.items():
-        verdict = case.judgement.verdicts[id]
-        if not verdict.legal and id in case.low and decision.is_open(case.plan.precision):
-            yield id, f"is {case.plan.precision} and may not be: {verdict.why}"
+    for decision in case.moved:
+        verdict = case.judgement.verdicts[decision.id]
+        if not verdict.legal:
+            yield decision.id, f"is {case.plan.choices[decision.id].precision} and may not be: {verdict.why}"
 
 
 def forced_are_low(case: _Case) -> Found:
     """What the user asked low is low."""
-    for id, decision in case.graph.decisions.items():
-        if case.judgement.verdicts[id].forced and id not in case.low and decision.is_open(case.plan.precision):
-            yield id, f"stays {decision.present} though {case.plan.precision} is asked for"
+    for id, verdict in case.judgement.verdicts.items():
+        if verdict.forced and id not in case.low and case.graph.decisions[id].is_open(case.plan.precision):
+            yield id, f"is not {case.plan.precision}, which is asked for"
 
 
 def interface_stays(case: _Case) -> Found:
     """Graph inputs and outputs keep their type unless the user asked otherwise."""
-    for id, decision in case.graph.decisions.items():
-        moved = case.plan.choices[id].precision is not decision.present
-        if moved and decision.kind != "op" and not case.judgement.verdicts[id].forced:
-            yield id, f"changes its type to {case.plan.choices[id].precision}"
+    for decision in case.moved:
+        if decision.kind != "op" and not case.judgement.verdicts[decision.id].forced:
+            yield decision.id, f"changes its type to {case.plan.choices[decision.id].precision}"
 
 
 def ties_hold(case: _Case) -> Found:
@@ -118,23 +128,20 @@ def implications_hold(case: _Case) -> Found:
 
 def uses_are_served(case: _Case) -> Found:
     """Every use sees its precision: its producer has it, or a cast in an enclosing scope makes it."""
-    third = _third(case)
-    for use, cast in case.sources:
-        producer, wanted = case.graph.values[use.value].producer, case.plan.choices[use.decision].precision
-        if not producer or cast is not None or producer in third or use.decision in third:
-            continue
-        if case.plan.choices[producer].precision is not wanted:
+    for use, cast in case.crossings:
+        if cast is None:
+            wanted = case.plan.choices[use.decision].precision
             yield use.value, f"is taken as {wanted} by {use.decision}, and no cast makes it so"
 
 
 def casts_are_sound(case: _Case) -> Found:
     """A cast is of a produced tensor of its scope or of one around it, to another of the two precisions."""
-    low, third = case.plan.precision, _third(case)
+    low = case.plan.precision
     for cast in case.plan.casts:
         value = case.graph.values[cast.value]
-        if not value.producer or value.kind != "tensor" or value.producer in third:
-            yield cast.value, "is cast and is no tensor that can be"
-        elif cast.to not in (low, Precision.FLOAT32) or cast.to is case.plan.choices[value.producer].precision:
+        if not value.producer or value.kind != "tensor":
+            yield cast.value, "is cast and is no tensor that an op or input produces"
+        elif {cast.to, case.plan.choices[value.producer].precision} != {low, Precision.FLOAT32}:
             yield cast.value, f"is cast to {cast.to} for nothing"
         elif value.scope not in _around(case.graph, cast.scope):
             yield cast.value, f"is cast in {cast.scope or 'the main graph'}, where it is not seen"
@@ -142,7 +149,7 @@ def casts_are_sound(case: _Case) -> Found:
 
 def casts_are_needed(case: _Case) -> Found:
     """At most one cast per value, precision and scope; each feeds a use, none stands below another that would do."""
-    feeding = {cast for _, cast in case.sources}
+    feeding = {cast for _, cast in case.crossings}
     seen: set[Cast] = set()
     every = frozenset(case.plan.casts)
     for cast in case.plan.casts:
@@ -158,16 +165,23 @@ def casts_are_needed(case: _Case) -> Found:
 
 def parameters_match(case: _Case) -> Found:
     """A float32 constant exists in each precision that some consumer takes, and in no other."""
-    wanted: dict[str, set[Precision]] = {}
-    third = _third(case)
-    for use in case.graph.uses:
-        value = case.graph.values[use.value]
-        if not value.producer and value.dtype == Precision.FLOAT32 and use.decision not in third:
-            wanted.setdefault(use.value, set()).add(case.plan.choices[use.decision].precision)
-    for id in dict.fromkeys((*wanted, *case.plan.parameters)):
+    all_, low = case.graph.numbering, case.plan.precision
+    live, taken_low, _ = all_.sides(all_.mask(case.low))
+    constant = live & (all_.producer[all_.use_value] < 0)
+    takers = {
+        precision: _float32(case.graph, np.unique(all_.use_value[constant & takes]).tolist())
+        for precision, takes in ((Precision.FLOAT32, ~taken_low), (low, taken_low))
+    }
+    for id in dict.fromkeys((*takers[Precision.FLOAT32], *takers[low], *case.plan.parameters)):
         kept = case.plan.parameters.get(id, ())
-        if set(kept) != wanted.get(id, set()) or len(set(kept)) != len(kept):
-            yield id, f"is kept in {_list(kept)}, and taken in {_list(wanted.get(id, ()))}"
+        expected = tuple(precision for precision, ids in takers.items() if id in ids)
+        if kept != expected:
+            yield id, f"is kept in {_list(kept)}, and taken in {_list(expected)}"
+
+
+def _float32(graph: PrecisionGraph, places: list[int]) -> dict[str, None]:
+    ids = (graph.numbering.values[place] for place in places)
+    return {id: None for id in ids if graph.values[id].dtype == Precision.FLOAT32}
 
 
 def price_is_true(case: _Case) -> Found:
@@ -207,12 +221,6 @@ LAWS: tuple[Callable[[_Case], Found], ...] = (
     price_is_true,
     price_is_not_above_source,
 )
-
-
-def _third(case: _Case) -> frozenset[str]:
-    """Decisions in a precision that is neither float32 nor the plan's: nothing is cast to or from it."""
-    pair = (Precision.FLOAT32, case.plan.precision)
-    return frozenset(id for id, choice in case.plan.choices.items() if choice.precision not in pair)
 
 
 def _around(graph: PrecisionGraph, scope: str) -> list[str]:

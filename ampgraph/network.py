@@ -17,7 +17,7 @@ from ampgraph.costs import Costs
 from ampgraph.cut import HIGH, LOW, Bools, Ints, Network
 from ampgraph.graph import PrecisionGraph
 from ampgraph.judgement import Judgement
-from ampgraph.placement import cheapest_cast, scope_tree
+from ampgraph.placement import one_scope_prices, scope_tree
 from ampgraph.precision import Precision
 
 INERT = -1  # the node of a third type: nothing is cast to or from it
@@ -144,16 +144,10 @@ def _flat_prices(graph: PrecisionGraph, costs: Costs, uses: Ints, taken: Taken) 
     all_ = graph.numbering
     scope = np.zeros(len(all_.values), np.int64)
     scope[all_.use_value[uses]] = all_.use_scope[uses]
-    up, down = [], []
-    for number, place in zip(taken.values.tolist(), scope[taken.values].tolist(), strict=True):
-        value = graph.values[all_.values[number]]
-        if value.producer:
-            up.append(cheapest_cast(value, all_.scopes[place], False, costs, graph.scopes))
-            down.append(cheapest_cast(value, all_.scopes[place], True, costs, graph.scopes))
-        else:
-            up.append(costs.keep_high.get(value.id, 0))
-            down.append(costs.keep_low.get(value.id, 0))
-    return np.array(up, np.int64), np.array(down, np.int64)
+    places = zip(taken.values.tolist(), scope[taken.values].tolist(), strict=True)
+    prices = [one_scope_prices(graph, costs, all_.values[value], all_.scopes[place]) for value, place in places]
+    up, down = np.array(prices, np.int64).reshape(-1, 2).T
+    return up, down
 
 
 def _shared_arcs(arcs: Arcs, taken: Taken, made: Ints, price: Ints, *, turned: bool) -> None:

@@ -74,13 +74,22 @@ def _placements(
             yield id, to_low, scope
 
 
-def cheapest_cast(value: Value, scope: str, to_low: bool, costs: Costs, scopes: Mapping[str, Scope]) -> int:
-    """Price of a cast that serves one scope: there, or in one of those between it and the value's own."""
-    price = costs.cast(value.id, to_low=to_low, frequency=scopes[scope].frequency)
-    parent = scopes[scope].parent
-    if scope == value.scope or parent is None:
+def one_scope_prices(graph: PrecisionGraph, costs: Costs, id: str, scope: str) -> tuple[int, int]:
+    """Price of the up-cast and of the down-cast that serve one scope; of a constant, of keeping it high and low."""
+    value = graph.values[id]
+    if not value.producer:
+        return costs.keep_high.get(id, 0), costs.keep_low.get(id, 0)
+    up, down = (_cast_price(graph, costs, value, scope, to_low=to_low) for to_low in (False, True))
+    return up, down
+
+
+def _cast_price(graph: PrecisionGraph, costs: Costs, value: Value, scope: str, *, to_low: bool) -> int:
+    """Price of the cheapest cast that serves one scope: there, or between it and the value's own."""
+    place = graph.scopes[scope]
+    price = costs.cast(value.id, to_low=to_low, frequency=place.frequency)
+    if scope == value.scope or place.parent is None:
         return price
-    return min(price, cheapest_cast(value, parent, to_low, costs, scopes))
+    return min(price, _cast_price(graph, costs, value, place.parent, to_low=to_low))
 
 
 def best_scopes(
