@@ -14,8 +14,8 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 
 from ampgraph.graph import PrecisionGraph, Use, Value
 from ampgraph.onnx_model import tensors
+from ampgraph.onnx_model.attributes import constant_tensor
 from ampgraph.onnx_model.dtypes import ELEM_TYPES, precision_of
-from ampgraph.onnx_model.lift import constant_tensor
 from ampgraph.onnx_model.links import LINKS, set_dtype
 from ampgraph.onnx_model.names import CAST_KEY, ID_KEY, WHY_KEY, all_value_names, node_ids
 from ampgraph.onnx_model.types import bodies
@@ -77,6 +77,8 @@ class _Context:
         value, wanted = self.graph.values[use.value], self.wanted(use.decision)
         if value.constant is not None and not value.producer:
             return self.copies.get((value.id, wanted), value.name)
+        if value.producer and self.wanted(value.producer) is wanted:
+            return self.own.get(value.id, value.name)
         scope: str | None = use.scope
         while scope is not None:
             name = self.cast_names.get(Cast(value.id, wanted, scope))
@@ -180,24 +182,22 @@ def _node(context: _Context, node: NodeProto, target: GraphProto, scope: str, id
     op = context.graph.ops[op_id]
     for index, slot in enumerate(op.inputs):
         if slot.decision:
-            copy.input[index] = context.name_for(context.uses[op_id, index, scope])
+            name = context.name_for(context.uses[op_id, index, scope])
+            if name != context.graph.values[slot.value].name:
+                copy.input[index] = name
     for index, slot in enumerate(op.outputs):
         if slot.value in context.own:
             copy.output[index] = context.own[slot.value]
     _set_linked_dtype(context, copy, op_id)
     _note(copy, ID_KEY, op_id)
     _note(copy, WHY_KEY, _why(context, op_id))
-    for attribute, name in zip(_body_attributes(copy), op.bodies, strict=True):
+    for (_, original), name in zip(bodies(copy) if op.bodies else (), op.bodies, strict=True):
         body = GraphProto()
-        _rewrite(context, attribute, body, name, ids)
-        attribute.CopyFrom(body)
+        _rewrite(context, original, body, name, ids)
+        original.CopyFrom(body)
     for slot in op.outputs:
         for cast in context.after.get(slot.value, ()):
             _add_cast(context, cast, target)
-
-
-def _body_attributes(node: NodeProto) -> list[GraphProto]:
-    return [body for _, body in bodies(node)]
 
 
 def _set_linked_dtype(context: _Context, node: NodeProto, op_id: str) -> None:
@@ -250,7 +250,7 @@ def _initializers(context: _Context, source: GraphProto, target: GraphProto, sco
         for precision in wanted:
             if precision is not precision_of_tensor(tensor):
                 name = context.copies.get((value.id, precision), tensor.name)
-                _converted(context, tensor, name, precision, target.initializer.add())
+                _converted(context, tensor, name, precision, target.initializer.add(), _is_plain(value, precision))
 
 
 def precision_of_tensor(tensor: TensorProto) -> Precision | None:
@@ -258,7 +258,9 @@ def precision_of_tensor(tensor: TensorProto) -> Precision | None:
     return next((precision for precision, number in ELEM_TYPES.items() if number == tensor.data_type), None)
 
 
-def _converted(context: _Context, tensor: TensorProto, name: str, precision: Precision, target: TensorProto) -> None:
+def _converted(
+    context: _Context, tensor: TensorProto, name: str, precision: Precision, target: TensorProto, plain: bool
+) -> None:
     target.name, target.data_type, target.doc_string = name, ELEM_TYPES[precision], tensor.doc_string
     target.dims.extend(tensor.dims)
     target.metadata_props.extend(tensor.metadata_props)
@@ -267,8 +269,14 @@ def _converted(context: _Context, tensor: TensorProto, name: str, precision: Pre
         target.external_data.extend(tensor.external_data)
         context.pending[name] = precision
         return
-    parts = [tensors.round_to(part, precision).tobytes() for part in tensors.chunks(tensor, context.folder)]
-    target.raw_data = b"".join(parts)
+    parts = tensors.chunks(tensor, context.folder)
+    target.raw_data = b"".join([tensors.round_to(part, precision, plain=plain).tobytes() for part in parts])
+
+
+def _is_plain(value: Value, precision: Precision) -> bool:
+    """Whether rounding to nearest is all there is to do."""
+    loss = value.constant.conversions.get(precision) if value.constant else None
+    return loss is not None and not loss.overflowed and not loss.flushed
 
 
 def _constant_node(context: _Context, node: NodeProto, target: GraphProto, scope: str) -> None:
@@ -276,7 +284,8 @@ def _constant_node(context: _Context, node: NodeProto, target: GraphProto, scope
     assert tensor is not None  # the caller asked
     key = _key(node.output[0], scope)
     wanted = context.plan.parameters.get(key, ())
-    native = _native(context.graph.values[key], wanted) if wanted else None
+    value = context.graph.values[key]
+    native = _native(value, wanted) if wanted else None
     present = precision_of_tensor(tensor)
     if native is None or native is present:
         target.node.add().CopyFrom(node)
@@ -289,7 +298,7 @@ def _constant_node(context: _Context, node: NodeProto, target: GraphProto, scope
                 copy.name = copy.output[0]
             del copy.attribute[:]
             attribute = copy.attribute.add(name="value", type=AttributeProto.TENSOR)
-            _converted(context, tensor, tensor.name, precision, attribute.t)
+            _converted(context, tensor, tensor.name, precision, attribute.t, _is_plain(value, precision))
 
 
 def _interface(context: _Context, source: GraphProto, target: GraphProto, scope: str) -> None:

@@ -36,13 +36,14 @@ def _names_before(graph: GraphProto) -> set[str]:
 
 def _is_sorted(graph: GraphProto) -> bool:
     """Whether every node reads only what stands before it. A name that nothing produces is lift's to report."""
-    made_later = {name for node in graph.node for name in node.output}
+    made = {name for node in graph.node for name in node.output}
     seen = _names_before(graph)
     for node in graph.node:
-        if any(name in made_later and name not in seen for name in node.input if name):
-            return False
-        for _, body in bodies(node):
-            if any(name in made_later and name not in seen for name in captured(body)) or not _is_sorted(body):
+        for name in node.input:
+            if name not in seen and name in made and name:
+                return False
+        for _, body in bodies(node) if node.attribute else ():
+            if any(name in made and name not in seen for name in captured(body)) or not _is_sorted(body):
                 return False
         seen.update(node.output)
     return True

@@ -82,12 +82,15 @@ def _external_chunks(tensor: TensorProto, folder: Path) -> Iterator[npt.NDArray[
             yield np.frombuffer(block, "<f4")
 
 
-def round_to(data: npt.NDArray[np.float32], precision: Precision) -> npt.NDArray[np.generic]:
+def round_to(data: npt.NDArray[np.float32], precision: Precision, *, plain: bool = False) -> npt.NDArray[np.generic]:
     """Round float32 to a low precision, to nearest even, with two exceptions.
 
     A finite value beyond the largest finite one becomes that one (a mask constant must not become infinite), and a
-    non-zero value that would round to zero becomes the smallest subnormal of its sign (a sign is never lost).
+    non-zero value that would round to zero becomes the smallest subnormal of its sign (a sign is never lost). `plain`:
+    the caller knows that neither occurs.
     """
+    if plain:
+        return data.astype(LOW_TYPES[precision])
     limits = FORMATS[precision]
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         low = np.atleast_1d(data.astype(LOW_TYPES[precision]))

@@ -41,10 +41,10 @@ def bodies(node: NodeProto) -> Iterator[tuple[str, GraphProto]]:
 
 def type_of(proto: TypeProto) -> Type:
     """Read a TypeProto; a sequence, optional or map has the dtype of its elements."""
-    kind = proto.WhichOneof("value") or ""
-    if kind == "tensor_type":
+    if proto.HasField("tensor_type"):
         tensor = proto.tensor_type
         return Type(NAMES.get(tensor.elem_type, ""), "tensor", _shape(tensor) if tensor.HasField("shape") else None)
+    kind = proto.WhichOneof("value") or ""
     if kind in ("sequence_type", "optional_type"):
         inner = type_of(getattr(proto, kind).elem_type)
         return Type(inner.dtype, kind.removesuffix("_type"))
@@ -123,9 +123,13 @@ def _lighten(source: GraphProto, target: GraphProto, opsets: Mapping[str, int]) 
     target.sparse_initializer.extend(source.sparse_initializer)
     for tensor in source.initializer:
         _copy_tensor(tensor, target.initializer.add())
+    if not any(attribute.type in _HEAVY for node in source.node for attribute in node.attribute):
+        target.node.extend(source.node)
+    else:
+        for node in source.node:
+            _copy_node(node, target.node.add(), opsets)
     unknown: set[str] = set()
     for node in source.node:
-        _copy_node(node, target.node.add(), opsets)
         if not _is_standard(node.op_type, node.domain, opsets.get(node.domain, 1)):
             unknown.update(node.output)
     target.value_info.extend(info for info in source.value_info if info.name in unknown)
@@ -182,6 +186,7 @@ def types_in(graph: GraphProto) -> dict[str, Type]:
     found = {tensor.name: Type(NAMES[tensor.data_type], "tensor", tuple(tensor.dims)) for tensor in graph.initializer}
     for values in (graph.value_info, graph.input, graph.output):
         for value in values:
-            if value.name not in found or not found[value.name].dtype:
-                found[value.name] = type_of(value.type)
+            name = value.name
+            if name not in found or not found[name].dtype:
+                found[name] = type_of(value.type)
     return found
