@@ -130,8 +130,10 @@ def convert(
         plan=plan,
     )
     wanted = {"-o": destination, "--save-plan": save_plan, "--report": report}
-    paths = {option: Path(path) for option, path in wanted.items() if path}
-    order = _Order(options, Outputs(paths, force), dict(require or {}), check, Path(data) if data else None, dry_run)
+    paths = {option: Path(path) for option, path in wanted.items() if path is not None}
+    order = _Order(
+        options, Outputs(paths, force), dict(require or {}), check, Path(data) if data is not None else None, dry_run
+    )
     order.verify()
     return _carry_out(order, as_loaded(source, example_args))
 

@@ -47,7 +47,7 @@ def _guarded(run: Callable[[], Any]) -> int:
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         remedy = f"; see `{context.command_path} --help`" if context else ""
-        return _complain(f"{error.format_message()}{remedy}", USAGE)
+        return _complain(f"{error.format_message().rstrip('.')}{remedy}", USAGE)
     except AmpgraphError as error:
         return _complain(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
@@ -96,7 +96,9 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-@click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    "ampgraph", cls=_Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, message="ampgraph %(version)s")
 def main() -> None:
     """Mixed precision for ONNX models, every cast visible.
@@ -151,7 +153,7 @@ def convert(source: str, destination: str | None, precision: str, **words: Any) 
     from ampgraph.options import parse_threshold
 
     words["require"] = dict(map(parse_threshold, words["require"]))
-    target = destination or default_destination(source, precision)
+    target = default_destination(source, precision) if destination is None else destination
     try:
         result = _api().convert(source, target, precision=precision, **_read(words))
     except CheckError as error:

@@ -33,6 +33,7 @@ from ampgraph.onnx_model.lift import lift
 from ampgraph.onnx_model.prepare import prepare
 from ampgraph.onnx_model.types import modelled_inputs
 from ampgraph.onnx_model.verify import verify_written
+from ampgraph.onnx_model.wellformed import refuse_ill_formed
 from ampgraph.options import Options
 from ampgraph.plan import Plan, from_json, make_plan, untouched
 from ampgraph.precision import Precision
@@ -118,6 +119,7 @@ def plan_model(loaded: Loaded, options: Options, *, as_is: bool = False) -> Plan
     with _collector_at_rest():
         loaded = _at_opset(loaded, options.opset)
         prepared = prepare(loaded.model)
+        refuse_ill_formed(prepared, str(loaded.path or prepared.graph.name or "model"))
         shapes = _shapes(prepared, options)
         graph = lift(prepared, shapes, options.precision, loaded.folder)
         judgement = _judged(graph, options)
@@ -149,11 +151,23 @@ def _at_opset(loaded: Loaded, opset: int) -> Loaded:
 
 
 def _shapes(model: ModelProto, options: Options) -> Mapping[str, tuple[int, ...]]:
-    names = {value.name for value in model.graph.input}
-    for name in options.shapes:
-        if name not in names:
-            raise OptionError(f"--shape {name}", "no such graph input", f"choose among {', '.join(sorted(names))}")
+    inputs = {value.name: value.type.tensor_type.shape for value in model.graph.input}
+    for name, sizes in options.shapes.items():
+        if name not in inputs:
+            raise OptionError(f"--shape {name}", "no such graph input", f"choose among {', '.join(sorted(inputs))}")
+        declared = [dim.dim_value if dim.HasField("dim_value") else dim.dim_param for dim in inputs[name].dim]
+        if declared and not _fits(sizes, declared):
+            shown = "x".join(str(size or "?") for size in declared)
+            raise OptionError(
+                f"--shape {name}={'x'.join(map(str, sizes))}", f"the input is {shown}", "give one like it"
+            )
     return modelled_inputs(model, options.shapes)
+
+
+def _fits(sizes: tuple[int, ...], declared: list[int | str]) -> bool:
+    return len(sizes) == len(declared) and all(
+        isinstance(size, str) or size == given for given, size in zip(sizes, declared, strict=True)
+    )
 
 
 def rule_book(options: Options) -> RuleBook:
