@@ -14,11 +14,13 @@ from ampgraph.onnx_model.dtypes import NAMES, precision_of
 from ampgraph.onnx_model.links import FIXED, LINKS, attribute_of
 from ampgraph.onnx_model.schema import Formal, Signature, qualified
 from ampgraph.onnx_model.structure import Structure
-from ampgraph.onnx_model.types import Type
+from ampgraph.onnx_model.types import Type, bodies
+from ampgraph.onnx_model.unify import may_carry_float
 from ampgraph.precision import Precision
 
 ALL = frozenset(Precision)
 NOTHING: frozenset[Precision] = frozenset()
+BODIES_UNKNOWN = "what it does with its bodies is not known"
 Slots = list[tuple[str, str]]  # (formal name, decision id or "")
 
 
@@ -64,7 +66,8 @@ def bind(
     follows = link is not None and bool(link.follows) and attribute_of(node, link.attribute) is None
     taken = tuple([(known.dtype, known.kind) for known in incoming])
     given = tuple([(known.dtype, known.kind) for known in outgoing])
-    pattern = _pattern(op, schema, taken, given, target, follows)
+    has_bodies = bool(node.attribute) and any(True for _ in bodies(node))
+    pattern = _pattern(op, schema, taken, given, target, follows, has_bodies)
     if pattern.clash is not None:
         fact = "binds {} to both {} and {}".format(*pattern.clash)
         raise ModelError(f"node {node.name or key!r} ({op})", fact, "the model is ill-typed: export it again")
@@ -87,7 +90,13 @@ Kinds = tuple[tuple[str, str], ...]  # (dtype, kind) per slot
 
 @lru_cache(maxsize=8192)
 def _pattern(
-    op: str, schema: Signature | None, incoming: Kinds, outgoing: Kinds, target: Precision | None, follows: bool
+    op: str,
+    schema: Signature | None,
+    incoming: Kinds,
+    outgoing: Kinds,
+    target: Precision | None,
+    follows: bool,
+    has_bodies: bool,
 ) -> _Pattern:
     variables: dict[str, _Variable] = {}
     inputs = [
@@ -98,14 +107,25 @@ def _pattern(
         _slot(op, schema, schema.output(i) if schema else None, dtype, f"out{i}", target, variables)
         for i, (dtype, _) in enumerate(outgoing)
     ]
-    kind = next((kind for dtype, kind in (*incoming, *outgoing) if kind != "tensor" and dtype), "")
-    if kind:  # sequences, optionals and maps admit no cast: what touches one keeps its precision
-        variables = {name: replace(found, pin=f"a {kind} admits no cast") for name, found in variables.items()}
+    pin = BODIES_UNKNOWN if has_bodies else _common_pin(schema, incoming, outgoing)
+    if pin:
+        variables = {name: replace(found, pin=pin) for name, found in variables.items()}
     link = LINKS.get(op)
     pair = (link.follows, link.variable) if link and follows else None
     ties = (pair,) if pair and all(name in variables for name in pair) else ()
     clash = _clash(schema, incoming, outgoing)
     return _Pattern(tuple(inputs), tuple(outputs), tuple(variables.values()), ties, clash)
+
+
+def _common_pin(schema: Signature | None, incoming: Kinds, outgoing: Kinds) -> str:
+    """Why nothing of a node can move: it touches what admits no cast, or something of unknown type."""
+    for formal_at, kinds in ((schema and schema.input, incoming), (schema and schema.output, outgoing)):
+        for index, (dtype, kind) in enumerate(kinds):
+            if dtype and kind != "tensor":
+                return f"a {kind} admits no cast"
+            if not dtype and kind != "absent" and may_carry_float(schema, formal_at(index) if formal_at else None):
+                return "the type of what it reads or makes is not known"
+    return ""
 
 
 def _clash(schema: Signature | None, incoming: Kinds, outgoing: Kinds) -> tuple[str, str, str] | None:
@@ -126,22 +146,19 @@ def _clash(schema: Signature | None, incoming: Kinds, outgoing: Kinds) -> tuple[
 def bind_structure(key: str, structure: Structure, incoming: Sequence[Type], outgoing: Sequence[Type]) -> Bound:
     """Bind the slots of If, Loop, Scan or SequenceMap: one decision per state, scanned input or output."""
     decisions: dict[str, Decision] = {}
-    inputs = [state(key, structure, structure.input_variable(i), known, decisions) for i, known in enumerate(incoming)]
-    outputs = [
-        state(key, structure, structure.output_variable(i), known, decisions) for i, known in enumerate(outgoing)
-    ]
+    pin = structure.pin
+    inputs = [state(key, pin, structure.input_variable(i), known, decisions) for i, known in enumerate(incoming)]
+    outputs = [state(key, pin, structure.output_variable(i), known, decisions) for i, known in enumerate(outgoing)]
     return Bound(inputs, outputs, decisions)
 
 
-def state(
-    key: str, structure: Structure, variable: str, known: Type, decisions: dict[str, Decision]
-) -> tuple[str, str]:
-    """(variable, decision id) of one structural slot; the decision is added when it is new or must be pinned."""
+def state(key: str, pin: str, variable: str, known: Type, decisions: dict[str, Decision]) -> tuple[str, str]:
+    """(variable, decision id) of one slot of a structure; the decision is added when it is new or must be pinned."""
     present = precision_of(known.dtype)
     if present is None or not variable:
         return variable, ""
     name = f"{key}:{variable}"
-    pin = structure.pin or ("" if known.kind == "tensor" else f"a {known.kind} admits no cast")
+    pin = pin or ("" if known.kind == "tensor" else f"a {known.kind} admits no cast")
     if name not in decisions or pin:
         decisions[name] = Decision(name, key, variable, "op", present, ALL, pin)
     return variable, name

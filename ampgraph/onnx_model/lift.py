@@ -8,23 +8,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from ampgraph.errors import ModelError
-from ampgraph.graph import Attribute, Constant, Decision, Op, PrecisionGraph, Scope, Slot, Use, Value
+from ampgraph.graph import Constant, Decision, Op, PrecisionGraph, Scope, Slot, Use, Value
 from ampgraph.onnx_model import tensors
-from ampgraph.onnx_model.binding import ALL, bind, bind_structure, state
+from ampgraph.onnx_model.attributes import constant_tensor, plain_attributes
+from ampgraph.onnx_model.binding import ALL, BODIES_UNKNOWN, bind, bind_structure, state
 from ampgraph.onnx_model.dtypes import NAMES, precision_of
 from ampgraph.onnx_model.names import node_ids
-from ampgraph.onnx_model.schema import Signature, qualified, signature
+from ampgraph.onnx_model.schema import qualified, signature
 from ampgraph.onnx_model.structure import Structure, structure_of
 from ampgraph.onnx_model.types import Type, bodies, infer, modelled_inputs, type_of, types_in
+from ampgraph.onnx_model.unify import ABSENT, NOTHING_KNOWN, output_type
 from ampgraph.precision import Precision
 
 Types = Mapping[str, Type]  # of one graph, by name
-NOTHING_KNOWN = Type("")
 
 
 def lift(
@@ -81,7 +81,7 @@ class _Draft:
     ids: Mapping[int, str]  # position in walk order -> op id
     scopes: dict[str, Scope] = field(default_factory=dict)
     values: dict[str, Value] = field(default_factory=dict)
-    types: dict[str, Type] = field(default_factory=dict)  # by value id
+    types: dict[str, Type] = field(default_factory=lambda: {"": ABSENT})  # by value id
     ops: dict[str, Op] = field(default_factory=dict)
     decisions: dict[str, Decision] = field(default_factory=dict)
     uses: list[Use] = field(default_factory=list)
@@ -204,24 +204,6 @@ def _nodes(
             _node(draft, node, twin, key, scope, environment, types)
 
 
-def constant_tensor(node: NodeProto) -> TensorProto | None:
-    """The tensor of a Constant node that ampgraph may convert; None for other nodes and for strings and sparse data."""
-    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx") or not node.attribute:
-        return None
-    attribute = node.attribute[0]
-    if attribute.name == "value":
-        return cast(TensorProto, attribute.t)
-    if attribute.name in ("value_float", "value_floats"):
-        data = [attribute.f] if attribute.name == "value_float" else list(attribute.floats)
-        dims = [] if attribute.name == "value_float" else [len(data)]
-        return TensorProto(dims=dims, data_type=TensorProto.FLOAT, float_data=data)
-    if attribute.name in ("value_int", "value_ints"):
-        whole = [attribute.i] if attribute.name == "value_int" else list(attribute.ints)
-        dims = [] if attribute.name == "value_int" else [len(whole)]
-        return TensorProto(dims=dims, data_type=TensorProto.INT64, int64_data=whole)
-    return None
-
-
 def _node(
     draft: _Draft, node: NodeProto, twin: NodeProto, key: str, scope: str, environment: _Environment, types: Types
 ) -> None:
@@ -229,7 +211,7 @@ def _node(
     schema = signature(node.domain, node.op_type, draft.opset(node.domain))
     sources = _sources(environment, node, key)
     incoming = [draft.types.get(source, NOTHING_KNOWN) for source in sources]
-    outgoing = [_outgoing(schema, index, name, types, incoming) for index, name in enumerate(node.output)]
+    outgoing = [output_type(schema, index, name, types, incoming) for index, name in enumerate(node.output)]
     structure = structure_of(node)
     if structure is None:
         bound = bind(node, key, schema, incoming, outgoing)
@@ -265,23 +247,6 @@ def _sources(environment: _Environment, node: NodeProto, key: str) -> list[str]:
         raise ModelError(place, fact, "repair or export the model again") from None
 
 
-def _outgoing(schema: Signature | None, index: int, name: str, types: Types, incoming: list[Type]) -> Type:
-    """Type of an output: inferred, else bound through the schema's type variables."""
-    if not name:
-        return NOTHING_KNOWN
-    known = types.get(name, NOTHING_KNOWN)
-    formal = schema.output(index) if schema else None
-    if known.dtype or schema is None or formal is None:
-        return known
-    if formal.type not in schema.constraints:
-        return _fixed_type(formal.type)
-    for position, source in enumerate(incoming):
-        other = schema.input(position)
-        if source.dtype and other is not None and other.type == formal.type:
-            return source
-    return known
-
-
 def _bodies(
     draft: _Draft,
     op: Op,
@@ -308,48 +273,19 @@ def _body(
 ) -> None:
     types = types_in(inferred)
     outer = [draft.type_of(slot.value) for slot in op.inputs]
-    _constants(draft, body, name, environment, set())
+    pin, spare = (structure.pin, "") if structure else (BODIES_UNKNOWN, name.removeprefix(f"{op.id}/"))
+    _constants(draft, body, name, environment, {value.name for value in body.input})
     for index, value in enumerate(body.input):
         known = types.get(value.name, NOTHING_KNOWN)
         if structure is not None and not known.dtype:
             known = structure.type_into_body(index, outer)
-        variable = structure.body_input_variable(index) if structure else ""
-        producer = state(op.id, structure, variable, known, draft.decisions)[1] if structure else ""
+        variable = structure.body_input_variable(index) if structure else f"{spare}.in{index}"
+        _, producer = state(op.id, pin, variable, known, draft.decisions)
         _value(draft, environment, value.name, name, known, producer=producer)
     _nodes(draft, body, inferred, name, environment, types)
     for index, value in enumerate(body.output):
         found = _resolve(environment, value.name, f"body {name}")
-        key = f"{op.id}:{structure.body_output_variable(index)}" if structure else ""
-        if key in draft.decisions and precision_of(draft.values[found].dtype):
+        variable = structure.body_output_variable(index) if structure else f"{spare}.out{index}"
+        _, key = state(op.id, pin, variable, draft.types[found], draft.decisions)
+        if key:
             draft.uses.append(Use(found, key, op.id, index, name))
-
-
-def plain_attributes(node: NodeProto) -> dict[str, Attribute]:
-    """Attributes as plain numbers, strings and tuples; a one-element tensor as a number; graphs and types left out."""
-    found: dict[str, Attribute] = {}
-    for attribute in node.attribute:
-        kind = attribute.type
-        if kind == AttributeProto.INT:
-            found[attribute.name] = attribute.i
-        elif kind == AttributeProto.FLOAT:
-            found[attribute.name] = attribute.f
-        elif kind == AttributeProto.STRING:
-            found[attribute.name] = attribute.s.decode(errors="replace")
-        elif kind == AttributeProto.INTS:
-            found[attribute.name] = tuple(attribute.ints)
-        elif kind == AttributeProto.FLOATS:
-            found[attribute.name] = tuple(attribute.floats)
-        elif kind == AttributeProto.STRINGS:
-            found[attribute.name] = tuple(text.decode(errors="replace") for text in attribute.strings)
-        elif kind == AttributeProto.TENSOR and tensors.element_count(attribute.t) == 1 and not attribute.t.string_data:
-            found[attribute.name] = float(numpy_helper.to_array(attribute.t).reshape(-1)[0])
-    return found
-
-
-def _fixed_type(text: str) -> Type:
-    inner = text.removeprefix("tensor(").removesuffix(")")
-    return (
-        Type({"float": "float32", "double": "float64"}.get(inner, inner))
-        if text.startswith("tensor(")
-        else NOTHING_KNOWN
-    )
