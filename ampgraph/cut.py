@@ -1,11 +1,11 @@
 """Minimum cut of an arc network, exactly and with the fewest nodes on the source side.
 
 Nodes are numbered; node 0 is low, node 1 is high, the rest are to be decided. `gain[v]` is what v saves by being low,
-an arc's price is paid when its tail is low and its head is high. An arc one way equals the arc the other way up to
-gains, so after `_normal` there is one edge per pair of nodes, from the smaller number to the larger.
+an arc's price is paid when its tail is low and its head is high.
 
-Series-parallel parts, among them the long chains on which Dinic's algorithm is quadratic, are solved by eliminating
-nodes of one or two neighbours, many at a time; what is left goes to scipy.
+Dinic's algorithm is quadratic on long graphs. So nodes that their gain decides are taken out first, nodes of one or two
+neighbours are eliminated (all of a series-parallel graph, chains among them), and nodes that no cut parts are merged,
+many at a time; what is left goes to scipy.
 """
 
 from __future__ import annotations
@@ -39,19 +39,20 @@ class Network:
 
 
 class Edges(NamedTuple):
-    """Edges first -> second, first < second, no pair twice, no price zero."""
+    """A pair of nodes, first < second, no pair twice, with the prices of the arcs both ways, not both zero."""
 
     first: Ints
     second: Ints
-    price: Ints
+    forth: Ints
+    back: Ints
 
     def where(self, kept: Bools) -> Edges:
         """The edges of a mask."""
-        return Edges(self.first[kept], self.second[kept], self.price[kept])
+        return Edges(*(column[kept] for column in self))
 
 
 class Elimination(NamedTuple):
-    """Nodes that were removed, with what decides them: low when threshold < the weights of their low neighbours."""
+    """Nodes that were removed; each is low when the weights of its low neighbours exceed its threshold."""
 
     nodes: Ints
     threshold: Ints
@@ -60,12 +61,13 @@ class Elimination(NamedTuple):
 
 
 class Round(NamedTuple):
-    """One pass over a network of `size` nodes: the decided, the eliminated, and the numbers of the rest."""
+    """One pass over a network: where the nodes of the smaller one came from.
 
-    size: int
-    lows: Ints
+    `place[v]` is v's number afterwards, -1 for the high, -2 for the low, anything for the eliminated.
+    """
+
+    place: Ints
     eliminated: Elimination
-    kept: Ints
 
 
 def minimum_cut(network: Network) -> Bools:
@@ -73,110 +75,89 @@ def minimum_cut(network: Network) -> Bools:
     prices = np.abs(network.gain).sum(dtype=np.float64) + network.price.sum(dtype=np.float64)
     if prices >= _EXACT or (network.price < 0).any():
         raise OverflowError("prices must be positive and sum to less than 2**62")
-    gain, edges = _normal(network)
-    gain, edges, kept = _without_terminals(gain, edges)
-    rounds = [Round(network.gain.size, np.array([LOW]), _nothing(), kept)]
-    while gain.size:
-        step, gain, edges = _reduce(gain, edges)
-        rounds.append(step)
-        if step.size - step.kept.size <= _PROGRESS * step.size:
-            break
-    low = maximum_flow_side(gain, edges)
-    for step in reversed(rounds):
-        low = _restore(step, low)
-    return low
-
-
-def _normal(network: Network) -> tuple[Ints, Edges]:
-    gain = network.gain.astype(np.int64)
-    back = network.tail > network.head
-    np.subtract.at(gain, network.tail[back], network.price[back])
-    np.add.at(gain, network.head[back], network.price[back])
-    first, second = np.minimum(network.tail, network.head), np.maximum(network.tail, network.head)
-    return gain, _merged(gain.size, first, second, network.price.astype(np.int64))
-
-
-def _merged(size: int, first: Ints, second: Ints, price: Ints) -> Edges:
-    """One edge per pair: parallel ones added up, loops and free ones dropped."""
-    real = (first != second) & (price > 0)
-    keys = first[real] * size + second[real]
-    order = np.argsort(keys, kind="stable")
-    keys, prices = keys[order], price[real][order]
-    starts = np.flatnonzero(np.diff(keys, prepend=-1))
-    keys, sums = keys[starts], np.add.reduceat(prices, starts) if starts.size else prices
-    return Edges(keys // size, keys % size, sums)
-
-
-def _without_terminals(gain: Ints, edges: Edges) -> tuple[Ints, Edges, Ints]:
-    """Put arcs of the terminals into the gains."""
-    low, high = np.zeros(gain.size, bool), np.zeros(gain.size, bool)
+    low, high = np.zeros(network.gain.size, bool), np.zeros(network.gain.size, bool)
     low[LOW], high[HIGH] = True, True
-    gain, edges = _settle(gain, edges, low, high)
-    return _renumber(gain, edges, ~(low | high))
+    edges = _merged(network.gain.size, network.tail, network.head, network.price, np.zeros_like(network.price))
+    step, gain, edges = _without(network.gain, edges, low, high)
+    rounds = [step]
+    while gain.size:
+        size = gain.size
+        for reduction in (_decide_dominated, _eliminate, _merge_inseparable):
+            step, gain, edges = reduction(gain, edges)
+            rounds.append(step)
+        if size - gain.size <= _PROGRESS * size:
+            break
+    side = maximum_flow_side(gain, edges)
+    for step in reversed(rounds):
+        side = _restore(step, side)
+    return side
 
 
-def _settle(gain: Ints, edges: Edges, low: Bools, high: Bools) -> tuple[Ints, Edges]:
-    """Gains once some nodes are decided, and the edges between the others."""
-    gain = gain.copy()
-    paid_by_high, paid_by_low = low[edges.first], high[edges.second]
-    np.add.at(gain, edges.second[paid_by_high], edges.price[paid_by_high])
-    np.subtract.at(gain, edges.first[paid_by_low], edges.price[paid_by_low])
-    decided = low | high
-    return gain, edges.where(~(decided[edges.first] | decided[edges.second]))
+def _merged(size: int, tail: Ints, head: Ints, forth: Ints, back: Ints) -> Edges:
+    """One edge per pair of nodes: parallel arcs added up, loops and free ones dropped."""
+    real = (tail != head) & ((forth > 0) | (back > 0))
+    tail, head, forth, back = tail[real], head[real], forth[real], back[real]
+    keys = np.minimum(tail, head) * size + np.maximum(tail, head)
+    order = np.argsort(keys, kind="stable")
+    starts = np.flatnonzero(np.diff(keys[order], prepend=-1))
+    up = tail < head
+    prices = (np.where(up, forth, back)[order], np.where(up, back, forth)[order])
+    forth, back = (np.add.reduceat(price, starts) if starts.size else price for price in prices)
+    return Edges(*np.divmod(keys[order][starts], max(size, 1)), forth, back)
 
 
-def _renumber(gain: Ints, edges: Edges, kept: Bools) -> tuple[Ints, Edges, Ints]:
-    numbers = np.cumsum(kept) - 1
-    return gain[kept], Edges(numbers[edges.first], numbers[edges.second], edges.price), np.flatnonzero(kept)
+def _without(gain: Ints, edges: Edges, low: Bools, high: Bools) -> tuple[Round, Ints, Edges]:
+    """The network of the others once some nodes are decided."""
+    gain, (first, second, forth, back) = gain.copy(), edges
+    for node, other, paid, saved in ((first, second, forth, back), (second, first, back, forth)):
+        np.subtract.at(gain, node[high[other]], paid[high[other]])
+        np.add.at(gain, node[low[other]], saved[low[other]])
+    kept = ~(low | high)
+    place = np.where(kept, np.cumsum(kept) - 1, np.where(low, -2, -1))
+    edges = edges.where(kept[first] & kept[second])
+    return Round(place, _nothing()), gain[kept], edges._replace(first=place[edges.first], second=place[edges.second])
 
 
-def _reduce(gain: Ints, edges: Edges) -> tuple[Round, Ints, Edges]:
-    """Decide every node whose gain outweighs its edges, then eliminate nodes that have few neighbours."""
-    size = gain.size
-    low, high = _dominated(gain, edges)
-    gain, edges = _settle(gain, edges, low, high)
-    gain, edges, eliminated = _eliminate(gain, edges)
-    gone = low | high
-    gone[eliminated.nodes] = True
-    gain, edges, kept = _renumber(gain, edges, ~gone)
-    return Round(size, np.flatnonzero(low), eliminated, kept), gain, edges
-
-
-def _dominated(gain: Ints, edges: Edges) -> tuple[Bools, Bools]:
-    """Nodes that are low, and that are high, in the smallest minimum cut whatever their neighbours are.
+def _decide_dominated(gain: Ints, edges: Edges) -> tuple[Round, Ints, Edges]:
+    """Take out the nodes that are low, or high, in the smallest minimum cut whatever their neighbours are.
 
     Low needs a gain above all that being low can cost; equality leaves a node high, since the fewest are wanted.
     """
-    out, into = np.zeros_like(gain), np.zeros_like(gain)
-    np.add.at(out, edges.first, edges.price)
-    np.add.at(into, edges.second, edges.price)
-    return gain > out, gain + into <= 0
+    out, into = _around(gain.size, edges)
+    return _without(gain, edges, gain > out, gain + into <= 0)
 
 
-def _eliminate(gain: Ints, edges: Edges) -> tuple[Ints, Edges, Elimination]:
+def _around(size: int, edges: Edges) -> tuple[Ints, Ints]:
+    """Sums of the prices of the arcs out of each node and into it."""
+    out, into = np.zeros(size, np.int64), np.zeros(size, np.int64)
+    for node, leaving, coming in ((edges.first, edges.forth, edges.back), (edges.second, edges.back, edges.forth)):
+        np.add.at(out, node, leaving)
+        np.add.at(into, node, coming)
+    return out, into
+
+
+def _eliminate(gain: Ints, edges: Edges) -> tuple[Round, Ints, Edges]:
     """Minimise over nodes of at most two neighbours, no two of them adjacent.
 
     Such a node v changes the total by min(0, threshold - weights of its low neighbours): a function of two nodes,
     submodular again, so an edge between them and their gains can carry it.
     """
     chosen = _independent(gain.size, edges)
-    if not chosen.any():
-        return gain, edges, _nothing()
-    gain, step = gain.copy(), _neighbourhoods(gain, edges, chosen)
-    inward = chosen[edges.second]
-    np.subtract.at(gain, edges.first[inward], edges.price[inward])  # v high: its low tails pay
-    (x, y), (a, b) = step.neighbours.T, step.weights.T
-    neither, only_x, only_y = (np.minimum(0, step.threshold - weight) for weight in (0, a, b))
-    both = np.minimum(0, step.threshold - a - b)
-    np.subtract.at(gain, x, both - only_y)
-    np.subtract.at(gain, y, only_y - neither)
-    swap, bridge = x > y, only_x + only_y - neither - both  # x -> y
-    np.add.at(gain, x[swap], -bridge[swap])
-    np.add.at(gain, y[swap], bridge[swap])
-    rest = edges.where(~(chosen[edges.first] | inward))
-    first = np.concatenate([rest.first, np.minimum(x, y)])
-    second = np.concatenate([rest.second, np.maximum(x, y)])
-    return gain, _merged(gain.size, first, second, np.concatenate([rest.price, bridge])), step
+    step, paid = _neighbourhoods(gain, edges, chosen)
+    (x, y), (a, b), gain = step.neighbours.T, step.weights.T, gain.copy()
+    # what v comes to when neither, only x, only y, and both are low; a high v is paid for by its low neighbours
+    neither, only_x, only_y, both = (np.minimum(0, step.threshold - weight) for weight in (0, a, b, a + b))
+    only_x, only_y, both = only_x + paid[:, 0], only_y + paid[:, 1], both + paid.sum(axis=1)
+    # the part of x in both - neither; half and half keeps gains, and so the flow through the terminals, small
+    share = np.clip((both - neither) // 2, both - only_y, only_x - neither)
+    np.subtract.at(gain, x, share)
+    np.subtract.at(gain, y, both - neither - share)
+    kept = ~chosen
+    place = np.where(kept, np.cumsum(kept) - 1, -1)
+    rest = edges.where(kept[edges.first] & kept[edges.second])
+    bridges = Edges(x, y, only_x - neither - share, only_y - both + share)
+    tail, head, forth, back = (np.concatenate(columns) for columns in zip(rest, bridges, strict=True))
+    return Round(place, step), gain[kept], _merged(int(kept.sum()), place[tail], place[head], forth, back)
 
 
 def _independent(size: int, edges: Edges) -> Bools:
@@ -190,20 +171,23 @@ def _independent(size: int, edges: Edges) -> Bools:
     return chosen
 
 
-def _neighbourhoods(gain: Ints, edges: Edges, chosen: Bools) -> Elimination:
-    """Threshold, neighbours and weights of the chosen nodes; a single neighbour is listed twice, once at weight 0."""
-    outward, inward = chosen[edges.first], chosen[edges.second]
-    node = np.concatenate([edges.first[outward], edges.second[inward]])
-    other = np.concatenate([edges.second[outward], edges.first[inward]])
-    price = np.concatenate([edges.price[outward], edges.price[inward]])
-    threshold = -gain
-    np.add.at(threshold, edges.first[outward], edges.price[outward])
+def _neighbourhoods(gain: Ints, edges: Edges, chosen: Bools) -> tuple[Elimination, Ints]:
+    """What decides the chosen nodes, and the prices of the arcs into them, by neighbour.
+
+    A single neighbour is listed twice, once at weight 0.
+    """
+    ours, theirs = chosen[edges.first], chosen[edges.second]
+    node = np.concatenate([edges.first[ours], edges.second[theirs]])
+    other = np.concatenate([edges.second[ours], edges.first[theirs]])
+    leaving = np.concatenate([edges.forth[ours], edges.back[theirs]])
+    coming = np.concatenate([edges.back[ours], edges.forth[theirs]])
     order = np.argsort(node, kind="stable")
     nodes, starts, counts = np.unique(node[order], return_index=True, return_counts=True)
-    last = starts + counts - 1
-    neighbours = np.stack([other[order][starts], other[order][last]], axis=1)
-    weights = np.stack([price[order][starts], np.where(counts == 2, price[order][last], 0)], axis=1)
-    return Elimination(nodes, threshold[nodes], neighbours, weights)
+    slots = order[np.stack([starts, starts + counts - 1], axis=1)]
+    counted = np.stack([np.ones_like(counts), counts - 1], axis=1)  # of two neighbours both, of one the first slot
+    threshold = (leaving[slots] * counted).sum(axis=1) - gain[nodes]
+    weights = (leaving + coming)[slots] * counted
+    return Elimination(nodes, threshold, other[slots], weights), coming[slots] * counted
 
 
 def _nothing() -> Elimination:
@@ -211,10 +195,25 @@ def _nothing() -> Elimination:
     return Elimination(empty, empty, empty.reshape(0, 2), empty.reshape(0, 2))
 
 
-def _restore(step: Round, low_of_kept: Bools) -> Bools:
-    """Sides of all nodes of a round from those of the nodes it kept."""
-    low = np.zeros(step.size, bool)
-    low[step.kept], low[step.lows] = low_of_kept, True
+def _merge_inseparable(gain: Ints, edges: Edges) -> tuple[Round, Ints, Edges]:
+    """Make one node of those that reach each other over arcs dearer than all that any cut can save."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+
+    most = min(np.maximum(gain, 0).sum(), np.maximum(-gain, 0).sum())
+    forth, back = edges.forth > most, edges.back > most
+    tail = np.concatenate([edges.first[forth], edges.second[back]])
+    head = np.concatenate([edges.second[forth], edges.first[back]])
+    dear = csr_array((np.ones(tail.size, np.int8), (tail, head)), shape=(gain.size, gain.size))
+    count, component = connected_components(dear, connection="strong")
+    merged, place = np.zeros(count, np.int64), component.astype(np.int64)
+    np.add.at(merged, place, gain)
+    return Round(place, _nothing()), merged, _merged(count, place[edges.first], place[edges.second], *edges[2:])
+
+
+def _restore(step: Round, side: Bools) -> Bools:
+    """Which nodes are low before a round, from which are after it."""
+    low = np.append(side, [True, False])[step.place]  # the low and the high, counted from the end
     gone = step.eliminated
     low[gone.nodes] = gone.threshold < (gone.weights * low[gone.neighbours]).sum(axis=1)
     return low
@@ -223,7 +222,7 @@ def _restore(step: Round, low_of_kept: Bools) -> Bools:
 def maximum_flow_side(gain: Ints, edges: Edges) -> Bools:
     """Nodes that can be reached from the source once no more flow gets through: the smallest low side."""
     low = np.zeros(gain.size, bool)
-    if not edges.price.size:
+    if not edges.first.size:
         return gain > 0
     residual = _saturated(_capacities(gain, edges), gain.size)
     from scipy.sparse.csgraph import breadth_first_order
@@ -235,19 +234,13 @@ def maximum_flow_side(gain: Ints, edges: Edges) -> Bools:
 
 
 def _capacities(gain: Ints, edges: Edges) -> csr_array[np.int64]:
-    """Arcs as a sparse matrix, the source and the sink being the last two rows.
-
-    Half of every edge's price is turned round: the flow through the terminals is then the least.
-    """
+    """Arcs as a sparse matrix, the source and the sink being the last two rows."""
     from scipy.sparse import csr_array
 
-    half, gain = edges.price // 2, gain.copy()
-    np.subtract.at(gain, edges.first, half)
-    np.add.at(gain, edges.second, half)
     nodes, source, sink = np.arange(gain.size), np.full(gain.size, gain.size), np.full(gain.size, gain.size + 1)
     tail = np.concatenate([edges.first, edges.second, source, nodes])
     head = np.concatenate([edges.second, edges.first, nodes, sink])
-    price = np.concatenate([edges.price - half, half, np.maximum(gain, 0), np.maximum(-gain, 0)])
+    price = np.concatenate([edges.forth, edges.back, np.maximum(gain, 0), np.maximum(-gain, 0)])
     return csr_array((price, (tail, head)), shape=(gain.size + 2, gain.size + 2))
 
 
