@@ -211,7 +211,7 @@ def _node(
     schema = signature(node.domain, node.op_type, draft.opset(node.domain))
     sources = _sources(environment, node, key)
     incoming = [draft.types.get(source, NOTHING_KNOWN) for source in sources]
-    outgoing = [output_type(schema, index, name, types, incoming) for index, name in enumerate(node.output)]
+    outgoing = [output_type(node, schema, index, types, incoming) for index in range(len(node.output))]
     structure = structure_of(node)
     if structure is None:
         bound = bind(node, key, schema, incoming, outgoing)

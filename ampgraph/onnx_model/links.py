@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from onnx import AttributeProto, NodeProto, TensorProto
 
-from ampgraph.onnx_model.dtypes import ELEM_TYPES
+from ampgraph.onnx_model.dtypes import ELEM_TYPES, NAMES
 from ampgraph.precision import Precision
 
 
@@ -22,6 +22,7 @@ class Link:
 LINKS = {
     "Bernoulli": Link("dtype", "T2", follows="T1"),
     "BlackmanWindow": Link("output_datatype", "T2"),
+    "Cast": Link("to", "T2"),
     "ConstantOfShape": Link("value", "T2"),
     "DequantizeLinear": Link("output_dtype", "T3", follows="T2"),
     "EyeLike": Link("dtype", "T2", follows="T1"),
@@ -48,6 +49,14 @@ FIXED = {
 def attribute_of(node: NodeProto, name: str) -> AttributeProto | None:
     """The node's attribute of that name."""
     return next((attribute for attribute in node.attribute if attribute.name == name), None)
+
+
+def linked_dtype(node: NodeProto, link: Link) -> str:
+    """The dtype that the linked attribute says; "" where the variable follows another one."""
+    attribute = attribute_of(node, link.attribute)
+    if attribute is None:
+        return "" if link.follows else Precision.FLOAT32.value
+    return NAMES.get(attribute.t.data_type if link.attribute == "value" else attribute.i, "")
 
 
 def set_dtype(node: NodeProto, link: Link, precision: Precision) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ampgraph.onnx_model.schema import Formal, Signature
+from onnx import NodeProto
+
+from ampgraph.onnx_model.links import LINKS, linked_dtype
+from ampgraph.onnx_model.schema import Formal, Signature, qualified
 from ampgraph.onnx_model.types import Type
 
 NOTHING_KNOWN = Type("")
@@ -14,24 +17,31 @@ _SPELLED = {"float": "float32", "double": "float64"}
 
 
 def output_type(
-    schema: Signature | None, index: int, name: str, types: Mapping[str, Type], incoming: Sequence[Type]
+    node: NodeProto, schema: Signature | None, index: int, types: Mapping[str, Type], incoming: Sequence[Type]
 ) -> Type:
-    """Type of an output: inferred, else that of an input of the same type variable, else the only one allowed."""
+    """Type of an output: inferred, else said by an attribute, shared with an input, or the only one allowed."""
+    name = node.output[index]
     if not name:
         return ABSENT
     known = types.get(name, NOTHING_KNOWN)
     formal = schema.output(index) if schema else None
     if known.dtype or schema is None or formal is None:
         return known
-    return _bound(schema, formal, incoming) or _only(schema, formal)
+    return _said(node, schema, formal, incoming) or _bound(schema, formal.type, incoming) or _only(schema, formal)
 
 
-def _bound(schema: Signature, formal: Formal, incoming: Sequence[Type]) -> Type | None:
-    if not formal.homogeneous:
+def _said(node: NodeProto, schema: Signature, formal: Formal, incoming: Sequence[Type]) -> Type | None:
+    link = LINKS.get(qualified(node.domain, node.op_type))
+    if link is None or link.variable != formal.type:
         return None
+    dtype = linked_dtype(node, link)
+    return Type(dtype) if dtype else _bound(schema, link.follows, incoming)
+
+
+def _bound(schema: Signature, variable: str, incoming: Sequence[Type]) -> Type | None:
     for position, source in enumerate(incoming):
         other = schema.input(position)
-        if source.dtype and other is not None and other.type == formal.type:
+        if source.dtype and other is not None and other.type == variable and other.homogeneous:
             return Type(source.dtype, source.kind)
     return None
 
