@@ -31,7 +31,7 @@ from ampgraph.onnx_model.apply import Applied, apply
 from ampgraph.onnx_model.io import Loaded
 from ampgraph.onnx_model.lift import lift
 from ampgraph.onnx_model.prepare import prepare
-from ampgraph.onnx_model.types import modelled_inputs
+from ampgraph.onnx_model.types import fixed_size, modelled_inputs
 from ampgraph.onnx_model.verify import verify_written
 from ampgraph.onnx_model.wellformed import refuse_ill_formed
 from ampgraph.options import Options
@@ -100,6 +100,16 @@ def _collector_at_rest() -> Iterator[None]:
             gc.enable()
 
 
+@contextmanager
+def _text_is_text(loaded: Loaded) -> Iterator[None]:
+    """protobuf decodes names when they are asked for, wherever that is."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        fact = f"holds a name that is no UTF-8 ({error.reason})"
+        raise ModelError(str(loaded.path or "model"), fact, "export or copy it again") from None
+
+
 def remembered(model: ModelProto, key: str) -> str:
     """A model metadata entry, "" when there is none."""
     return next((entry.value for entry in model.metadata_props if entry.key == key), "")
@@ -116,7 +126,7 @@ def is_converted(loaded: Loaded, options: Options) -> bool:
 
 def plan_model(loaded: Loaded, options: Options, *, as_is: bool = False) -> Planned:
     """Lift, judge, decide, plan and verify; nothing is written. `as_is`: the plan that leaves the model alone."""
-    with _collector_at_rest():
+    with _collector_at_rest(), _text_is_text(loaded):
         loaded = _at_opset(loaded, options.opset)
         prepared = prepare(loaded.model)
         refuse_ill_formed(prepared, str(loaded.path or prepared.graph.name or "model"))
@@ -155,18 +165,18 @@ def _shapes(model: ModelProto, options: Options) -> Mapping[str, tuple[int, ...]
     for name, sizes in options.shapes.items():
         if name not in inputs:
             raise OptionError(f"--shape {name}", "no such graph input", f"choose among {', '.join(sorted(inputs))}")
-        declared = [dim.dim_value if dim.HasField("dim_value") else dim.dim_param for dim in inputs[name].dim]
+        declared = [fixed_size(dim) for dim in inputs[name].dim]
         if declared and not _fits(sizes, declared):
-            shown = "x".join(str(size or "?") for size in declared)
+            shown = "x".join("?" if size is None else str(size) for size in declared)
             raise OptionError(
                 f"--shape {name}={'x'.join(map(str, sizes))}", f"the input is {shown}", "give one like it"
             )
     return modelled_inputs(model, options.shapes)
 
 
-def _fits(sizes: tuple[int, ...], declared: list[int | str]) -> bool:
+def _fits(sizes: tuple[int, ...], declared: list[int | None]) -> bool:
     return len(sizes) == len(declared) and all(
-        isinstance(size, str) or size == given for given, size in zip(sizes, declared, strict=True)
+        size is None or size == given for given, size in zip(sizes, declared, strict=True)
     )
 
 

@@ -282,10 +282,12 @@ def _is_cpu_only(graph: PrecisionGraph, plan: Plan, table: KernelTable, op: Op) 
 
 def _assumed(planned: Planned) -> tuple[str, ...]:
     """Inputs whose free dimensions were filled in by default."""
+    from ampgraph.onnx_model.types import fixed_size
+
     free = {
         value.name
         for value in planned.prepared.graph.input
-        if any(not dim.HasField("dim_value") for dim in value.type.tensor_type.shape.dim)
+        if any(fixed_size(dim) is None for dim in value.type.tensor_type.shape.dim)
     }
     return tuple(name for name in planned.shapes if name in free and name not in planned.options.shapes)
 

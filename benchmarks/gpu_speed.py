@@ -22,6 +22,7 @@ import onnxruntime as ort
 import ampgraph
 from ampgraph.onnx_model.compare import output_errors
 from ampgraph.onnx_model.run import open_session
+from ampgraph.onnx_model.types import fixed_size
 from benchmarks.corpus_inputs import stream_for
 from benchmarks.record import keep, table
 
@@ -55,7 +56,7 @@ def free_batches(model: onnx.ModelProto) -> frozenset[str]:
     return frozenset(
         value.name
         for value in model.graph.input
-        if len(value.type.tensor_type.shape.dim) > 1 and not value.type.tensor_type.shape.dim[0].dim_value
+        if len(value.type.tensor_type.shape.dim) > 1 and fixed_size(value.type.tensor_type.shape.dim[0]) is None
     )
 
 

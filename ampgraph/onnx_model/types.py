@@ -55,11 +55,17 @@ def type_of(proto: TypeProto) -> Type:
     return Type("")
 
 
+def fixed_size(dim: onnx.TensorShapeProto.Dimension) -> int | None:
+    """A dimension's size; None when it is free. Some exporters write -1 for free."""
+    size = int(dim.dim_value)
+    return size if size > 0 or (size == 0 and dim.HasField("dim_value")) else None
+
+
 def _shape(tensor: TypeProto.Tensor) -> tuple[int, ...] | None:
     sizes = []
     for dim in tensor.shape.dim:
-        size = dim.dim_value
-        if not size and not dim.HasField("dim_value"):
+        size = fixed_size(dim)
+        if size is None:
             return None
         sizes.append(size)
     return tuple(sizes)
@@ -89,8 +95,9 @@ def modelled_inputs(model: ModelProto, shapes: Mapping[str, tuple[int, ...]]) ->
 
 
 def _size(dim: onnx.TensorShapeProto.Dimension, index: int, rank: int, symbols: Mapping[str, int]) -> int:
-    if dim.WhichOneof("value") == "dim_value":
-        return int(dim.dim_value)
+    size = fixed_size(dim)
+    if size is not None:
+        return size
     if dim.dim_param in symbols:
         return symbols[dim.dim_param]
     if index == 0:
