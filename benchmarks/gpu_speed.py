@@ -46,18 +46,24 @@ class Row:
     speed_error: float
 
 
-def batched(feeds: Feeds, batch: int, free: frozenset[str]) -> Feeds:
-    """The first sample repeated along the batch dimension of the inputs that have a free one."""
-    return {name: np.repeat(value[:1], batch, axis=0) if name in free else value for name, value in feeds.items()}
+def batched(feeds: Feeds, batch: int, axes: Mapping[str, int]) -> Feeds:
+    """The first sample repeated along the batch axis of the inputs that have one."""
+    return {
+        name: np.repeat(value.take([0], axes[name]), batch, axes[name]) if name in axes else value
+        for name, value in feeds.items()
+    }
 
 
-def free_batches(model: onnx.ModelProto) -> frozenset[str]:
-    """Inputs whose first dimension is free."""
-    return frozenset(
-        value.name
-        for value in model.graph.input
-        if len(value.type.tensor_type.shape.dim) > 1 and fixed_size(value.type.tensor_type.shape.dim[0]) is None
-    )
+def batch_axes(model: onnx.ModelProto, feeds: Feeds) -> dict[str, int]:
+    """Where each input's batch is: its first dimension if that is free, else a free one of size 1, as in states."""
+    axes = {}
+    for value in model.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        free = [axis for axis, dim in enumerate(dims) if fixed_size(dim) is None]
+        single = [axis for axis in free if axis == 0 or feeds[value.name].shape[axis] == 1]
+        if len(dims) > 1 and single:
+            axes[value.name] = single[0]
+    return axes
 
 
 def bind(session: ort.InferenceSession, feeds: Feeds) -> Any:  # noqa: ANN401  (onnxruntime is untyped)
@@ -140,10 +146,10 @@ def rows(corpus: Path, batches: Sequence[int], with_bert: bool) -> Iterator[Row]
     """Every model at every batch it can take."""
     for path in sorted(corpus.glob("*.onnx")):
         model = onnx.load(path)
-        free = free_batches(model)
         feeds = stream_for(path.stem, corpus).feeds[0]
-        for batch in batches if free else (1,):
-            yield measure(path.stem, model, batched(feeds, batch, free), batch)
+        axes = batch_axes(model, feeds)
+        for batch in batches if axes else (1,):
+            yield measure(path.stem, model, batched(feeds, batch, axes), batch)
     if with_bert:
         model, feeds = bert()
         yield measure("BERT-base 8x384", model, feeds, 8)
