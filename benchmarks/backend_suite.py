@@ -12,7 +12,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -229,6 +229,14 @@ def _row(converter: Converter, verdicts: Sequence[Verdict], seconds: float) -> d
     }
 
 
+def _by_stage(verdicts: Sequence[Verdict]) -> dict[str, list[str]]:
+    """Names of the cases by the stage that failed; "checker" where nothing else did."""
+    found: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        found.setdefault(verdict.failed or "checker", []).append(verdict.case)
+    return found
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", help="substring of the names of the converters to run")
@@ -245,20 +253,22 @@ def main() -> None:
     ort.set_default_logger_severity(4)
     chosen = [case for case in cases() if (arguments.case or "") in case.name]
     print(f"{len(cases())} of {considered()} tests with float32 in their interface run in float32")
-    rows, failures = [], {}
+    rows: list[dict[str, Any]] = []
+    failures: dict[str, list[Verdict]] = {}
     for converter in (ampgraph_with(arguments.objective, arguments.precision), *peers()):
         if (arguments.only or "") not in converter.name:
             continue
         start = time.perf_counter()
         verdicts = judge_all(converter, chosen)
         rows.append(_row(converter, verdicts, time.perf_counter() - start))
-        failures[converter.name] = [asdict(v) for v in verdicts if v.failed or not v.checker]
+        failures[converter.name] = [verdict for verdict in verdicts if verdict.failed or not verdict.checker]
         print(table(list(rows[-1]), [list(rows[-1].values())]), flush=True)
     if not arguments.no_results:
-        keep("backend_suite", {"cases": len(chosen), "considered": considered(), "rows": rows, "failures": failures})
-    for name, entries in failures.items():
-        for entry in entries if name.startswith("ampgraph") else ():
-            print(f"{name}: {entry['case']}: {entry['failed'] or 'checker'}: {entry['message']}")
+        named = {name: _by_stage(verdicts) for name, verdicts in failures.items()}
+        keep("backend_suite", {"cases": len(chosen), "considered": considered(), "rows": rows, "failures": named})
+    for name, verdicts in failures.items():
+        for verdict in verdicts if name.startswith("ampgraph") else ():
+            print(f"{name}: {verdict.case}: {verdict.failed or 'checker'}: {verdict.message}")
     print(table(list(rows[0]), [list(row.values()) for row in rows]))
 
 
