@@ -13,7 +13,7 @@ from ampgraph.graph import Decision
 from ampgraph.onnx_model.dtypes import NAMES, precision_of
 from ampgraph.onnx_model.links import FIXED, LINKS, attribute_of
 from ampgraph.onnx_model.schema import Formal, Signature, qualified
-from ampgraph.onnx_model.structure import Structure
+from ampgraph.onnx_model.structure import UNKNOWN_TYPE, Structure
 from ampgraph.onnx_model.types import Type, bodies
 from ampgraph.onnx_model.unify import may_carry_float
 from ampgraph.precision import Precision
@@ -123,8 +123,8 @@ def _common_pin(schema: Signature | None, incoming: Kinds, outgoing: Kinds) -> s
         for index, (dtype, kind) in enumerate(kinds):
             if dtype and kind != "tensor":
                 return f"a {kind} admits no cast"
-            if not dtype and kind != "absent" and may_carry_float(schema, formal_at(index) if formal_at else None):
-                return "the type of what it reads or makes is not known"
+            if not dtype and kind and may_carry_float(schema, formal_at(index) if formal_at else None):
+                return UNKNOWN_TYPE
     return ""
 
 
@@ -146,9 +146,10 @@ def _clash(schema: Signature | None, incoming: Kinds, outgoing: Kinds) -> tuple[
 def bind_structure(key: str, structure: Structure, incoming: Sequence[Type], outgoing: Sequence[Type]) -> Bound:
     """Bind the slots of If, Loop, Scan or SequenceMap: one decision per state, scanned input or output."""
     decisions: dict[str, Decision] = {}
-    pin = structure.pin
-    inputs = [state(key, pin, structure.input_variable(i), known, decisions) for i, known in enumerate(incoming)]
-    outputs = [state(key, pin, structure.output_variable(i), known, decisions) for i, known in enumerate(outgoing)]
+    taken = [(structure.input_variable(i), known) for i, known in enumerate(incoming)]
+    given = [(structure.output_variable(i), known) for i, known in enumerate(outgoing)]
+    inputs = [state(key, structure.pin_of(name), name, known, decisions) for name, known in taken]
+    outputs = [state(key, structure.pin_of(name), name, known, decisions) for name, known in given]
     return Bound(inputs, outputs, decisions)
 
 

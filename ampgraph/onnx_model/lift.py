@@ -216,6 +216,7 @@ def _node(
     if structure is None:
         bound = bind(node, key, schema, incoming, outgoing)
     else:
+        structure = structure.knowing(incoming, outgoing)
         bound = bind_structure(key, structure, incoming, outgoing)
     draft.decisions.update(bound.decisions)
     draft.ties.extend(bound.ties)
@@ -273,19 +274,21 @@ def _body(
 ) -> None:
     types = types_in(inferred)
     outer = [draft.type_of(slot.value) for slot in op.inputs]
-    pin, spare = (structure.pin, "") if structure else (BODIES_UNKNOWN, name.removeprefix(f"{op.id}/"))
+    spare = name.removeprefix(f"{op.id}/")
     _constants(draft, body, name, environment, {value.name for value in body.input})
     for index, value in enumerate(body.input):
         known = types.get(value.name, NOTHING_KNOWN)
         if structure is not None and not known.dtype:
             known = structure.type_into_body(index, outer)
         variable = structure.body_input_variable(index) if structure else f"{spare}.in{index}"
+        pin = structure.pin_of(variable) if structure else BODIES_UNKNOWN
         _, producer = state(op.id, pin, variable, known, draft.decisions)
         _value(draft, environment, value.name, name, known, producer=producer)
     _nodes(draft, body, inferred, name, environment, types)
     for index, value in enumerate(body.output):
         found = _resolve(environment, value.name, f"body {name}")
         variable = structure.body_output_variable(index) if structure else f"{spare}.out{index}"
+        pin = structure.pin_of(variable) if structure else BODIES_UNKNOWN
         _, key = state(op.id, pin, variable, draft.types[found], draft.decisions)
         if key:
             draft.uses.append(Use(found, key, op.id, index, name))

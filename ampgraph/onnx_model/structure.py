@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from onnx import NodeProto
 
@@ -13,6 +13,7 @@ from ampgraph.onnx_model.types import Type
 
 UNKNOWN_REPEATS = 8.0
 BRANCH_SHARE = 0.5
+UNKNOWN_TYPE = "the type of what it reads or makes is not known"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,17 @@ class Structure:
     body_offset: int = 0  # body inputs before the states: Loop's counter and condition
     body_output_offset: int = 0  # body outputs before the states: Loop's condition
     pin: str = ""
+    blind: frozenset[str] = frozenset()  # variables of which one slot's type is not known
+
+    def pin_of(self, variable: str) -> str:
+        """Why a variable cannot move; "" when it can."""
+        return self.pin or (UNKNOWN_TYPE if variable in self.blind else "")
+
+    def knowing(self, incoming: Sequence[Type], outgoing: Sequence[Type]) -> Structure:
+        """The structure with the variables pinned whose types outside the bodies are not all known."""
+        slots = [(self.input_variable(i), known) for i, known in enumerate(incoming)]
+        slots += [(self.output_variable(i), known) for i, known in enumerate(outgoing)]
+        return replace(self, blind=frozenset(name for name, known in slots if not known.dtype and known.kind))
 
     def input_variable(self, index: int) -> str:
         """Variable of op input `index`."""

@@ -11,7 +11,7 @@ from ampgraph.onnx_model.schema import Formal, Signature, qualified
 from ampgraph.onnx_model.types import Type
 
 NOTHING_KNOWN = Type("")
-ABSENT = Type("", "absent")  # an optional input or output that is left empty
+ABSENT = Type("", "")  # an optional input or output that is left empty
 
 _SPELLED = {"float": "float32", "double": "float64"}
 
