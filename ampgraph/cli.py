@@ -16,6 +16,7 @@ import click
 from ampgraph import __version__
 from ampgraph.errors import AmpgraphError, CheckError
 
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 USAGE, INTERRUPTED, TERMINATED = 2, 130, 143
 
 
@@ -96,9 +97,7 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-@click.group(
-    "ampgraph", cls=_Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
-)
+@click.group("ampgraph", cls=_Program, context_settings=SETTINGS)
 @click.version_option(__version__, message="ampgraph %(version)s")
 def main() -> None:
     """Mixed precision for ONNX models, every cast visible.

@@ -146,7 +146,7 @@ def check_file(path: Path) -> str:
     """The full checker's complaint about a file, "" when it has none."""
     try:
         onnx.checker.check_model(path, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         return first_line(error)
     return ""
 
@@ -155,7 +155,7 @@ def check_model(model: ModelProto) -> str:
     """The full checker's complaint about a model in memory, "" when it has none."""
     try:
         onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         return first_line(error)
     return ""
 

@@ -12,12 +12,15 @@ import onnx
 from onnx import ModelProto, TensorProto
 
 from ampgraph.errors import ModelError
+from ampgraph.onnx_model.dtypes import NAMES
 from ampgraph.onnx_model.io import all_tensors, first_line
 from ampgraph.onnx_model.types import weightless
 
 _LEFT_TO_OTHERS = ("No Op registered for", "Nodes in a graph must be topologically sorted")
 _DATA = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
-_NOT_DATA = " ==> Context:"
+_CONTEXT = " ==> Context:"
+_TOO_LARGE = 2**31
+_LONG = 300
 
 
 def refuse_ill_formed(model: ModelProto, place: str) -> None:
@@ -25,16 +28,29 @@ def refuse_ill_formed(model: ModelProto, place: str) -> None:
 
     Stale value_info and stale output shapes contradict nothing: they are not looked at.
     """
+    if any(not 0 < entry.version < _TOO_LARGE for entry in model.opset_import):
+        raise ModelError(place, "is ill-formed (an opset version is no version)", "repair or export the model again")
     newest, used = onnx.defs.onnx_opset_version(), _opset(model)
     if used > newest:
         fact = f"is of opset {used}, and the installed onnx knows no more than {newest}"
         raise ModelError(place, fact, "install a newer onnx, or export at an older opset")
+    try:
+        fact = _flaw(model)
+    except (TypeError, ValueError) as error:  # what protobuf's and onnx's bindings raise over damaged names and enums
+        fact = first_line(error)
+    if fact:
+        raise ModelError(place, f"is ill-formed ({fact[:_LONG]})", "repair or export the model again")
+
+
+def _flaw(model: ModelProto) -> str:
+    """What is wrong with the model, "" when nothing is."""
+    odd = next((tensor for tensor in all_tensors(model.graph) if tensor.data_type not in NAMES), None)
+    if odd is not None:
+        return f"the tensor {odd.name!r} has the unknown element type {odd.data_type}"
     light = weightless(model)
     light.graph.name = model.graph.name or "graph"
     contradiction = _contradiction(light)
-    fact = _broken_rule(light) or contradiction
-    if fact:
-        raise ModelError(place, f"is ill-formed ({fact})", "repair or export the model again")
+    return _broken_rule(light) or contradiction
 
 
 def _opset(model: ModelProto) -> int:
@@ -52,7 +68,7 @@ def _broken_rule(light: ModelProto) -> str:
     try:
         onnx.checker.check_model(light)
     except onnx.checker.ValidationError as error:
-        text = first_line(error).partition(_NOT_DATA)[0]
+        text = first_line(error).partition(_CONTEXT)[0]
         return "" if text.startswith(_LEFT_TO_OTHERS) else text
     return ""
 
