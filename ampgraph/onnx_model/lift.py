@@ -6,7 +6,7 @@ The model must be prepared (`prepare.py`): functions inlined, nodes in topologic
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
@@ -18,6 +18,7 @@ from ampgraph.onnx_model.attributes import constant_tensor, plain_attributes
 from ampgraph.onnx_model.binding import ALL, BODIES_UNKNOWN, bind, bind_structure, state
 from ampgraph.onnx_model.dtypes import NAMES, precision_of
 from ampgraph.onnx_model.names import node_ids
+from ampgraph.onnx_model.prepare import captured
 from ampgraph.onnx_model.schema import qualified, signature
 from ampgraph.onnx_model.structure import Structure, structure_of
 from ampgraph.onnx_model.types import Type, bodies, infer, modelled_inputs, type_of, types_in
@@ -124,12 +125,17 @@ def _lift_main(draft: _Draft, model: ModelProto, inferred: GraphProto) -> None:
     graph = model.graph
     environment = _Environment()
     types = types_in(inferred)
+    trained = _names_in_training(model)
     inputs = {value.name for value in graph.input}
-    _constants(draft, graph, "", environment, overridable=inputs if model.ir_version >= 4 else set())
+    _constants(draft, graph, "", environment, (inputs if model.ir_version >= 4 else set()) | trained)
     for value in graph.input:
         if value.name not in environment:
             _interface_input(draft, value.name, types[value.name], environment)
+    for tensor in graph.initializer:
+        if tensor.name not in environment:
+            _interface_input(draft, tensor.name, types[tensor.name], environment)
     _nodes(draft, graph, inferred, "", environment, types)
+    _pin_trained(draft, [environment[name] for name in sorted(trained) if name in environment])
     for index, value in enumerate(graph.output):
         found = draft.values[_resolve(environment, value.name, "graph output")]
         present = precision_of(found.dtype or type_of(value.type).dtype)
@@ -139,6 +145,23 @@ def _lift_main(draft: _Draft, model: ModelProto, inferred: GraphProto) -> None:
             draft.uses.append(Use(found.id, key, "", index, ""))
             if found.producer.startswith("input:"):  # the same name on both sides: no room for a cast
                 draft.ties.append((found.producer, key))
+
+
+def _names_in_training(model: ModelProto) -> set[str]:
+    """Names of the main graph that its training graphs read or assign."""
+    names: set[str] = set()
+    for training in model.training_info:
+        names.update(entry.key for entry in (*training.initialization_binding, *training.update_binding))
+        for graph in (training.initialization, training.algorithm):
+            names.update(captured(graph))
+    return names
+
+
+def _pin_trained(draft: _Draft, values: list[str]) -> None:
+    for value in values:
+        producer = draft.values[value].producer
+        if producer:
+            draft.decide(replace(draft.decisions[producer], pin="the model's training graph names it"))
 
 
 def _interface_input(draft: _Draft, name: str, known: Type, environment: _Environment) -> None:
@@ -176,6 +199,8 @@ def _value(
     constant: Constant | None = None,
 ) -> str:
     key = f"{scope}:{name}" if scope else name
+    while key in draft.values:  # a name in the main graph may look like this
+        key += "'"
     draft.values[key] = Value(key, name, scope, known.dtype, known.kind, known.shape, producer, op, constant)
     draft.types[key] = known
     environment[name] = key

@@ -10,6 +10,7 @@ from onnx import GraphProto, ModelProto, NodeProto
 from ampgraph.onnx_model.types import bodies
 
 ID_KEY = "ampgraph.id"  # node metadata: the plan id
+INTERFACE = ("input", "output")  # decisions of graph inputs and outputs begin with these
 CAST_KEY = "ampgraph.cast"  # node metadata of a cast of ours: the id of the value it casts
 WHY_KEY = "ampgraph.why"  # node metadata: precision and reason, for people who look at the file
 
@@ -33,14 +34,17 @@ def metadata_of(node: NodeProto, key: str) -> str:
 def node_ids(graph: GraphProto) -> Mapping[int, str]:
     """The id of each node by its position in `walk`: recorded in metadata, else the unique name, else type#position."""
     nodes = list(walk(graph))
+    recorded = [metadata_of(node, ID_KEY) for node in nodes]
     counted = Counter(node.name for node in nodes)
-    taken: set[str] = set()
+    written = {*recorded, *INTERFACE}
+    reserved = {*written, *counted}
+    taken = set(INTERFACE)
     ids: dict[int, str] = {}
     for position, node in enumerate(nodes):
-        key = metadata_of(node, ID_KEY) or (node.name if node.name and counted[node.name] == 1 else "")
+        key = recorded[position] or (node.name if counted[node.name] == 1 and node.name not in written else "")
         if not key or key in taken:
             key = f"{node.op_type}#{position}"
-            while key in taken or key in counted:
+            while key in taken or key in reserved:
                 key += "'"
         taken.add(key)
         ids[position] = key
