@@ -27,7 +27,7 @@ from ampgraph.judgement import Judgement
 from ampgraph.kernels import onnxruntime_cuda
 from ampgraph.laws import verify
 from ampgraph.onnx_model import io
-from ampgraph.onnx_model.apply import Applied, apply
+from ampgraph.onnx_model.apply import apply
 from ampgraph.onnx_model.io import Loaded
 from ampgraph.onnx_model.lift import lift
 from ampgraph.onnx_model.prepare import prepare
@@ -227,18 +227,18 @@ def convert_model(planned: Planned, destination: Path | None = None, look: Look 
     """
     with _collector_at_rest():
         if planned.changes_nothing:
-            applied = Applied(planned.loaded.model, {})
+            model = planned.loaded.model
         else:
-            applied = apply(planned.prepared, planned.graph, planned.plan, planned.loaded.folder)
-            _stamp(applied.model, planned.options)
+            model = apply(planned.prepared, planned.graph, planned.plan, planned.loaded.folder)
+            _stamp(model, planned.options)
         if destination is None:
-            return _held(planned, applied)
+            return _held(planned, model)
         with io.staging(destination) as folder:
             path = folder / destination.name
             if planned.is_file_as_found:
                 shutil.copyfile(str(planned.loaded.path), path)
             else:
-                io.write(applied, planned.loaded.folder, folder, destination.name)
+                io.write(model, planned.loaded.folder, folder, destination.name)
             complaint = _checked(planned, path)
             if look is not None:
                 look(path, complaint)
@@ -255,12 +255,12 @@ def _stamp(model: ModelProto, options: Options) -> None:
             model.metadata_props.add(key=key, value=value)
 
 
-def _held(planned: Planned, applied: Applied) -> Converted:
+def _held(planned: Planned, model: ModelProto) -> Converted:
     """A conversion that stays in memory; external data are read and rounded now."""
-    if io.external_tensors(applied.model):
-        applied = Applied(io.with_data(applied, planned.loaded.folder), {})
-    complaint = "" if planned.changes_nothing else _verified(planned, applied.model, io.check_model(applied.model))
-    return Converted(planned, None, applied.model, complaint)
+    if io.external_tensors(model):
+        model = io.with_data(model, planned.loaded.folder)
+    complaint = "" if planned.changes_nothing else _verified(planned, model, io.check_model(model))
+    return Converted(planned, None, model, complaint)
 
 
 def _checked(planned: Planned, path: Path) -> str:

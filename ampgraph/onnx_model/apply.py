@@ -6,7 +6,7 @@ names; where an output needs a cast, the cast takes the output's name and the pr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,35 +17,34 @@ from ampgraph.onnx_model import tensors
 from ampgraph.onnx_model.attributes import constant_tensor
 from ampgraph.onnx_model.dtypes import ELEM_TYPES, precision_of
 from ampgraph.onnx_model.links import LINKS, set_dtype
-from ampgraph.onnx_model.names import CAST_KEY, ID_KEY, WHY_KEY, all_value_names, node_ids
+from ampgraph.onnx_model.names import CAST_KEY, ID_KEY, WHY_KEY, all_value_names, node_ids, walk
 from ampgraph.onnx_model.types import bodies
 from ampgraph.plan import Cast, Plan
 from ampgraph.precision import Precision
 
-
-@dataclass(frozen=True)
-class Applied:
-    """A rewritten model. `pending`: initializers whose data lie in the source's files, to be rounded on saving."""
-
-    model: ModelProto
-    pending: Mapping[str, Precision]
+OPSET_OF_CASTS = 13  # where a model imports no opset of ONNX's own
 
 
-def apply(model: ModelProto, graph: PrecisionGraph, plan: Plan, folder: Path | None = None) -> Applied:
-    """The model with the plan in it. `graph` is what lift made of this very model."""
+def apply(model: ModelProto, graph: PrecisionGraph, plan: Plan, folder: Path | None = None) -> ModelProto:
+    """The model with the plan in it. `graph` is what lift made of this very model.
+
+    Constants whose data lie in the source's files still point there, marked as pending (`tensors.is_pending`).
+    """
     context = _context(model, graph, plan, folder or Path())
     result = ModelProto()
-    for name in ("ir_version", "producer_name", "producer_version", "domain", "model_version", "doc_string"):
-        if model.HasField(name):
-            setattr(result, name, getattr(model, name))
-    result.opset_import.extend(model.opset_import)
-    result.metadata_props.extend(model.metadata_props)
-    result.training_info.extend(model.training_info)
-    result.functions.extend(model.functions)
+    for descriptor, value in model.ListFields():
+        if descriptor.name == "graph":
+            continue
+        if isinstance(value, int | str):
+            setattr(result, descriptor.name, value)
+        else:
+            getattr(result, descriptor.name).extend(value)
+    if plan.casts and not any(entry.domain in ("", "ai.onnx") for entry in model.opset_import):
+        result.opset_import.add(domain="", version=OPSET_OF_CASTS)
     _rewrite(context, model.graph, result.graph, "", context.walk())
     if model.ir_version < 4:
         _list_initializers_as_inputs(result.graph)
-    return Applied(result, dict(context.pending))
+    return result
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class _Context:
     heads: Mapping[str, tuple[Cast, ...]]  # scope -> casts at its head
     copies: Mapping[tuple[str, Precision], str]  # constant value id and precision -> name
     uses: Mapping[tuple[str, int, str], Use]  # (op, slot, scope)
-    pending: dict[str, Precision]
+    labels: Mapping[Cast, str]  # node names of casts
 
     def walk(self) -> Iterator[str]:
         """Op ids in walk order."""
@@ -71,6 +70,19 @@ class _Context:
     def wanted(self, decision: str) -> Precision:
         """The planned precision of a decision."""
         return self.plan.choices[decision].precision
+
+    def value_named(self, name: str, scope: str) -> Value | None:
+        """The value that a scope itself defines under a name."""
+        key = f"{scope}:{name}" if scope else name
+        found = self.graph.values.get(key)
+        while found is not None and (found.name, found.scope) != (name, scope):
+            key += "'"
+            found = self.graph.values.get(key)
+        return found
+
+    def native(self, value: Value) -> Precision | None:
+        """The precision that a constant has under its own name; None when no float use wants it."""
+        return _native(self.graph, self.plan, value)
 
     def name_for(self, use: Use) -> str:
         """Name of the copy of a value that a use reads."""
@@ -105,20 +117,25 @@ def _context(model: ModelProto, graph: PrecisionGraph, plan: Plan, folder: Path)
             heads[cast.scope] = (*heads.get(cast.scope, ()), cast)
     copies = {
         (key, precision): graph.values[key].name
-        if precision is _native(graph.values[key], wanted)
+        if precision is _native(graph, plan, graph.values[key])
         else fresh.make(f"{graph.values[key].name}_{precision}")
         for key, wanted in plan.parameters.items()
         for precision in wanted
     }
     uses = {(use.op, use.slot, use.scope): use for use in graph.uses}
-    return _Context(graph, plan, folder, node_ids(model.graph), own, cast_names, after, heads, copies, uses, {})
+    nodes = _Names({node.name for node in walk(model.graph)})
+    labels = {cast: nodes.make(f"Cast_{graph.values[cast.value].name}_to_{cast.to}") for cast in plan.casts}
+    return _Context(graph, plan, folder, node_ids(model.graph), own, cast_names, after, heads, copies, uses, labels)
 
 
-def _native(value: Value, wanted: Iterable[Precision]) -> Precision | None:
-    """The precision that keeps the constant's name: its own when somebody wants it so, else the only one wanted."""
+def _native(graph: PrecisionGraph, plan: Plan, value: Value) -> Precision | None:
+    """The precision that keeps a constant's name: a graph output's; else its own, or the only one wanted."""
+    wanted = plan.parameters.get(value.id, ())
+    given_out = _output_precision(graph, plan, value)
+    if given_out in wanted:
+        return given_out
     own = precision_of(value.dtype)
-    needed = tuple(wanted)
-    return own if own in needed or len(needed) != 1 else needed[0]
+    return own if own in wanted or len(wanted) != 1 else wanted[0]
 
 
 def _renamed_outputs(graph: PrecisionGraph, plan: Plan) -> dict[str, Precision]:
@@ -134,7 +151,7 @@ def _renamed_outputs(graph: PrecisionGraph, plan: Plan) -> dict[str, Precision]:
 
 
 def _output_precision(graph: PrecisionGraph, plan: Plan, value: Value) -> Precision | None:
-    choice = plan.choices.get(f"output:{value.name}")
+    choice = plan.choices.get(f"output:{value.name}") if not value.scope else None
     return choice.precision if choice else None
 
 
@@ -166,10 +183,6 @@ def _rewrite(context: _Context, source: GraphProto, target: GraphProto, scope: s
         _node(context, node, target, scope, ids)
     _interface(context, source, target, scope)
     _value_info(context, source, target, scope)
-
-
-def _key(name: str, scope: str) -> str:
-    return f"{scope}:{name}" if scope else name
 
 
 def _node(context: _Context, node: NodeProto, target: GraphProto, scope: str, ids: Iterator[str]) -> None:
@@ -233,7 +246,7 @@ def _note(node: NodeProto, key: str, text: str) -> None:
 def _add_cast(context: _Context, cast: Cast, target: GraphProto) -> None:
     value = context.graph.values[cast.value]
     name = context.cast_names[cast]
-    node = target.node.add(op_type="Cast", name=f"{value.name}_to_{cast.to}")
+    node = target.node.add(op_type="Cast", name=context.labels[cast])
     node.input.append(context.own.get(value.id, value.name))
     node.output.append(name)
     node.attribute.add(name="to", type=AttributeProto.INT, i=ELEM_TYPES[cast.to])
@@ -242,32 +255,30 @@ def _add_cast(context: _Context, cast: Cast, target: GraphProto) -> None:
 
 def _initializers(context: _Context, source: GraphProto, target: GraphProto, scope: str) -> None:
     for tensor in source.initializer:
-        value = context.graph.values[_key(tensor.name, scope)]
+        value = context.value_named(tensor.name, scope)
+        assert value is not None  # lift saw this very model
         wanted = (context.wanted(value.producer),) if value.producer else context.plan.parameters.get(value.id, ())
-        native = _native(value, wanted) if wanted else None
-        if native is None or native is precision_of_tensor(tensor):
+        if not wanted:
             target.initializer.add().CopyFrom(tensor)
         for precision in wanted:
-            if precision is not precision_of_tensor(tensor):
-                name = context.copies.get((value.id, precision), tensor.name)
-                _converted(context, tensor, name, precision, target.initializer.add(), _is_plain(value, precision))
-
-
-def precision_of_tensor(tensor: TensorProto) -> Precision | None:
-    """The precision a tensor is stored in; None when it is not one of ours."""
-    return next((precision for precision, number in ELEM_TYPES.items() if number == tensor.data_type), None)
+            name = context.copies.get((value.id, precision), tensor.name)
+            _converted(context, tensor, name, precision, target.initializer.add(), _is_plain(value, precision))
 
 
 def _converted(
     context: _Context, tensor: TensorProto, name: str, precision: Precision, target: TensorProto, plain: bool
 ) -> None:
+    if tensor.data_type == ELEM_TYPES[precision]:
+        target.CopyFrom(tensor)
+        target.name = name
+        return
     target.name, target.data_type, target.doc_string = name, ELEM_TYPES[precision], tensor.doc_string
     target.dims.extend(tensor.dims)
     target.metadata_props.extend(tensor.metadata_props)
     if tensor.data_location == TensorProto.EXTERNAL:
         target.data_location = TensorProto.EXTERNAL
         target.external_data.extend(tensor.external_data)
-        context.pending[name] = precision
+        tensors.mark_pending(target)
         return
     parts = tensors.chunks(tensor, context.folder)
     target.raw_data = b"".join([tensors.round_to(part, precision, plain=plain).tobytes() for part in parts])
@@ -282,20 +293,18 @@ def _is_plain(value: Value, precision: Precision) -> bool:
 def _constant_node(context: _Context, node: NodeProto, target: GraphProto, scope: str) -> None:
     tensor = constant_tensor(node)
     assert tensor is not None  # the caller asked
-    key = _key(node.output[0], scope)
-    wanted = context.plan.parameters.get(key, ())
-    value = context.graph.values[key]
-    native = _native(value, wanted) if wanted else None
-    present = precision_of_tensor(tensor)
-    if native is None or native is present:
+    value = context.value_named(node.output[0], scope)
+    assert value is not None  # lift saw this very model
+    wanted = context.plan.parameters.get(value.id, ())
+    if not wanted:
         target.node.add().CopyFrom(node)
     for precision in wanted:
-        if precision is not present:
-            copy = target.node.add()
-            copy.CopyFrom(node)
-            copy.output[0] = context.copies[key, precision]
-            if native is not precision and node.name:
-                copy.name = copy.output[0]
+        copy = target.node.add()
+        copy.CopyFrom(node)
+        copy.output[0] = context.copies[value.id, precision]
+        if node.name and context.native(value) is not precision:
+            copy.name = copy.output[0]
+        if tensor.data_type != ELEM_TYPES[precision]:
             del copy.attribute[:]
             attribute = copy.attribute.add(name="value", type=AttributeProto.TENSOR)
             _converted(context, tensor, tensor.name, precision, attribute.t, _is_plain(value, precision))
@@ -305,8 +314,8 @@ def _interface(context: _Context, source: GraphProto, target: GraphProto, scope:
     for value in source.input:
         copy = target.input.add()
         copy.CopyFrom(value)
-        found = context.graph.values[_key(value.name, scope)]
-        _retype(copy, _made_as(context, found))
+        found = context.value_named(value.name, scope)
+        _retype(copy, _made_as(context, found) if found else None)
     for index, value in enumerate(source.output):
         copy = target.output.add()
         copy.CopyFrom(value)
@@ -323,8 +332,7 @@ def _made_as(context: _Context, value: Value) -> Precision | None:
         return _output_precision(context.graph, context.plan, value)
     if value.producer:
         return context.wanted(value.producer)
-    wanted = context.plan.parameters.get(value.id, ())
-    return _native(value, wanted) if wanted else None
+    return context.native(value) if value.id in context.plan.parameters else None
 
 
 def _retype(value: ValueInfoProto, precision: Precision | None) -> None:
@@ -337,7 +345,7 @@ def _value_info(context: _Context, source: GraphProto, target: GraphProto, scope
     for value in source.value_info:
         copy = target.value_info.add()
         copy.CopyFrom(value)
-        found = context.graph.values.get(_key(value.name, scope))
+        found = context.value_named(value.name, scope)
         if found is not None:
             _retype(copy, _made_as(context, found))
 

@@ -16,7 +16,6 @@ import onnx
 
 from ampgraph.errors import CheckError, OptionError
 from ampgraph.onnx_model import io
-from ampgraph.onnx_model.apply import Applied
 from ampgraph.onnx_model.compare import OutputError, output_errors, outputs_of
 from ampgraph.onnx_model.io import Loaded, first_line
 from ampgraph.onnx_model.run import (
@@ -111,7 +110,7 @@ def check(
 def _expected(source: Loaded, feeds: Mapping[str, Feed], inputs: str) -> dict[str, Any]:
     whole: Subject = source.path or source.model
     if source.path is None and io.external_tensors(source.model):
-        whole = io.with_data(Applied(source.model, {}), source.folder)
+        whole = io.with_data(source.model, source.folder)
     try:
         return outputs_of(whole, feeds)
     except Exception as error:  # onnxruntime's exceptions share no base class

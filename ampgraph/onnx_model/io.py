@@ -17,9 +17,8 @@ from onnx import GraphProto, ModelProto, TensorProto
 
 from ampgraph.errors import ModelError
 from ampgraph.onnx_model import tensors
-from ampgraph.onnx_model.apply import Applied
+from ampgraph.onnx_model.dtypes import ELEM_TYPES
 from ampgraph.onnx_model.types import bodies
-from ampgraph.precision import Precision
 
 ALIGNMENT = 4096  # of a tensor in a data file, so that it can be mapped
 
@@ -86,31 +85,32 @@ def staging(destination: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def write(applied: Applied, source: Path, folder: Path, name: str) -> Path:
+def write(model: ModelProto, source: Path, folder: Path, name: str) -> Path:
     """Write a model into `folder` under its final name, its external data streamed from `source` to NAME.data."""
-    model = applied.model
-    outside = external_tensors(model)
-    if outside:
+    if external_tensors(model):
         moved = ModelProto()
         moved.CopyFrom(model)
-        _write_data(external_tensors(moved), applied, source, folder / f"{name}.data")
+        _write_data(external_tensors(moved), source, folder / f"{name}.data")
         model = moved
     path = folder / name
     path.write_bytes(model.SerializeToString(deterministic=True))
     return path
 
 
-def _write_data(outside: list[TensorProto], applied: Applied, source: Path, path: Path) -> None:
+def _write_data(outside: list[TensorProto], source: Path, path: Path) -> None:
     with path.open("wb") as stream:
         for tensor in outside:
             stream.write(bytes(-stream.tell() % ALIGNMENT))
             offset = stream.tell()
-            precision = applied.pending.get(tensor.name)
-            if precision is None:
-                _copy_data(tensor, source, stream)
-            else:
-                _round_data(tensor, source, precision, stream)
+            _stream_data(tensor, source, stream)
             _point_to(tensor, path.name, offset, stream.tell() - offset)
+
+
+def _stream_data(tensor: TensorProto, source: Path, stream: BinaryIO) -> None:
+    if tensors.is_pending(tensor):
+        _round_data(tensor, source, stream)
+    else:
+        _copy_data(tensor, source, stream)
 
 
 def _copy_data(tensor: TensorProto, source: Path, stream: BinaryIO) -> None:
@@ -123,7 +123,8 @@ def _copy_data(tensor: TensorProto, source: Path, stream: BinaryIO) -> None:
             left -= len(block)
 
 
-def _round_data(tensor: TensorProto, source: Path, precision: Precision, stream: BinaryIO) -> None:
+def _round_data(tensor: TensorProto, source: Path, stream: BinaryIO) -> None:
+    precision = next(precision for precision, number in ELEM_TYPES.items() if number == tensor.data_type)
     original = TensorProto(name=tensor.name, data_type=TensorProto.FLOAT, dims=tensor.dims)
     original.data_location = TensorProto.EXTERNAL
     original.external_data.extend(tensor.external_data)
@@ -165,18 +166,14 @@ def first_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def with_data(applied: Applied, source: Path) -> ModelProto:
+def with_data(model: ModelProto, source: Path) -> ModelProto:
     """The model with its external data read into it, rounded where that is pending."""
-    model = ModelProto()
-    model.CopyFrom(applied.model)
-    for tensor in external_tensors(model):
+    whole = ModelProto()
+    whole.CopyFrom(model)
+    for tensor in external_tensors(whole):
         buffer = BytesIO()
-        precision = applied.pending.get(tensor.name)
-        if precision is None:
-            _copy_data(tensor, source, buffer)
-        else:
-            _round_data(tensor, source, precision, buffer)
+        _stream_data(tensor, source, buffer)
         del tensor.external_data[:]
         tensor.data_location = TensorProto.DEFAULT
         tensor.raw_data = buffer.getvalue()
-    return model
+    return whole

@@ -43,6 +43,7 @@ FIXED = {
     ("BitCast", "T2"): "the model names this type itself",
     ("Constant", "T"): "a sparse constant admits no cast",  # the others are initializers in all but name
     ("LayerNormalization", "U"): "the attribute stash_type fixes it",
+    ("ai.onnx.ml.TreeEnsemble", "T"): "its thresholds and weights are attributes of this type",
 }
 
 
@@ -56,7 +57,7 @@ def linked_dtype(node: NodeProto, link: Link) -> str:
     attribute = attribute_of(node, link.attribute)
     if attribute is None:
         return "" if link.follows else Precision.FLOAT32.value
-    return NAMES.get(attribute.t.data_type if link.attribute == "value" else attribute.i, "")
+    return NAMES.get(int(attribute.t.data_type if link.attribute == "value" else attribute.i), "")
 
 
 def set_dtype(node: NodeProto, link: Link, precision: Precision) -> None:

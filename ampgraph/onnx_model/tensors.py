@@ -21,6 +21,7 @@ CHUNK = 1 << 18  # elements: 1 MiB of float32, which stays in the cache from one
 SMALL = 1 << 14  # bytes: constants up to this size are measured together
 LOW_TYPES: dict[Precision, npt.DTypeLike] = {Precision.FLOAT16: np.float16, Precision.BFLOAT16: ml_dtypes.bfloat16}
 _INFINITY = {Precision.FLOAT16: 0x7C00, Precision.BFLOAT16: 0x7F80}  # bits of infinity, sign aside
+_PENDING = "ampgraph.stored_as"
 _NUMERIC = frozenset("fiub")
 
 
@@ -30,6 +31,16 @@ def element_count(tensor: TensorProto) -> int:
     for size in tensor.dims:
         count *= size
     return count
+
+
+def mark_pending(tensor: TensorProto) -> None:
+    """Note on a tensor of a low type that its external data are still float32, to be rounded when they are copied."""
+    tensor.external_data.add(key=_PENDING, value=Precision.FLOAT32)
+
+
+def is_pending(tensor: TensorProto) -> bool:
+    """Whether a tensor's external data are yet to be rounded to its type."""
+    return any(entry.key == _PENDING for entry in tensor.external_data)
 
 
 def external_source(tensor: TensorProto, folder: Path) -> tuple[Path, int, int]:
