@@ -57,7 +57,7 @@ def linked_dtype(node: NodeProto, link: Link) -> str:
     attribute = attribute_of(node, link.attribute)
     if attribute is None:
         return "" if link.follows else Precision.FLOAT32.value
-    return NAMES.get(int(attribute.t.data_type if link.attribute == "value" else attribute.i), "")
+    return str(NAMES.get(attribute.t.data_type if link.attribute == "value" else attribute.i, ""))
 
 
 def set_dtype(node: NodeProto, link: Link, precision: Precision) -> None:
