@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -23,6 +24,7 @@ class KernelTable:
     runtime: str
     version: str
     kernels: Mapping[str, Mapping[str, Sequence[Row]]]
+    narrow: Mapping[str, str]  # op -> why its low-precision kernel is less precise than the op's rule assumes
 
     def rows(self, op_type: str, version: int, provider: str) -> tuple[Mapping[str, Sequence[str]], ...]:
         """Type tuples of the kernels that serve an op at this schema version."""
@@ -38,9 +40,11 @@ def _serves(since: int, until: int | None, version: int) -> bool:
 @cache
 def onnxruntime_cuda() -> KernelTable:
     """The table of onnxruntime's CUDA provider that ships with ampgraph."""
-    text = resources.files("ampgraph.rules.targets").joinpath("onnxruntime_kernels.json").read_text()
-    data = json.loads(text)
-    return KernelTable(data["runtime"], data["version"], data["kernels"])
+    folder = resources.files("ampgraph.rules.targets")
+    data = json.loads(folder.joinpath("onnxruntime_kernels.json").read_text())
+    narrow = tomllib.loads(folder.joinpath("onnxruntime_narrow.toml").read_text())
+    whys = {op: entry["why"] for op, entry in narrow.items()}
+    return KernelTable(data["runtime"], data["version"], data["kernels"], whys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,9 @@ def _law(table: KernelTable, case: _Case) -> KernelLaw:
     runtime = f"{table.runtime} {table.version}"
     if (False,) * len(case.free) not in permitted:
         why = f"{runtime} runs {case.op_type}-{case.version} on the CPU provider"
+        return KernelLaw(dict.fromkeys(case.free, why))
+    if case.op_type in table.narrow:
+        why = f"{runtime}'s CUDA kernel of {case.op_type} {table.narrow[case.op_type]}"
         return KernelLaw(dict.fromkeys(case.free, why))
     return _expressed(case.free, permitted, f"{runtime} has no CUDA kernel of {case.op_type} in {case.low}")
 
