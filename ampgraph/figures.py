@@ -75,7 +75,7 @@ def _flat_figures(graph: PrecisionGraph, costs: Costs, low: Collection[str]) -> 
     is_low = all_.mask(low)
     live, taken_low, _ = all_.sides(is_low)
     value, taker = all_.use_value[live], all_.use_decision[live]
-    nested = _nested(value, all_.use_scope[live], all_.producer)
+    nested = all_.nested(live)
     book = _flat_book(graph, costs, live, taken_low, nested)
     pairs, uses = np.unique(value * is_low.size + taker, return_counts=True)
     flat = np.ones(is_low.size, bool)
@@ -95,20 +95,15 @@ def _flat_figures(graph: PrecisionGraph, costs: Costs, low: Collection[str]) -> 
     return flat.tolist(), high.tolist(), (_prices(costs.low, all_.decisions) + np.where(is_low, here, there)).tolist()
 
 
-def _nested(value: Ints, scope: Ints, producer: Ints) -> Bools:
-    """Produced values that are taken in several scopes."""
-    first, several = np.full(producer.size, -1), np.zeros(producer.size, bool)
-    first[value] = scope
-    several[value[first[value] != scope]] = True
-    return several & (producer >= 0)
-
-
 def _flat_book(graph: PrecisionGraph, costs: Costs, live: Bools, taken_low: Bools, nested: Bools) -> _Flat:
     all_, size = graph.numbering, nested.size
     scope = np.full(size, -1)
     scope[all_.use_value[live]] = all_.use_scope[live]
     up, down = np.zeros(size, np.int64), np.zeros(size, np.int64)
-    for place in np.flatnonzero((scope >= 0) & ~nested).tolist():
+    priced = (scope >= 0) & ~nested
+    if not costs.keep_high and not costs.keep_low:
+        priced &= all_.producer >= 0
+    for place in np.flatnonzero(priced).tolist():
         up[place], down[place] = one_scope_prices(graph, costs, all_.values[place], all_.scopes[scope[place]])
     high = np.bincount(all_.use_value[live & ~taken_low], minlength=size)
     return _Flat(up, down, all_.producer < 0, high, np.bincount(all_.use_value[live & taken_low], minlength=size))

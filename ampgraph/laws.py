@@ -198,13 +198,14 @@ def price_is_true(case: _Case) -> Found:
 
 
 def price_is_not_above_source(case: _Case) -> Found:
-    """Under speed and memory a plan is never dearer than the source with what the user forced, and nothing else."""
-    if case.costs is None or case.plan.objective not in ("speed", "memory"):
+    """Under speed and memory a plan is no dearer than the source, or than what the user forced on it alone."""
+    plan = case.plan
+    if case.costs is None or plan.objective not in ("speed", "memory") or plan.cost <= plan.baseline:
         return
     least = find_bounds(case.graph, case.judgement).must
     allowed = assignment_cost(case.graph, least, case.costs)
-    if case.plan.cost > allowed:
-        yield "plan", f"costs {case.plan.cost} {case.plan.unit}, above the {allowed} of converting nothing"
+    if plan.cost > allowed:
+        yield "plan", f"costs {plan.cost} {plan.unit}, above the {allowed} of converting nothing unasked"
 
 
 LAWS: tuple[Callable[[_Case], Found], ...] = (

@@ -14,7 +14,7 @@ import numpy as np
 
 from ampgraph.bounds import Bounds, implications_of, tied_groups
 from ampgraph.costs import Costs
-from ampgraph.cut import HIGH, LOW, Bools, Ints, Network
+from ampgraph.cut import HIGH, LOW, Ints, Network
 from ampgraph.graph import PrecisionGraph
 from ampgraph.judgement import Judgement
 from ampgraph.placement import one_scope_prices, scope_tree
@@ -85,31 +85,21 @@ def build_network(graph: PrecisionGraph, judgement: Judgement, costs: Costs, nod
     gain = np.zeros(max(nodes.max(initial=0), HIGH) + 1, np.int64)
     np.add.at(gain, nodes[nodes > HIGH], np.array(gains, np.int64)[nodes > HIGH])
     arcs = Arcs(gain)
-    live = _live_uses(graph, nodes)
-    inside = _nested_values(graph, live)[graph.numbering.use_value[live]]
+    live = _live_uses(graph, costs, nodes)
+    inside = graph.numbering.nested(live)[graph.numbering.use_value[live]]
     _flat_arcs(arcs, graph, costs, nodes, live[~inside])
     _nested_arcs(arcs, graph, costs, nodes, live[inside])
     _implication_arcs(arcs, graph, judgement, nodes)
     return arcs.network()
 
 
-def _live_uses(graph: PrecisionGraph, nodes: Ints) -> Ints:
-    """The uses whose consumer may differ from the producer."""
+def _live_uses(graph: PrecisionGraph, costs: Costs, nodes: Ints) -> Ints:
+    """The uses that may have a price: the consumer may differ from the producer, or keeping the constant costs."""
     all_ = graph.numbering
     taker, maker = nodes[all_.use_decision], all_.producer[all_.use_value]
-    made = np.where(maker >= 0, nodes[maker], HIGH + 1 + nodes.size)  # a constant is like no node
-    return np.flatnonzero((taker != INERT) & (made != INERT) & (taker != made))
-
-
-def _nested_values(graph: PrecisionGraph, live: Ints) -> Bools:
-    """Which produced values are taken in several scopes."""
-    all_ = graph.numbering
-    value, scope = all_.use_value[live], all_.use_scope[live]
-    first = np.full(len(all_.values), -1)
-    first[value] = scope
-    several = np.zeros(len(all_.values), bool)
-    several[value[first[value] != scope]] = True
-    return several & (all_.producer >= 0)
+    crossing = (nodes[maker] != INERT) & (taker != nodes[maker])
+    kept = bool(costs.keep_high or costs.keep_low)
+    return np.flatnonzero((taker != INERT) & np.where(maker < 0, kept, crossing))
 
 
 def _flat_arcs(arcs: Arcs, graph: PrecisionGraph, costs: Costs, nodes: Ints, uses: Ints) -> None:

@@ -50,6 +50,14 @@ class Numbering:
         live = ~(third[self.use_decision] | (made & third[maker]))
         return live, taken_low, np.where(made, low[maker], taken_low)
 
+    def nested(self, uses: Ints | Bools) -> Bools:
+        """Of every value: whether an op or input produces it and the given uses take it in several scopes."""
+        value, scope = self.use_value[uses], self.use_scope[uses]
+        first, several = np.full(len(self.values), -1), np.zeros(len(self.values), bool)
+        first[value] = scope
+        several[value[first[value] != scope]] = True
+        return several & (self.producer >= 0)
+
 
 def number(graph: PrecisionGraph) -> Numbering:
     """Number a graph; `PrecisionGraph.numbering` keeps the result."""
