@@ -7,7 +7,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -42,6 +42,7 @@ from ampgraph.rulebook import RuleBook, load_builtin, with_user_file
 
 Look = Callable[[Path, str], None]
 
+WORTHWHILE = 0.05  # of the modelled time; below it the model's own error decides (det at batch 1 on an H100)
 DIGEST_KEY, VERSION_KEY, RUNTIME_KEY = "ampgraph.digest", "ampgraph.version", "ampgraph.runtime"
 
 
@@ -138,6 +139,8 @@ def plan_model(loaded: Loaded, options: Options, *, as_is: bool = False) -> Plan
         costs = price(graph, options.objective, device, options.precision, categories)
         low = untouched(graph, options.precision) if as_is else _low(graph, judgement, costs, options)
         plan = make_plan(graph, judgement, costs, low, options.objective)
+        if not (as_is or options.plan) and _hardly_pays(plan, judgement):
+            plan = _left_alone(graph, judgement, costs, plan)
         if not as_is:  # what the judge asks for is not yet in a model as it is
             verify(graph, judgement, plan)
     return Planned(loaded, prepared, options, shapes, graph, judgement, costs, plan)
@@ -145,6 +148,25 @@ def plan_model(loaded: Loaded, options: Options, *, as_is: bool = False) -> Plan
 
 def _low(graph: PrecisionGraph, judgement: Judgement, costs: Costs, options: Options) -> frozenset[str]:
     return _wanted(graph, judgement, options) if options.plan else decide(graph, judgement, costs)
+
+
+def _hardly_pays(plan: Plan, judgement: Judgement) -> bool:
+    """Whether a plan for speed gains less than the cost model can tell, and nobody asked for it by name."""
+    asked = any(verdict.forced for verdict in judgement.verdicts.values())
+    return plan.objective == "speed" and not asked and plan.cost > (1 - WORTHWHILE) * plan.baseline
+
+
+def _left_alone(graph: PrecisionGraph, judgement: Judgement, costs: Costs, cut: Plan) -> Plan:
+    """The plan that changes nothing, with that as the reason where low precision would be legal."""
+    plan = make_plan(graph, judgement, costs, untouched(graph, judgement.precision), cut.objective)
+    gain = 1 - cut.cost / cut.baseline if cut.baseline else 0.0
+    why = f"{judgement.precision} would make the whole model {gain:.1%} faster at best, less than a model can tell"
+    legal = {key for key, verdict in judgement.verdicts.items() if verdict.legal}
+    choices = {
+        key: replace(choice, cause=None, why=why) if key in legal and choice.precision is Precision.FLOAT32 else choice
+        for key, choice in plan.choices.items()
+    }
+    return replace(plan, choices=choices)
 
 
 def _at_opset(loaded: Loaded, opset: int) -> Loaded:
