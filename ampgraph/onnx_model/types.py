@@ -6,7 +6,7 @@ stops (contrib and custom ops) the source's word stands.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -29,8 +29,12 @@ class Type:
     shape: tuple[int, ...] | None = None
 
 
-def bodies(node: NodeProto) -> Iterator[tuple[str, GraphProto]]:
+def bodies(node: NodeProto) -> Iterable[tuple[str, GraphProto]]:
     """The subgraphs of a node with their attribute names."""
+    return _bodies(node) if node.attribute else ()
+
+
+def _bodies(node: NodeProto) -> Iterator[tuple[str, GraphProto]]:
     for attribute in node.attribute:
         if attribute.type == AttributeProto.GRAPH:
             yield attribute.name, attribute.g
