@@ -102,7 +102,9 @@ class _Case:
         choice = self.planned.plan.choices[decision.id]
         verdict = self.planned.judgement.verdicts[decision.id]
         yield from wrapped(f"type variable {decision.variable}: {choice.precision}", "  ")
-        yield from wrapped(f"{cause_of(choice)}: {choice.why}", "    ")
+        told = self.rules.get(decision.id)
+        why = f"{told.name}, see above" if told and told.why == choice.why else choice.why
+        yield from wrapped(f"{cause_of(choice)}: {why}", "    ")
         if choice.cause is None and not verdict.legal:
             yield from wrapped(f"{verdict.cause}: {verdict.why}", "    ")
         if verdict.legal:

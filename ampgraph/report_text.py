@@ -104,7 +104,7 @@ def _parameters(report: Report) -> Iterator[str]:
     """Only those that stayed for their own numbers: the others follow from the nodes above."""
     own = [kept for kept in report.kept_parameters if kept.cause == Cause.PARAMETER]
     total = sum(kept.bytes for kept in report.kept_parameters)
-    if not report.kept_parameters or report.changes_nothing:
+    if not report.kept_parameters or (report.changes_nothing and not own):
         return
     yield f"parameters that stayed float32: {len(report.kept_parameters)}, {format_amount(total, 'bytes')}"
     for kept in own[:PARAMETERS]:

@@ -1,0 +1,5 @@
+"""`python -m ampgraph`: the command line."""
+
+from ampgraph.cli import main
+
+main()

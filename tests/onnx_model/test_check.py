@@ -1,0 +1,78 @@
+"""The check as data: what counts as a failure."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import parser
+
+from ampgraph.errors import OptionError
+from ampgraph.onnx_model.check import check, read_inputs, tolerance
+from ampgraph.onnx_model.io import Loaded
+from ampgraph.onnx_model.run import CUDA, best_provider
+from ampgraph.precision import Precision
+
+SOURCE = "(float[2,4] x, int64[2] i) => (float[2,4] y, int64[2] j) { y = Exp(x)  j = Abs(i) }"
+LOW = """(float[2,4] x, int64[2] i) => (float[2,4] y, int64[2] j) {
+    h = Cast<to = 10>(x)  [exp] e = Exp(h)  y = Cast<to = 1>(e)  j = Abs(i) }"""
+
+
+def parse(text: str) -> onnx.ModelProto:
+    return parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> g {text}')
+
+
+def source() -> Loaded:
+    return Loaded(parse(SOURCE), Path())
+
+
+def test_tolerance_follows_the_format() -> None:
+    assert tolerance(Precision.FLOAT16) == 2.0**-5
+    assert tolerance(Precision.BFLOAT16) == 2.0**-2
+
+
+def test_true_low_precision_numbers_are_compared() -> None:
+    found = check(source(), parse(LOW), Precision.FLOAT16, ())
+    assert found.simulated is (best_provider() != CUDA)
+    assert [output.name for output in found.outputs] == ["y", "j"]
+    assert 1e-5 < found.outputs[0].relative < found.bar
+    assert found.outputs[1].largest == 0
+    assert found.failures == ()
+
+
+def test_answers_outside_the_tolerance_fail() -> None:
+    feeds = {"x": np.full((2, 4), 12.0, np.float32), "i": np.zeros(2, np.int64)}
+    found = check(source(), parse(LOW), Precision.FLOAT16, (), feeds)
+    assert "infinite or NaN" in found.failures[0]
+    wrong = parse(SOURCE.replace("Exp", "Neg"))
+    assert "relative L2 error" in check(source(), wrong, Precision.FLOAT16, ()).failures[0]
+
+
+def test_other_types_and_files_that_do_not_run_fail() -> None:
+    other = parse("(float[2,4] x, int64[2] i) => (double[2,4] y, int64[2] j) { y = Cast<to = 11>(x)  j = Abs(i) }")
+    assert "float64 instead of float32" in check(source(), other, Precision.FLOAT16, ()).failures[0]
+    broken = parse(SOURCE.replace("Exp(x)", "Mystery(x)"))
+    found = check(source(), broken, Precision.FLOAT16, ("y",))
+    assert "does not run" in found.failures[0]
+    assert found.cpu_complaint
+
+
+def test_names_that_the_runtime_has_low_fail() -> None:
+    """On the CPU provider float16 is computed in float32, so a low value is one that is moved and not computed."""
+    text = "(float16[4] x) => (float16[4] y) { [copy] h = Transpose<perm = [0]>(x)  [move] y = Reshape(h, s) }"
+    model = parse(text)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([4]), "s"))
+    found = check(Loaded(model, Path()), model, Precision.FLOAT16, ("x",))
+    assert found.lowered == ("x",)
+    assert "runtime's graph has it low" in found.failures[0]
+
+
+def test_inputs_are_read_in_the_models_types(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", x=np.zeros((2, 4)), i=np.zeros(2, np.int32))
+    feeds = read_inputs(tmp_path / "data.npz", parse(SOURCE))
+    assert {name: array.dtype for name, array in feeds.items()} == {"x": np.float32, "i": np.int64}
+    with pytest.raises(OptionError, match="cannot be read"):
+        read_inputs(tmp_path / "none.npz", parse(SOURCE))
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    with pytest.raises(OptionError, match=r"is no \.npz file"):
+        read_inputs(tmp_path / "one.npy", parse(SOURCE))

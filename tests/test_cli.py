@@ -1,0 +1,175 @@
+"""The command line: what is printed, where, and with which exit code."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner, Result
+
+from ampgraph import __version__, rulebook
+from ampgraph.cli import default_destination, main
+from tests.small_models import classifier, parse, saved
+
+HEAVY = ("torch", "onnx", "onnxruntime", "scipy", "onnx_ir", "onnxscript", "networkx", "numpy")
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def program(*words: object, **options) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ampgraph", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return saved(classifier(), tmp_path / "model.onnx")
+
+
+def test_the_default_output_lies_beside_the_input(source: Path) -> None:
+    result = run("convert", source, "--objective", "coverage")
+    assert result.exit_code == 0, result.stderr
+    target = source.with_name("model.float16.onnx")
+    onnx.checker.check_model(str(target), full_check=True)
+    assert f"wrote {target}" in result.stdout
+    assert "5 float16, 3 float32" in result.stdout
+    assert result.stderr == ""
+    assert default_destination("a/b.onnx", "bfloat16") == "a/b.bfloat16.onnx"
+    assert default_destination("weights", "float16") == "weights.float16.onnx"
+
+
+def test_every_option_reaches_the_conversion(source: Path, tmp_path: Path) -> None:
+    plan, report, target = tmp_path / "plan.json", tmp_path / "report.json", tmp_path / "out.onnx"
+    rules = tmp_path / "mine.toml"
+    rules.write_text('[[rule]]\nname = "mine"\nops = ["Relu"]\ncategory = "deny"\nwhy = "A test."\nsource = "me"\n')
+    result = run(
+        "convert", source, "-o", target, "--precision", "bfloat16", "--target", "onnx", "--device", "a100",
+        "--objective", "coverage", "--rules", rules, "--keep", "^head$", "--low", "flat", "--shape", "image=4x8x16x16",
+        "--io", "keep", "--opset", "22", "--save-plan", plan, "--report", report, "--require", "coverage=0.5",
+        "--check",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    content = json.loads(report.read_text())
+    told = {key: content[key] for key in ("precision", "target", "device", "objective")}
+    assert told == {"precision": "bfloat16", "target": "onnx", "device": "a100", "objective": "coverage"}
+    assert content["shapes"] == {"image": [4, 8, 16, 16]}
+    assert content["check"]["outputs"][0]["name"] == "scores"
+    decisions = json.loads(plan.read_text())["decisions"]
+    assert decisions["relu:T"]["rule"] == "mine"
+    assert decisions["head:T"]["cause"] == "user"
+    assert decisions["conv:T"]["precision"] == "bfloat16"
+    assert onnx.load(target).opset_import[0].version == 22
+
+
+def test_a_dry_run_writes_nothing(source: Path, tmp_path: Path) -> None:
+    result = run("convert", source, "--dry-run")
+    assert result.exit_code == 0
+    assert "dry run: nothing was written" in result.stdout
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_an_unmet_requirement_is_exit_3(source: Path, tmp_path: Path) -> None:
+    result = run("convert", source, "--require", "coverage=0.9")
+    assert result.exit_code == 3
+    assert result.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_a_failed_check_is_exit_1_and_shows_what_it_found(tmp_path: Path) -> None:
+    text = "g (float[4] x) => (float[4] y) { [a] h = Mul(x, c)  [b] y = Mul(h, c) }"
+    source = saved(parse(text, c=np.full(4, 6e4, np.float32)), tmp_path / "model.onnx")
+    result = run("convert", source, "--low", "a|b", "--check")
+    assert result.exit_code == 1
+    assert "FAILED: output y" in result.stdout
+    assert "the check failed" in result.stderr
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_explain(source: Path) -> None:
+    result = run("explain", source, "exp")
+    assert result.exit_code == 0
+    assert "rule sum-of-exponentials" in result.stdout
+    assert run("explain", source, "konv", "--objective", "coverage").exit_code == 2
+
+
+def test_rules(tmp_path: Path) -> None:
+    assert run("rules", "--markdown").stdout == rulebook.markdown(rulebook.load_builtin())
+    plain = run("rules").stdout
+    assert "convolution: allow" in plain
+    mine = tmp_path / "mine.toml"
+    mine.write_text('[[rule]]\nname = "mine"\nops = ["Relu"]\ncategory = "deny"\nwhy = "A test."\nsource = "me"\n')
+    assert run("rules", "--rules", mine).stdout.startswith("mine: deny")
+
+
+def test_usage_errors_are_one_line_and_exit_2() -> None:
+    for words in (("convert",), ("frob",), ("convert", "x", "--frob"), ("convert", "x", "--opset", "many")):
+        result = run(*words)
+        assert result.exit_code == 2
+        assert result.stderr.startswith("ampgraph: ")
+        assert result.stderr.count("\n") == 1
+        assert "--help" in result.stderr
+
+
+def test_help_and_version() -> None:
+    assert run("--version").stdout == f"ampgraph {__version__}\n"
+    assert "Commands:" in run("--help").stdout
+    bare = run()
+    assert bare.exit_code == 2
+    assert "Commands:" in bare.stderr
+    for name in ("convert", "explain", "rules", "demo"):
+        assert run(name, "--help").exit_code == 0
+
+
+def test_help_and_import_load_no_heavy_library() -> None:
+    """Timed in a fresh interpreter, best of several: the machine may be busy."""
+    script = "import sys, time; start = time.perf_counter(); import ampgraph{}; took = time.perf_counter() - start; "
+    script += f"print(took, *(name for name in {HEAVY} if name in sys.modules))"
+    show_help = "\nfrom ampgraph.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    for text in (script.format(""), script.format("").replace("; took", show_help + "took")):
+        command = [sys.executable, "-c", text]
+        runs = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(3)]
+        found = [shown.splitlines()[-1] for shown in runs]
+        assert {line.partition(" ")[2] for line in found} == {""}
+        assert min(float(line.partition(" ")[0]) for line in found) < 0.3
+
+
+def test_piped_output_is_plain_and_a_closed_pipe_is_quiet(source: Path) -> None:
+    piped = program("convert", source, "--dry-run", env={**os.environ, "FORCE_COLOR": "1"})
+    assert piped.returncode == 0, piped.stderr
+    assert "\x1b" not in piped.stdout
+    command = f"{sys.executable} -m ampgraph rules --markdown | head -1"
+    closed = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert closed.stdout.startswith("# Rules")
+    assert closed.stderr == ""
+
+
+@pytest.mark.parametrize(("no_color", "styled"), [("", True), ("1", False)])
+def test_terminals_get_colour_unless_told_otherwise(source: Path, no_color: str, styled: bool) -> None:
+    import pty
+
+    main_end, other_end = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "NO_COLOR": no_color}
+    command = [sys.executable, "-m", "ampgraph", "convert", str(source), "--dry-run", "--objective", "coverage"]
+    with subprocess.Popen(command, stdout=other_end, env=environment) as process:
+        process.wait()
+    os.close(other_end)
+    shown = os.read(main_end, 1 << 16).decode()
+    os.close(main_end)
+    assert ("\x1b[" in shown) is styled
+    assert "float16" in shown
+
+
+def test_names_that_a_stream_cannot_show_do_not_stop_it(tmp_path: Path) -> None:
+    model = parse("g (float[4] x) => (float[4] y) { [knoten] y = Exp(x) }")
+    model.graph.node[0].name = "Knöten→1"
+    source = saved(model, tmp_path / "model.onnx")
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
+    result = program("explain", source, "y", env=environment, encoding="latin-1")
+    assert result.returncode == 0, result.stderr
+    assert "Knöten\\u21921: Exp" in result.stdout

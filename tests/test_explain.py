@@ -1,0 +1,91 @@
+"""Explain: one sentence per cause, with figures and sources."""
+
+import pytest
+
+from ampgraph.api import Result, convert
+from ampgraph.errors import OptionError
+from tests.small_models import classifier, parse, random
+
+BRANCHES = """g (float[1,8] x, bool c) => (float[1,4] y) {
+    [choice] y = If (c) <
+        then_branch = t () => (float[1,4] a) { [inner] a = MatMul(x, w) },
+        else_branch = f () => (float[1,4] b) { [other] b = MatMul(x, w) }>
+}"""
+
+
+@pytest.fixture(scope="module")
+def result() -> Result:
+    return convert(classifier(), objective="memory", shapes={"image": (2, 8, 16, 16)})
+
+
+def words(result: Result, node: str) -> str:
+    return " ".join(result.explain(node).split())
+
+
+def test_a_choice_by_cost_gives_both_prices_and_the_casts(result: Result) -> None:
+    said = words(result, "conv")
+    assert "type variable T: float16" in said
+    assert "in float32, casts included" in said
+    assert "by itself: 8 KiB in float16, 16 KiB in float32" in said
+    assert "cast to float16 for 8 KiB" in said
+    assert "kernel (8x8x3x3 W)" in said
+    assert "a parameter kept in float16; float16 would move it by" in said
+
+
+def test_a_rule_gives_its_reason_source_and_place(result: Result) -> None:
+    said = words(result, "exp")
+    assert "rule sum-of-exponentials (softmax.toml:" in said
+    assert "source: " in said
+    assert "type variable T: float32 rule: sum-of-exponentials, see above" in said
+
+
+def test_taint_names_its_origin(result: Result) -> None:
+    assert "taint: follows Exp 'exp', which stays float32" in words(result, "share")
+
+
+def test_parameters_ranges_kernels_and_pins() -> None:
+    text = """g (float[1,8] x) => (float[1,4] y) {
+        [large] h = Mul(x, big)  [product] p = MatMul(h, w)  [arc] q = Atan(p)  [custom] y = custom.Mystery(q) }"""
+    model = parse(text, big=random(8) + 90000, w=random(8, 4))
+    result = convert(model, objective="coverage")
+    assert "parameter: big:" in words(result, "large")
+    assert "runs Atan-7 on the CPU provider" in words(result, "arc")
+    assert "pin: no schema is known for custom.Mystery" in words(result, "custom")
+    assert "an operator without schema" in words(result, "custom")
+
+
+def test_ranges_are_shown_where_they_are_known() -> None:
+    result = convert(parse("g (float[4] x) => (float[4] y) { [s] h = Sigmoid(x)  [r] y = Relu(h) }"))
+    assert "within [0, 1]" in words(result, "r")
+
+
+def test_nodes_in_bodies_say_how_often_they_run() -> None:
+    result = convert(parse(BRANCHES, w=random(8, 4)), objective="coverage")
+    assert "in choice/then_branch, which runs 0.5 times a run" in words(result, "inner")
+
+
+def test_a_value_stands_for_the_node_that_makes_it(result: Result) -> None:
+    assert result.explain("logits") == result.explain("head")
+
+
+def test_interfaces_are_explained_too(result: Result) -> None:
+    assert "image: graph input, in float32 pin: the interface keeps its type" in words(result, "image")
+
+
+def test_nodes_of_one_name_are_all_explained() -> None:
+    text = "g (float[4] x) => (float[4] y) { [twin] h = Relu(x)  [twin] y = Exp(h) }"
+    said = words(convert(parse(text)), "twin")
+    assert "twin: Relu" in said
+    assert "twin: Exp" in said
+
+
+def test_unknown_names_come_with_close_ones(result: Result) -> None:
+    with pytest.raises(OptionError, match=r"close names are.* conv"):
+        result.explain("konv")
+    with pytest.raises(OptionError, match="name a node"):
+        result.explain("%%%%")
+
+
+def test_lines_keep_to_their_width(result: Result) -> None:
+    for node in ("conv", "exp", "share", "image"):
+        assert max(map(len, result.explain(node).splitlines())) <= 80

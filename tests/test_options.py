@@ -1,0 +1,59 @@
+"""Reading options: what callers write, and what a digest remembers."""
+
+from pathlib import Path
+
+import pytest
+
+from ampgraph.errors import OptionError
+from ampgraph.options import Options, make_options, parse_shape, parse_threshold
+from ampgraph.precision import Precision
+
+
+def test_words_become_options() -> None:
+    options = make_options(precision="bfloat16", device="H100", rules="r.toml", shapes={"x": [1, 2]}, keep="a")
+    assert options == Options(Precision.BFLOAT16, device="h100", rules=Path("r.toml"), shapes={"x": (1, 2)}, keep="a")
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ({"precision": "float8"}, "--precision float8: unknown value; choose one of float16, bfloat16"),
+        ({"precision": "float32"}, "--precision float32"),
+        ({"target": "tpu"}, "--target tpu"),
+        ({"objective": "beauty"}, "choose one of speed, memory, coverage"),
+        ({"keep": "("}, "is no regular expression"),
+        ({"low": "*"}, "is no regular expression"),
+        ({"io": "["}, "is no regular expression"),
+        ({"opset": -1}, "is no opset"),
+        ({"shapes": {"x": (1, -2)}}, "negative size"),
+    ],
+)
+def test_values_that_mean_nothing(words, complaint: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        make_options(**words)
+    assert complaint in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_shapes_and_thresholds_as_text() -> None:
+    assert parse_shape("x=1x3x224x224") == ("x", (1, 3, 224, 224))
+    assert parse_shape("a=b=7") == ("a=b", (7,))
+    assert parse_threshold("coverage=0.9") == ("coverage", 0.9)
+    for text in ("x", "x=", "=1", "x=1x", "x=1,2", "x=-1"):
+        with pytest.raises(OptionError, match="NAME=1x3x224x224"):
+            parse_shape(text)
+    for text in ("coverage", "coverage=", "coverage=high"):
+        with pytest.raises(OptionError, match=r"coverage=0\.9"):
+            parse_threshold(text)
+
+
+def test_the_digest_remembers_contents_not_paths(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.toml", tmp_path / "two.toml"
+    one.write_text("a")
+    two.write_text("a")
+    assert Options(rules=one).digest() == Options(rules=two).digest()
+    two.write_text("b")
+    digests = {Options(rules=one).digest(), Options(rules=two).digest(), Options().digest(), Options(opset=18).digest()}
+    assert len(digests) == 4
+    with pytest.raises(OptionError, match="cannot be read"):
+        Options(plan=tmp_path / "missing").digest()

@@ -1,0 +1,58 @@
+"""What may be written over, and texts that appear whole or not at all."""
+
+from pathlib import Path
+
+import pytest
+
+from ampgraph.errors import OptionError
+from ampgraph.outputs import Outputs, same_file, staged
+
+
+def refused(complaint: str, paths, inputs=(), **options) -> None:
+    with pytest.raises(OptionError, match=complaint):
+        Outputs(paths, **options).verify(inputs)
+
+
+def test_places_that_cannot_be_written(tmp_path: Path) -> None:
+    refused("is a directory", {"-o": tmp_path}, force=True)
+    refused("has no folder", {"-o": tmp_path / "none" / "x"})
+    refused("is no regular file", {"-o": Path("/dev/full")}, force=True)
+
+
+def test_existing_files_need_force(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text("")
+    refused("exists already", {"-o": path})
+    Outputs({"-o": path}, force=True).verify(())
+    dangling = tmp_path / "dangling"
+    dangling.symlink_to(tmp_path / "nowhere")
+    refused("exists already", {"-o": dangling})
+
+
+def test_no_file_is_named_twice(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    refused("is also an input", {"-o": path}, [tmp_path / "." / "x"], force=True)
+    refused("is named by two options", {"-o": path, "--report": path})
+    Outputs({"-o": path, "--report": tmp_path / "y"}).verify([tmp_path / "z"])
+
+
+def test_one_file_by_many_names(tmp_path: Path) -> None:
+    path, link = tmp_path / "x", tmp_path / "link"
+    path.write_text("")
+    link.symlink_to(path)
+    assert same_file(path, link)
+    assert not same_file(path, tmp_path / "y")
+
+
+def test_staged_texts_appear_together_or_not_at_all(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    with staged({one: "1", two: "2"}) as publish:
+        assert not one.exists()
+        publish()
+    assert (one.read_text(), two.read_text()) == ("1", "2")
+    with pytest.raises(RuntimeError, match="stop"), staged({one: "new"}):
+        raise RuntimeError("stop")
+    assert one.read_text() == "1"
+    with pytest.raises(OptionError, match="cannot be written"), staged({tmp_path / "none" / "x": "1"}):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
