@@ -17,18 +17,19 @@ from ampgraph import __version__
 from ampgraph.errors import AmpgraphError, CheckError
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-USAGE, INTERRUPTED, TERMINATED = 2, 130, 143
+SIGNALS = {int(signal.SIGINT): "interrupted", int(signal.SIGTERM): "terminated"}
+USAGE = 2
 
 
 class _Program(click.Group):
-    """A group whose mistakes are one line on stderr: exit code 2, the error's own, or 130 when interrupted."""
+    """A group whose mistakes are one line on stderr: exit code 2, the error's own, or 128 and the signal's."""
 
     def main(self, *args: Any, **extra: Any) -> NoReturn:  # noqa: ANN401  (click's own)
         """Run the program and exit."""
         _prepare_streams()
         extra["standalone_mode"] = False
         try:
-            with _orderly_termination():
+            with _signals_as_exceptions():
                 code = _guarded(lambda: super(_Program, self).main(*args, **extra))
             sys.stdout.flush()
         except BrokenPipeError:  # the reader has seen enough: `ampgraph rules | head`
@@ -51,10 +52,8 @@ def _guarded(run: Callable[[], Any]) -> int:
         return _complain(f"{error.format_message().rstrip('.')}{remedy}", USAGE)
     except AmpgraphError as error:
         return _complain(str(error), error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        return _complain("interrupted; nothing was written", INTERRUPTED)
-    except _Terminated:
-        return _complain("terminated; nothing was written", TERMINATED)
+    except _StoppedError as error:
+        return _complain(f"{error.word}; nothing was written", 128 + error.number)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -70,24 +69,28 @@ def _complain(text: str, code: int) -> int:
     return code
 
 
-class _Terminated(BaseException):
-    """SIGTERM, so that temporary files are removed on the way out."""
+class _StoppedError(BaseException):
+    """A signal, raised so that temporary files are removed on the way out."""
+
+    def __init__(self, number: int) -> None:
+        self.number, self.word = number, SIGNALS[number]
 
 
-def _terminate(*_: object) -> NoReturn:
-    raise _Terminated
+def _stop(number: int, _: object) -> NoReturn:
+    raise _StoppedError(number)
 
 
 @contextmanager
-def _orderly_termination() -> Iterator[None]:
+def _signals_as_exceptions() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # only that one may handle signals
         yield
         return
-    before = signal.signal(signal.SIGTERM, _terminate)
+    before = {number: signal.signal(number, _stop) for number in SIGNALS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _prepare_streams() -> None:

@@ -95,4 +95,4 @@ def _contradiction(light: ModelProto) -> str:
 def _is_within_function(text: str) -> bool:
     """Whether inference stumbled in the body that onnx itself gives an operator (MeanVarianceNormalization's)."""
     ops = re.findall(r"\(op_type:(\w+)", text)
-    return len(ops) > 1 and onnx.defs.has(ops[0]) and onnx.defs.get_schema(ops[0]).has_function
+    return len(ops) > 1 and onnx.defs.has(ops[0]) and bool(onnx.defs.get_schema(ops[0]).has_function)  # type: ignore[attr-defined]
