@@ -159,7 +159,7 @@ def _open_ledger(graph: PrecisionGraph, costs: Costs, low: Collection[str]) -> _
 def _figure(ledger: _Ledger, id: str, followers: Links) -> Figure:
     """Prices of both sides when the decision changes, with all that must follow and is not there yet."""
     is_low = id in ledger.low
-    moving = [other for other in reach([id], followers) if (other in ledger.low) is is_low]
+    moving = {other: None for other in reach([id], followers) if (other in ledger.low) is is_low}
     moves: dict[str, Moves] = {}
     for decision in moving:
         for made in ledger.graph.products_of.get(decision, ()):

@@ -50,8 +50,8 @@ def _settled(id: str, by: str, judgement: Judgement) -> Reason:
 
 def _by_price(figure: Figure, is_low: bool, precision: Precision, unit: str) -> Reason:
     there, here = (figure.high, figure.low) if is_low else (figure.low, figure.high)
-    others = f", {figure.followers} bound decisions included" if figure.followers else ""
-    tail = f"casts included{others}"
+    bound = f"casts and {figure.followers} bound with it included"
+    tail = bound if figure.followers else "casts included"
     high, low = format_amount(figure.high, unit), format_amount(figure.low, unit)
     if there < here:  # no cut ends like this: somebody edited the plan
         return Reason(Cause.USER, f"set in the plan; {precision} {low}, float32 {high}, {tail}")

@@ -45,7 +45,9 @@ def random_problem(random: Random, size: int, *, nested: bool = True, largest: i
     """A problem of `size` op decisions, an input and up to two outputs; prices are drawn up to `largest`."""
     scopes = SCOPES if nested else {"": SCOPES[""]}
     decisions, values, ops, uses = _nodes(random, size, scopes)
-    graph = PrecisionGraph("onnx", {"": 21}, scopes, values, ops, decisions, tuple(uses), _pairs(random, decisions, 0.1))
+    graph = PrecisionGraph(
+        "onnx", {"": 21}, scopes, values, ops, decisions, tuple(uses), _pairs(random, decisions, 0.1)
+    )
     judgement = _judgement(random, graph)
     return Problem(graph, judgement, _costs(random, graph, largest))
 
@@ -69,7 +71,9 @@ def _nodes(
         if random.random() < 0.1:
             taken = taken[:1] * 2
         uses += (Use(value, id, name, slot, scope) for slot, value in enumerate(taken))
-        ops[name] = Op(name, name, "Op", 1, scope, tuple(Slot(v, "X", id) for v in taken), (Slot(f"v{number}", "Y", id),))
+        ops[name] = Op(
+            name, name, "Op", 1, scope, tuple(Slot(v, "X", id) for v in taken), (Slot(f"v{number}", "Y", id),)
+        )
         values[f"v{number}"] = Value(f"v{number}", f"v{number}", scope, present.value, shape=(4,), producer=id)
     for number in range(random.randint(0, 2)):
         id = f"output:y{number}"
@@ -140,7 +144,9 @@ def lawful_assignments(problem: Problem) -> list[frozenset[str]]:
     graph, judgement = problem.graph, problem.judgement
     fixed = frozenset(id for id, d in graph.decisions.items() if d.present is FLOAT16)
     free = [
-        id for id, d in graph.decisions.items() if d.is_open(FLOAT16) and judgement.verdicts[id].legal and d.kind == "op"
+        id
+        for id, d in graph.decisions.items()
+        if d.is_open(FLOAT16) and judgement.verdicts[id].legal and d.kind == "op"
     ]
     found = []
     for bits in range(1 << len(free)):
