@@ -39,8 +39,8 @@ class NumberCase:
 def number_cases() -> tuple[NumberCase, ...]:
     """All of them, newly built."""
     families = (
-        _layer_norms, _rms_norms, _epsilons, _masks, _large_constants, _positions, _counts, _sums, _logits, _tiny,
-        _trees,
+        _layer_norms, _channels, _rms_norms, _epsilons, _masks, _large_constants, _positions, _counts, _sums, _logits,
+        _tiny, _trees,
     )  # fmt: skip
     return tuple(case for family in families for case in family())
 
@@ -117,6 +117,25 @@ def _layer_norms() -> Iterator[NumberCase]:
     yield _case(
         "instance norm of a convolution", image, body, {"x": _random(2, 16, 8, 8, scale=600)}, {**weights, "k": kernel}
     )
+
+
+def _channels() -> Iterator[NumberCase]:
+    """Statistics over the pixels of an image, whose sums and variances leave float16 where the pixels do not."""
+    image = "(float[N, 16, 32, 32] x) => (float[N, 16, 32, 32] y)"
+    weights = {
+        "k": _random(16, 16, 1, 1, scale=0.25, seed=3), "s": _random(16, seed=4), "b": _random(16, seed=5),
+        "over": 0.01,
+    }  # fmt: skip
+    conv, gate = "h = Conv<kernel_shape = [1, 1]>(x, k)", "t = Mul(m, over) g = Sigmoid(t) n = Mul(h, g)"
+    bodies = {
+        "InstanceNormalization": "n = InstanceNormalization(h, s, b)",
+        "a mean over pixels": f"p = Abs(h) m = ReduceMean<axes = [2, 3]>(p) {gate}",
+        "global pooling": f"p = Abs(h) m = GlobalAveragePool(p) {gate}",
+    }
+    feeds = {"x": _random(2, 16, 32, 32, scale=600)}
+    for name, core in bodies.items():
+        body = f"{conv} {core} y = Conv<kernel_shape = [1, 1]>(n, k)"
+        yield _case(f"{name} of a convolution of 600", image, body, feeds, weights)
 
 
 def _rms_norms() -> Iterator[NumberCase]:

@@ -1,9 +1,11 @@
 """Kernels that round between their steps: what onnxruntime's CUDA provider computes in the low type itself.
 
 Most of its low-precision kernels load, compute in float32 and round once. The ones here are written over the element
-type (`T`), so every operation of theirs rounds: sigmoid(-9) is 1 - 1 = 0 in float16. Each is given as ONNX text over
-its step operators; sources are files of onnxruntime's repository, read at 1.2x and recorded against a GPU by
-benchmarks/gpu_agreement.py.
+type, so that their operations round one by one, or hold a sum or a variance in it. Each is given as ONNX text over its
+step operators. `source` is a file of onnxruntime's repository; what was read there was held against an H100 with
+onnxruntime 1.31.1 (benchmarks/gpu_agreement.py), and every float16 number through the elementwise ops agrees to the
+last bit for all of them but HardSwish, Selu and tanh's Gelu (one in a thousand to one in twenty-five off by a
+rounding). Sigmoid and Gelu, written over the element type in those files, are computed in float32 there.
 """
 
 from __future__ import annotations
@@ -19,13 +21,19 @@ OLDEST_OPSET = 9  # the steps use Where
 
 _ACTIVATIONS = "core/providers/cuda/activation/activations_impl.cu"
 _COMMON = "core/providers/cuda/cu_inc/common.cuh"
+_CONTRIB = "contrib_ops/cuda/activation/activations_impl.cu"
 _FAST = "contrib_ops/cuda/bert/fast_gelu_impl.cu"
+_NORMALIZATION = "core/providers/cuda/nn/instance_norm.cc"
 _REDUCTION = "core/providers/cuda/reduction/reduction_ops.cc"
+_VARIADIC = "core/providers/cuda/math/variadic_elementwise_ops.cc"
 
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """A kernel's steps from `x` to `y`; {name} is a constant of the low type, with a default for absent attributes."""
+    """A kernel's steps from `x` to `y`.
+
+    {name} is a constant of the low type: the node's attribute, or the default given in `constants`; {low} is the type.
+    """
 
     body: str
     source: str
@@ -33,15 +41,8 @@ class Steps:
     inputs: str = "x"
 
 
-_GELU = """
-    part = Mul(x, {half})
-    scaled = Mul(x, {root})
-    error = Erf(scaled)
-    shifted = Add(error, {one})
-    y = Mul(part, shifted)
-"""
-_GELU_CONSTANTS = {"half": 0.5, "root": 0.7071067811865476, "one": 1.0}
-_FAST_GELU = """
+_FAST_GELU = Steps(
+    """
     cube = Mul(x, {cubic})
     square = Mul(cube, x)
     slope = Add(square, {linear})
@@ -50,23 +51,16 @@ _FAST_GELU = """
     part = Mul(tangent, {half})
     weight = Add(part, {half})
     y = Mul(x, weight)
-"""
-_FAST_GELU_CONSTANTS = {"half": 0.5, "linear": 0.7978845608028654, "cubic": 0.035677408136300125}
+    """,
+    _FAST,
+    {"half": 0.5, "linear": 0.7978845608028654, "cubic": 0.035677408136300125},
+)
 
 STEPS: Mapping[tuple[str, ...], Steps] = {
-    ("", "Sigmoid"): Steps(
-        """
-        magnitude = Abs(x)
-        negative = Neg(magnitude)
-        power = Exp(negative)
-        below = Add(power, {one})
-        upper = Div({one}, below)
-        lower = Sub({one}, upper)
-        positive = Greater(x, {zero})
-        y = Where(positive, upper, lower)
-        """,
+    ("", "LeakyRelu"): Steps(
+        "scaled = Mul(x, {alpha})  positive = Greater(x, {zero})  y = Where(positive, x, scaled)",
         _ACTIVATIONS,
-        {"one": 1.0, "zero": 0.0},
+        {"alpha": 0.01, "zero": 0.0},
     ),
     ("", "Softplus"): Steps(
         """
@@ -107,11 +101,62 @@ STEPS: Mapping[tuple[str, ...], Steps] = {
         _ACTIVATIONS,
         {"alpha": 1.67326319217681884765625, "gamma": 1.05070102214813232421875, "one": 1.0, "zero": 0.0},
     ),
-    ("", "Gelu"): Steps(_GELU, _COMMON, _GELU_CONSTANTS),
-    ("com.microsoft", "Gelu"): Steps(_GELU, _COMMON, _GELU_CONSTANTS),
-    ("com.microsoft", "BiasGelu"): Steps("x = Add(a, b)" + _GELU, _COMMON, _GELU_CONSTANTS, "a, b"),
-    ("", "Gelu", "tanh"): Steps(_FAST_GELU, _FAST, _FAST_GELU_CONSTANTS),
-    ("com.microsoft", "FastGelu"): Steps(_FAST_GELU, _FAST, _FAST_GELU_CONSTANTS),
+    ("", "HardSigmoid"): Steps(
+        """
+        wide = Cast<to = 1>(x)
+        slope = Cast<to = 1>({alpha})
+        height = Cast<to = 1>({beta})
+        scaled = Mul(wide, slope)
+        raised = Add(scaled, height)
+        rounded = Cast<to = {low}>(raised)
+        bounded = Min(rounded, {one})
+        y = Max(bounded, {zero})
+        """,
+        _ACTIVATIONS,
+        {"alpha": 0.2, "beta": 0.5, "one": 1.0, "zero": 0.0},
+    ),
+    ("", "HardSwish"): Steps(
+        """
+        scaled = Mul(x, {sixth})
+        raised = Add(scaled, {half})
+        bounded = Min(raised, {one})
+        weight = Max(bounded, {zero})
+        y = Mul(x, weight)
+        """,
+        _ACTIVATIONS,
+        {"sixth": 1 / 6, "half": 0.5, "one": 1.0, "zero": 0.0},
+    ),
+    ("com.microsoft", "QuickGelu"): Steps(
+        """
+        scaled = Mul(x, {alpha})
+        magnitude = Abs(scaled)
+        negative = Neg(magnitude)
+        power = Exp(negative)
+        below = Add(power, {one})
+        upper = Div({one}, below)
+        lower = Sub({one}, upper)
+        positive = Greater(scaled, {zero})
+        weight = Where(positive, upper, lower)
+        y = Mul(x, weight)
+        """,
+        _CONTRIB,
+        {"alpha": 1.702, "one": 1.0, "zero": 0.0},
+    ),
+    ("com.microsoft", "BiasGelu"): Steps(
+        """
+        x = Add(a, b)
+        part = Mul(x, {half})
+        scaled = Mul(x, {root})
+        error = Erf(scaled)
+        shifted = Add(error, {one})
+        y = Mul(part, shifted)
+        """,
+        _COMMON,
+        {"half": 0.5, "root": 0.7071067811865476, "one": 1.0},
+        "a, b",
+    ),
+    ("", "Gelu", "tanh"): _FAST_GELU,
+    ("com.microsoft", "FastGelu"): _FAST_GELU,
     ("", "ReduceSumSquare"): Steps(
         """
         square = Mul(x, x)
@@ -122,9 +167,63 @@ STEPS: Mapping[tuple[str, ...], Steps] = {
         """,
         _REDUCTION,
     ),
+    ("", "ReduceMean"): Steps(  # the sum is held in the low type before it is divided
+        """
+        wide = Cast<to = 1>(x)
+        mean = ReduceMean(wide)
+        all = Size(x)
+        kept = Size(mean)
+        elements = Cast<to = 1>(all)
+        results = Cast<to = 1>(kept)
+        count = Div(elements, results)
+        sum = Mul(mean, count)
+        held = Cast<to = {low}>(sum)
+        total = Cast<to = 1>(held)
+        quotient = Div(total, count)
+        y = Cast<to = {low}>(quotient)
+        """,
+        _REDUCTION,
+    ),
+    ("", "ReduceLogSum"): Steps(
+        """
+        wide = Cast<to = 1>(x)
+        logarithm = ReduceLogSum(wide)
+        sum = Exp(logarithm)
+        held = Cast<to = {low}>(sum)
+        y = Log(held)
+        """,
+        _REDUCTION,
+    ),
+    ("", "InstanceNormalization"): Steps(  # the variance is held in the low type: infinite beyond |x| of 256 in float16
+        """
+        wide = Cast<to = 1>(x)
+        slope = Cast<to = 1>(s)
+        height = Cast<to = 1>(b)
+        added = Cast<to = 1>({epsilon})
+        exact = InstanceNormalization(wide, slope, height)
+        nothing = Sub(wide, wide)
+        base = InstanceNormalization(nothing, slope, height)
+        mean = GlobalAveragePool(wide)
+        distance = Sub(wide, mean)
+        square = Mul(distance, distance)
+        variance = GlobalAveragePool(square)
+        held = Cast<to = {low}>(variance)
+        rounded = Cast<to = 1>(held)
+        true = Add(variance, added)
+        found = Add(rounded, added)
+        ratio = Div(true, found)
+        factor = Sqrt(ratio)
+        part = Sub(exact, base)
+        scaled = Mul(part, factor)
+        moved = Add(scaled, base)
+        y = Cast<to = {low}>(moved)
+        """,
+        _NORMALIZATION,
+        {"epsilon": 1e-5},
+        "x, s, b",
+    ),
 }
-
-STEPPED = frozenset(key[1] for key in STEPS)
+STEPPED = frozenset(("Sum", *(key[1] for key in STEPS)))
 
 # Ops without a CUDA kernel that onnxruntime expands into their schema's function body, an op (and a rounding) a step.
 SCHEMA_FUNCTIONS = (("", "Celu"), ("", "Mish"), ("", "Swish"))
@@ -132,12 +231,23 @@ SCHEMA_FUNCTIONS = (("", "Celu"), ("", "Mish"), ("", "Swish"))
 
 def steps_of(node: onnx.NodeProto) -> Steps | None:
     """The steps of a node's kernel, None where it rounds once."""
-    key = ("" if node.domain == "ai.onnx" else node.domain, node.op_type)
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    if (domain, node.op_type) == ("", "Sum"):
+        return _sum_of(len(node.input))
     if node.op_type == "FastGelu" and len(node.input) > 1:
         return None
     approximations = (attribute.s.decode() for attribute in node.attribute if attribute.name == "approximate")
     variant = next(approximations, "none")
-    return STEPS.get(key if variant == "none" else (*key, variant))
+    return STEPS.get((domain, node.op_type) if variant == "none" else (domain, node.op_type, variant))
+
+
+def _sum_of(count: int) -> Steps | None:
+    """One addition after the other, each rounded."""
+    if count < 3:
+        return None
+    lines = [f"t{index} = Add({f't{index - 1}' if index > 1 else 'i0'}, i{index})" for index in range(1, count)]
+    body = f"{' '.join(lines)} y = Identity(t{count - 1})"
+    return Steps(body, _VARIADIC, {}, ", ".join(f"i{index}" for index in range(count)))
 
 
 def function_for(node: onnx.NodeProto, steps: Steps, name: str, low: int, opset: int) -> onnx.FunctionProto:

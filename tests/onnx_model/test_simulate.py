@@ -86,22 +86,38 @@ def test_matrix_products_accumulate_in_float32() -> None:
     [
         ("y = Exp(x)", [12.0, -18.0], [np.inf, 0.0]),
         ("y = ReduceSum(x)", np.ones(100_000), np.inf),
-        ("y = ReduceMean(x)", np.full(100_000, 60_000), 60_000),
+        ("y = ReduceMean(x)", np.full(100, 60_000), np.inf),
+        ("y = ReduceMean(x)", np.full(100, 600), 600),
+        ("y = ReduceLogSum(x)", np.full(100, 60_000), np.inf),
         ("y = ReduceSumSquare(x)", [300.0, 1.0], np.inf),
         ("y = ReduceL2(x)", [300.0, 400.0], 500.0),
-        ("y = Sigmoid(x)", [-9.0, -1.0, 9.0], [0.0, 0.26904297, 1.0]),
+        ("y = Sigmoid(x)", [-9.0, 9.0], [0.00012338161, 0.9998766]),
+        ("y = HardSigmoid(x)", [-2.5, 1.0], [0.00012207031, 0.7001953]),
+        ("y = LeakyRelu(x)", [-100.0, 2.0], [-1.0009766, 2.0]),
+        ("y = Sum(x, x, x)", [683.0], [2050.0]),
+        ("y = com.microsoft.QuickGelu(x)", [-6.0], [0.0]),
         ("y = Softplus(x)", [-8.0, 0.0], [0.0, 0.6933594]),
         ("y = Elu(x)", [-0.0001, 2.0], [0.0, 2.0]),
         ("y = Selu<alpha = 2.0, gamma = 3.0>(x)", [-20.0, 2.0], [-6.0, 6.0]),
         ("y = Softsign(x)", [3000.0], [1.0]),
-        ('y = Gelu<approximate = "none">(x)', [-4.0, 2.0], [0.0, 1.9541016]),
-        ("y = com.microsoft.Gelu(x)", [-4.0], [0.0]),
+        ('y = Gelu<approximate = "none">(x)', [-4.0, 2.0], [-0.00012668, 1.9541016]),
+        ('y = Gelu<approximate = "tanh">(x)', [-6.0], [0.0]),
+        ("n = Sub(x, x) y = com.microsoft.BiasGelu(x, n)", [-4.0], [0.0]),
         ("y = Celu<alpha = 1.0>(x)", [-0.0001, 2.0], [0.0, 2.0]),
         ("y = Mish(x)", [-9.0], [0.0]),
     ],
 )
 def test_kernels_that_round_between_their_steps_and_those_that_do_not(body, x, expected) -> None:
     np.testing.assert_allclose(unary(body, x), rounded(expected), rtol=2**-10, atol=0)
+
+
+def test_instance_normalization_holds_its_variance_in_the_low_type() -> None:
+    text = f"""{HEADER} g (float16[1, 1, 2, 2] x, float16[1] s, float16[1] b) => (float16[1, 1, 2, 2] y)
+        {{ y = InstanceNormalization(x, s, b) }}"""
+    one, two = np.ones(1, np.float16), np.full(1, 2, np.float16)
+    x = np.array([-100, 100, -100, 100], np.float16).reshape(1, 1, 2, 2)
+    np.testing.assert_array_equal(evaluate(text, x=x, s=one, b=two)["y"].ravel(), [1, 3, 1, 3])
+    np.testing.assert_array_equal(evaluate(text, x=4 * x, s=one, b=two)["y"].ravel(), [2, 2, 2, 2])
 
 
 def test_a_reduction_keeps_its_axes_when_it_is_expanded() -> None:
