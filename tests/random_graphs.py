@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from random import Random
 
 from hypothesis import strategies as st
@@ -129,6 +130,17 @@ def _costs(random: Random, graph: PrecisionGraph, largest: int) -> Costs:
     constants = [value.id for value in graph.values.values() if not value.producer]
     prices = (draw(graph.decisions), draw(graph.decisions), draw(produced), draw(produced))
     return Costs("picoseconds", *prices, draw(constants), draw(constants))
+
+
+def long_chain(size: int) -> Problem:
+    """Ops in a row, each with a weight, one in fifty denied; casts cost about what an op can save."""
+    random, ids = Random(size), [f"n{number}:T" for number in range(size)]
+    values = {id: Value(id, id, "", "float32", shape=(4,), producer=id) for id in ids}
+    values |= {f"w{id}": Value(f"w{id}", f"w{id}", "", "float32", constant=Constant(4, 0.0, 1.0, 0.5)) for id in ids}
+    uses = [Use(f"w{id}", id, id, 1, "") for id in ids] + [Use(a, b, b, 0, "") for a, b in pairwise(ids)]
+    graph = PrecisionGraph("onnx", {"": 21}, SCOPES, values, {}, {id: decision(id) for id in ids}, tuple(uses))
+    verdicts = {id: DENIED if random.random() < 0.02 else FREE for id in ids}
+    return Problem(graph, Judgement(FLOAT16, verdicts), _costs(random, graph, 1000))
 
 
 @st.composite
