@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -59,18 +61,22 @@ def _exported(module: Any, example_args: tuple[Any, ...] | None) -> ModelProto: 
     tensors = [torch.is_tensor(argument) and argument.dim() > 0 for argument in example_args]
     shapes = tuple({0: torch.export.Dim.AUTO} if is_tensor else None for is_tensor in tensors)
     inputs = [name for name, is_tensor in zip(names, tensors, strict=False) if is_tensor]
-    was_training = module.training
+    was_training, chatter = module.training, logging.getLogger("torch.onnx")
+    level = chatter.level
     module.eval()
+    chatter.setLevel(logging.ERROR)  # it warns of libraries that are not installed
     try:
-        program = torch.onnx.export(
-            module,
-            tuple(example_args),
-            input_names=inputs,
-            dynamic_shapes=shapes,
-            dynamo=True,
-            optimize=False,
-            verbose=False,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch's own deprecations
+            program = torch.onnx.export(
+                module,
+                tuple(example_args),
+                input_names=inputs,
+                dynamic_shapes=shapes,
+                dynamo=True,
+                optimize=False,
+                verbose=False,
+            )
     except Exception as error:
         fact = f"cannot be exported ({' '.join(str(error).split())[:300]})"
         raise ModelError(
@@ -78,6 +84,9 @@ def _exported(module: Any, example_args: tuple[Any, ...] | None) -> ModelProto: 
         ) from error
     finally:
         module.train(was_training)
+        chatter.setLevel(level)
     if program is None:
         raise ModelError(type(module).__name__, "torch exported nothing", "export it yourself and convert the file")
-    return program.model_proto
+    proto = program.model_proto
+    proto.graph.name = type(module).__name__
+    return proto
