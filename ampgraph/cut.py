@@ -11,13 +11,12 @@ many at a time; what is left goes to scipy.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import breadth_first_order, connected_components, maximum_flow
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -197,9 +196,6 @@ def _nothing() -> Elimination:
 
 def _merge_inseparable(gain: Ints, edges: Edges) -> tuple[Round, Ints, Edges]:
     """Make one node of those that reach each other over arcs dearer than all that any cut can save."""
-    from scipy.sparse import csr_array
-    from scipy.sparse.csgraph import connected_components
-
     most = min(np.maximum(gain, 0).sum(), np.maximum(-gain, 0).sum())
     forth, back = edges.forth > most, edges.back > most
     tail = np.concatenate([edges.first[forth], edges.second[back]])
@@ -225,8 +221,6 @@ def maximum_flow_side(gain: Ints, edges: Edges) -> Bools:
     if not edges.first.size:
         return gain > 0
     residual = _saturated(_capacities(gain, edges), gain.size)
-    from scipy.sparse.csgraph import breadth_first_order
-
     residual.eliminate_zeros()
     reached = breadth_first_order(residual, gain.size, return_predecessors=False)
     low[reached[reached < gain.size]] = True
@@ -235,8 +229,6 @@ def maximum_flow_side(gain: Ints, edges: Edges) -> Bools:
 
 def _capacities(gain: Ints, edges: Edges) -> csr_array[np.int64]:
     """Arcs as a sparse matrix, the source and the sink being the last two rows."""
-    from scipy.sparse import csr_array
-
     nodes, source, sink = np.arange(gain.size), np.full(gain.size, gain.size), np.full(gain.size, gain.size + 1)
     tail = np.concatenate([edges.first, edges.second, source, nodes])
     head = np.concatenate([edges.second, edges.first, nodes, sink])
@@ -246,8 +238,6 @@ def _capacities(gain: Ints, edges: Edges) -> csr_array[np.int64]:
 
 def _saturated(residual: csr_array[np.int64], source: int) -> csr_array[np.int64]:
     """Residual of a maximum flow. Capacities beyond int32 are served coarse to fine: each step is a feasible flow."""
-    from scipy.sparse.csgraph import maximum_flow
-
     bound = min(int(residual[[source], :].sum()), int(residual[:, [source + 1]].sum()))
     while True:
         scale = max(1, -(-bound // _FLOW))

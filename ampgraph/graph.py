@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
+import networkx as nx
+
 from ampgraph.precision import Precision
 
 if TYPE_CHECKING:
-    import networkx as nx
-
     from ampgraph.numbering import Numbering
 
 Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
@@ -201,8 +201,6 @@ class PrecisionGraph:
         An edge per use, keyed (value, op, slot), and one from each input variable of an op to each of its output
         variables, keyed "op".
         """
-        import networkx as nx
-
         graph = nx.MultiDiGraph()
         graph.add_nodes_from(self.decisions)
         for use in self.uses:

@@ -10,7 +10,8 @@ import re
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+
+import networkx as nx
 
 from ampgraph.errors import OptionError
 from ampgraph.fusable import normalizations
@@ -23,9 +24,6 @@ from ampgraph.matching import winning_rules
 from ampgraph.precision import FORMATS, Precision
 from ampgraph.rule import Rule
 from ampgraph.rulebook import RuleBook
-
-if TYPE_CHECKING:
-    import networkx as nx
 
 LARGE_CONSTANT = 2048.0  # an unknown operand of 32 times this leaves float16; next to it, integers stop being exact
 HARMLESS = 1.0  # a tainted value proven within this magnitude loses no more than its rounding

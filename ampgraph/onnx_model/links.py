@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from onnx import AttributeProto, NodeProto, TensorProto
+import numpy as np
+from onnx import AttributeProto, NodeProto, TensorProto, numpy_helper
 
 from ampgraph.onnx_model.dtypes import ELEM_TYPES, NAMES
+from ampgraph.onnx_model.tensors import round_to
 from ampgraph.precision import Precision
 
 
@@ -75,15 +77,9 @@ def set_dtype(node: NodeProto, link: Link, precision: Precision) -> None:
 
 
 def _scalar(attribute: AttributeProto | None) -> float:
-    from onnx import numpy_helper
-
     return 0.0 if attribute is None else float(numpy_helper.to_array(attribute.t).reshape(-1)[0])
 
 
 def _filled(value: float, precision: Precision) -> TensorProto:
-    import numpy as np
-
-    from ampgraph.onnx_model.tensors import round_to
-
     data = round_to(np.array([value], np.float32), precision)
     return TensorProto(dims=[1], data_type=ELEM_TYPES[precision], raw_data=data.tobytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable
 
 import onnx
@@ -89,8 +90,6 @@ def _needs(node: onnx.NodeProto, makers: dict[str, int]) -> set[int]:
 
 def _order(needs: list[set[int]]) -> list[int]:
     """Indices so that each follows what it needs, keeping the given order where it can; short when there is a cycle."""
-    import heapq
-
     waiting = [len(need) for need in needs]
     readers: dict[int, list[int]] = {}
     for index, need in enumerate(needs):
