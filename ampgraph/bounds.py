@@ -51,12 +51,17 @@ def implications_of(graph: PrecisionGraph, judgement: Judgement) -> list[tuple[s
 
 def tied_groups(pairs: list[tuple[str, str]]) -> dict[str, str]:
     """A representative of each decision that implies another and is implied by it, directly or around a circle."""
-    import networkx as nx
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
 
     if not pairs:
         return {}
-    circles = nx.strongly_connected_components(nx.DiGraph(pairs))
-    return {id: min(circle) for circle in circles if len(circle) > 1 for id in circle}
+    number = {id: place for place, id in enumerate(dict.fromkeys(id for pair in pairs for id in pair))}
+    tails, heads = zip(*((number[first], number[second]) for first, second in pairs), strict=True)
+    graph = csr_array(([1] * len(pairs), (tails, heads)), shape=(len(number), len(number)))
+    circles = connected_components(graph, connection="strong")[1].tolist()
+    first: dict[int, str] = {}
+    return {id: first.setdefault(circle, id) for id, circle in zip(number, circles, strict=True)}
 
 
 def find_bounds(graph: PrecisionGraph, judgement: Judgement) -> Bounds:
