@@ -61,7 +61,7 @@ class _Context:
     heads: Mapping[str, tuple[Cast, ...]]  # scope -> casts at its head
     copies: Mapping[tuple[str, Precision], str]  # constant value id and precision -> name
     uses: Mapping[tuple[str, int, str], Use]  # (op, slot, scope)
-    labels: Mapping[Cast, str]  # node names of casts
+    labels: Mapping[Cast | tuple[str, Precision], str]  # names of new nodes: of casts and of copies of Constant nodes
 
     def walk(self) -> Iterator[str]:
         """Op ids in walk order."""
@@ -124,7 +124,10 @@ def _context(model: ModelProto, graph: PrecisionGraph, plan: Plan, folder: Path)
     }
     uses = {(use.op, use.slot, use.scope): use for use in graph.uses}
     nodes = _Names({node.name for node in walk(model.graph)})
-    labels = {cast: nodes.make(f"Cast_{graph.values[cast.value].name}_to_{cast.to}") for cast in plan.casts}
+    labels: dict[Cast | tuple[str, Precision], str] = {
+        cast: nodes.make(f"Cast_{graph.values[cast.value].name}_to_{cast.to}") for cast in plan.casts
+    }
+    labels.update((copy, nodes.make(name)) for copy, name in copies.items() if name != graph.values[copy[0]].name)
     return _Context(graph, plan, folder, node_ids(model.graph), own, cast_names, after, heads, copies, uses, labels)
 
 
@@ -303,7 +306,7 @@ def _constant_node(context: _Context, node: NodeProto, target: GraphProto, scope
         copy.CopyFrom(node)
         copy.output[0] = context.copies[value.id, precision]
         if node.name and context.native(value) is not precision:
-            copy.name = copy.output[0]
+            copy.name = context.labels[value.id, precision]
         if tensor.data_type != ELEM_TYPES[precision]:
             del copy.attribute[:]
             attribute = copy.attribute.add(name="value", type=AttributeProto.TENSOR)
