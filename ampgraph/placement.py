@@ -48,10 +48,9 @@ def demand(graph: PrecisionGraph, low: Collection[str]) -> Demand:
 
 def place_casts(graph: PrecisionGraph, low: Collection[str], costs: Costs, precision: Precision) -> tuple[Cast, ...]:
     """The casts that serve every use at the lowest price; among equals the outermost, which are the fewest."""
-    found = []
-    for value, to_low, scope in _placements(graph, low, costs, demand(graph, low).casts):
-        found.append(Cast(value, precision if to_low else Precision.FLOAT32, scope))
-    return tuple(sorted(found))
+    placements = _placements(graph, low, costs, demand(graph, low).casts)
+    rows = sorted((value, precision if to_low else Precision.FLOAT32, scope) for value, to_low, scope in placements)
+    return tuple(Cast(*row) for row in rows)
 
 
 def assignment_cost(graph: PrecisionGraph, low: Collection[str], costs: Costs) -> int:
@@ -79,8 +78,10 @@ def one_scope_prices(graph: PrecisionGraph, costs: Costs, id: str, scope: str) -
     value = graph.values[id]
     if not value.producer:
         return costs.keep_high.get(id, 0), costs.keep_low.get(id, 0)
-    up, down = (_cast_price(graph, costs, value, scope, to_low=to_low) for to_low in (False, True))
-    return up, down
+    return (
+        _cast_price(graph, costs, value, scope, to_low=False),
+        _cast_price(graph, costs, value, scope, to_low=True),
+    )
 
 
 def _cast_price(graph: PrecisionGraph, costs: Costs, value: Value, scope: str, *, to_low: bool) -> int:
