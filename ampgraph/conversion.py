@@ -142,7 +142,8 @@ def plan_model(loaded: Loaded, options: Options, *, as_is: bool = False) -> Plan
         if not (as_is or options.plan) and _hardly_pays(plan, judgement):
             plan = _left_alone(graph, judgement, costs, plan)
         if not as_is:  # what the judge asks for is not yet in a model as it is
-            verify(graph, judgement, plan)
+            verify(graph, judgement, plan, costs)
+        plan = replace(plan, model=loaded.path.name if loaded.path else prepared.graph.name, options=options.digest())
     return Planned(loaded, prepared, options, shapes, graph, judgement, costs, plan)
 
 
@@ -239,6 +240,8 @@ def _wanted(graph: PrecisionGraph, judgement: Judgement, options: Options) -> fr
         text = options.plan.read_text()
     except OSError as error:
         raise OptionError(f"--plan {options.plan}", f"cannot be read ({error.strerror})", "check the path") from None
+    except UnicodeDecodeError:
+        raise OptionError(f"--plan {options.plan}", "is not text", "name a file that --save-plan wrote") from None
     return from_json(text, str(options.plan), graph, judgement)
 
 
