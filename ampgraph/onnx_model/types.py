@@ -14,6 +14,7 @@ import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto
 
 from ampgraph.onnx_model.dtypes import NAMES
+from ampgraph.onnx_model.shape_constants import infer_with_sizes
 
 LARGEST_CONSTANT_FOR_INFERENCE = 1024  # elements; shape operands are far smaller, weights far larger
 _HEAVY = (AttributeProto.TENSOR, AttributeProto.GRAPH)
@@ -113,8 +114,7 @@ def infer(model: ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> ModelProt
     """A weightless copy of the model, its inputs at concrete `shapes`, with inferred types in every value_info."""
     light = weightless(model)
     _fill_inputs(light.graph, shapes)
-    inferred = onnx.shape_inference.infer_shapes(light, data_prop=True)
-    return inferred if isinstance(inferred, ModelProto) else light
+    return infer_with_sizes(light)
 
 
 def weightless(model: ModelProto) -> ModelProto:

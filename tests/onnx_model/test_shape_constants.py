@@ -1,0 +1,118 @@
+"""Shape arithmetic: every operator against onnx's reference evaluator, and the shapes that follow."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper, parser
+from onnx.reference import ReferenceEvaluator
+
+from ampgraph.onnx_model.shape_constants import _OPS, LARGEST, infer_with_sizes
+from ampgraph.onnx_model.types import infer, types_in, weightless
+
+I64 = np.int64
+A, B = np.array([7, -3, 0, 5], I64), np.array([2, 2, -3, 4], I64)
+F = np.array([1.5, -2.5, 0.4], np.float32)
+FLAGS = np.array([True, False, True, False])
+GRID = np.arange(12, dtype=I64).reshape(3, 4)
+
+
+def i(*values: int) -> np.ndarray:
+    return np.array(values, I64)
+
+
+CASES = [
+    ("Abs", (A,), {}), ("Add", (A, B), {}), ("And", (FLAGS, FLAGS[::-1].copy()), {}),
+    ("Cast", (F,), {"to": 7}), ("Cast", (A,), {"to": 1}), ("CastLike", (A, F), {}), ("Ceil", (F,), {}),
+    ("Concat", (A, B), {"axis": 0}), ("Concat", (GRID, GRID), {"axis": -1}),
+    ("ConstantOfShape", (i(2, 3),), {}), ("ConstantOfShape", (i(2),), {"value": numpy_helper.from_array(i(4), "")}),
+    ("Div", (A, B), {}), ("Div", (F, F + 1), {}), ("Equal", (A, B), {}),
+    ("Expand", (i(3), i(2, 3)), {}), ("Expand", (GRID, i(4)), {}), ("Floor", (F,), {}),
+    ("Gather", (GRID, i(2, 0)), {}), ("Gather", (GRID, np.array(-1)), {"axis": 1}), ("Greater", (A, B), {}),
+    ("GreaterOrEqual", (A, B), {}), ("Identity", (A,), {}), ("Less", (A, B), {}), ("LessOrEqual", (A, B), {}),
+    ("Max", (A, B, i(1)), {}), ("Min", (A, B), {}), ("Min", (A,), {}),
+    ("Mod", (A, B), {}), ("Mod", (F, F + 1), {"fmod": 1}), ("Mul", (A, B), {}), ("Neg", (A,), {}),
+    ("Not", (FLAGS,), {}), ("Or", (FLAGS, FLAGS), {}), ("Range", (np.array(2), np.array(11), np.array(3)), {}),
+    ("Range", (np.array(5), np.array(0), np.array(-2)), {}), ("ReduceMax", (GRID, i(0)), {"keepdims": 0}),
+    ("ReduceMin", (GRID,), {}), ("ReduceProd", (A,), {"keepdims": 0}), ("ReduceSum", (GRID, i(-1)), {}),
+    ("ReduceSum", (GRID,), {"noop_with_empty_axes": 1}), ("Reshape", (GRID, i(0, 2, -1)), {}),
+    ("Reshape", (np.zeros((0, 3), I64), i(0, 7)), {"allowzero": 1}), ("Round", (F,), {}),
+    ("Slice", (GRID, i(1), i(100)), {}), ("Slice", (GRID, i(-1), i(-100), i(1), i(-2)), {}),
+    ("Slice", (GRID, i(0, 1), i(2, -1), i(1, 0)), {}), ("Sqrt", (np.abs(F),), {}), ("Squeeze", (GRID[:1], i(0)), {}),
+    ("Squeeze", (GRID[:1, :1],), {}), ("Sub", (A, B), {}), ("Transpose", (GRID,), {}),
+    ("Transpose", (GRID,), {"perm": [1, 0]}), ("Unsqueeze", (A, i(0, -1)), {}), ("Where", (FLAGS, A, B), {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("op", "operands", "attributes"), CASES, ids=lambda part: part if type(part) is str else "")
+def test_operators_agree_with_the_reference(op: str, operands, attributes) -> None:
+    names = [f"i{index}" for index in range(len(operands))]
+    node = helper.make_node(op, names, ["y"], **attributes)
+    inputs = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+        for name, array in zip(names, operands, strict=True)
+    ]
+    graph = helper.make_graph([node], "g", inputs, [helper.make_value_info("y", onnx.TypeProto())])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+    (expected,) = ReferenceEvaluator(model).run(None, dict(zip(names, operands, strict=True)))
+    given = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+    found = np.asarray(_OPS[op](list(operands), given))
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_every_operator_has_a_case() -> None:
+    assert {op for op, _, _ in CASES} == set(_OPS)
+
+
+def shapes_of(text: str, **constants: np.ndarray) -> dict[str, tuple[int, ...] | None]:
+    model = parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> g {text}')
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
+    return {name: known.shape for name, known in types_in(infer(model, {"x": (2, 3, 8, 8)}).graph).items()}
+
+
+def test_computed_axes_keep_the_shapes_after_them() -> None:
+    text = """(float[2,3,8,8] x) => (float[N,M,K,L] y) {
+        axes = Reshape(list, minus)  m = ReduceSum<keepdims = 1>(x, axes)  y = Sub(x, m) }"""
+    found = shapes_of(text, list=i(2, 3), minus=i(-1))
+    assert found["m"] == (2, 3, 1, 1)
+    assert found["y"] == (2, 3, 8, 8)
+
+
+def test_sizes_taken_from_shapes_in_several_rounds() -> None:
+    text = """(float[2,3,8,8] x) => (float[N,M] y) {
+        s = Shape(x)  n = ReduceProd<keepdims = 1>(s, zero)  h = Reshape(x, n)
+        t = Shape(h)  half = Div(t, two)  pair = Concat<axis = 0>(two, half)  y = Reshape(h, pair) }"""
+    text = text.replace("(s, zero)", "(s)")
+    assert shapes_of(text, two=i(2))["y"] == (2, 192)
+
+
+def test_bodies_use_what_is_known_around_them() -> None:
+    model = parser.parse_model("""<ir_version: 8, opset_import: ["" : 17]>
+    g (float[2,3,8,8] x, bool c) => (float[N,M] y) {
+        s = Shape(x)  n = Slice(s, one, two)
+        y = If (c) <
+            then_branch = t () => (float[P,Q] a) { p = Concat<axis = 0>(n, minus)  a = Reshape(x, p) },
+            else_branch = f () => (float[P,Q] b) { q = Concat<axis = 0>(n, minus)  b = Reshape(x, q) }>
+    }""")
+    for name, array in {"one": i(1), "two": i(2), "minus": i(-1)}.items():
+        model.graph.initializer.append(numpy_helper.from_array(array, name))
+    inferred = infer(model, {})
+    assert types_in(inferred.graph.node[2].attribute[0].g)["a"].shape == (3, 128)
+    assert types_in(inferred.graph)["y"].shape == (3, 128)
+
+
+def test_what_is_large_or_impossible_is_left_alone() -> None:
+    text = f"""(float[2,3,8,8] x) => (float[N] y) {{
+        size = Constant<value_ints = [{LARGEST * 1000}]>()  big = ConstantOfShape(size)
+        zero = Constant<value_int = 0>()  one = Constant<value_int = 1>()
+        never = Div(one, zero)  line = Range(zero, huge, one)  y = Reshape(x, minus) }}"""
+    found = shapes_of(text, huge=np.array(10**9), minus=i(-1))
+    assert found["y"] == (384,)
+
+
+def test_the_model_keeps_its_nodes() -> None:
+    text = "(float[2,3] x) => (float[N] y) { s = Shape(x)  p = ReduceProd(s)  y = Reshape(x, p) }"
+    model = parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> g {text}')
+    inferred = infer_with_sizes(weightless(model))
+    assert [node.op_type for node in inferred.graph.node] == ["Shape", "ReduceProd", "Reshape"]
+    assert [node.output[0] for node in model.graph.node] == ["s", "p", "y"]
