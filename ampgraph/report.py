@@ -149,8 +149,11 @@ def to_json(report: Report) -> str:
 
 
 def representative(graph: PrecisionGraph, op: Op) -> Decision | None:
-    """The decision that stands for an op: the one that carries its time, else its first; None without floats."""
-    decisions = graph.decisions_of.get(op.id, ())
+    """The decision that stands for an op: the one that carries its time, else its first; None without floats.
+
+    Asking for a float's shape is nothing that happens to floats.
+    """
+    decisions = () if op.type in ("Shape", "Size") else graph.decisions_of.get(op.id, ())
     return next((decision for decision in decisions if decision.principal), decisions[0] if decisions else None)
 
 

@@ -1,0 +1,178 @@
+"""The demo: train a small real network on drawn digits, convert it, check the answers and say what happened.
+
+The data are made here: a 5 x 7 pixel font, turned, scaled, shifted, dimmed and buried in noise. No download is needed,
+and a network that does not learn cannot read them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ampgraph.api import Result, convert
+from ampgraph.errors import OptionError
+from ampgraph.onnx_model.compare import outputs_of
+from ampgraph.onnx_model.run import CPU, best_provider
+from ampgraph.onnx_model.simulate import simulate
+from ampgraph.report_text import to_text
+
+Say = Callable[[str], None]
+
+FONT = (
+    "01110 10001 10011 10101 11001 10001 01110",
+    "00100 01100 00100 00100 00100 00100 01110",
+    "01110 10001 00001 00110 01000 10000 11111",
+    "11111 00010 00100 00010 00001 10001 01110",
+    "00010 00110 01010 10010 11111 00010 00010",
+    "11111 10000 11110 00001 00001 10001 01110",
+    "00110 01000 10000 11110 10001 10001 01110",
+    "11111 00001 00010 00100 01000 01000 01000",
+    "01110 10001 10001 01110 10001 10001 01110",
+    "01110 10001 10001 01111 00001 00010 01100",
+)
+SIZE, CLASSES, WIDTH = 32, 10, 64
+STEPS, BATCH, RATE = 220, 64, 2e-3
+TESTED = 512
+DEPLOYED_BATCH = 1024
+
+
+def run_demo(folder: Path, say: Say) -> Result:
+    """Do it all, leaving model, converted model, plan and report in `folder`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OptionError(f"--folder {folder}", f"cannot be made ({error.strerror})", "choose another") from None
+    torch.manual_seed(0)
+    say(f"training a convolutional network with attention on drawn digits, {STEPS} steps of {BATCH}")
+    start = time.perf_counter()
+    module = _on_one_thread(lambda: train(Reader()))
+    images, labels = draw_digits(TESTED, torch.Generator().manual_seed(1))
+    say(f"trained in {time.perf_counter() - start:.0f} s\n")
+    inputs = folder / "images.npz"
+    np.savez(inputs, images=images.numpy())
+    result = _convert(module, images, inputs, folder)
+    onnx.save(result.planned.loaded.model, folder / "model.onnx")
+    say(to_text(result.report))
+    say(_accuracies(result, images, labels))
+    say(f"\nleft in {folder}: " + ", ".join(sorted(path.name for path in folder.iterdir())))
+    kept = next((each for each in result.report.kept if each.rule), None)
+    if kept is not None:
+        say(f"next: ampgraph explain {folder / 'model.float16.onnx'} {kept.examples[0]}")
+    return result
+
+
+def _on_one_thread(work: Callable[[], Reader]) -> Reader:
+    """So small a network gains little from threads, and loses much where another program holds a core."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return work()
+    finally:
+        torch.set_num_threads(before)
+
+
+def _convert(module: nn.Module, images: Tensor, inputs: Path, folder: Path) -> Result:
+    return convert(
+        module,
+        folder / "model.float16.onnx",
+        example_args=(images[:8],),
+        shapes={"images": (DEPLOYED_BATCH, 1, SIZE, SIZE)},
+        save_plan=folder / "plan.json",
+        report=folder / "report.json",
+        check=True,
+        data=inputs,
+        force=True,
+    )
+
+
+def _accuracies(result: Result, images: Tensor, labels: Tensor) -> str:
+    source, converted = result.planned.loaded.model, result.model
+    if best_provider() == CPU:
+        converted = simulate(converted)
+    shares = []
+    for model in (source, converted):
+        (scores,) = outputs_of(model, {"images": images.numpy()}).values()
+        shares.append(f"{100 * float(np.mean(scores.argmax(1) == labels.numpy())):.1f} %")
+    return f"digits read correctly, of {len(labels)} new ones: {shares[0]} before, {shares[1]} after"
+
+
+class Reader(nn.Module):
+    """Reads a digit from raw pixels of 0 to 255: convolutions, then attention over the patches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 16, 5, stride=2, padding=2),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(32, WIDTH, 3, padding=1),
+        )
+        self.positions = nn.Parameter(torch.randn(1, (SIZE // 4) ** 2, WIDTH) * 0.02)
+        self.attention_norm, self.mlp_norm = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
+        self.queries, self.keys, self.values = (nn.Linear(WIDTH, WIDTH) for _ in range(3))
+        self.merged = nn.Linear(WIDTH, WIDTH)
+        self.mlp = nn.Sequential(nn.Linear(WIDTH, 2 * WIDTH), nn.GELU(), nn.Linear(2 * WIDTH, WIDTH))
+        self.head = nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Log-probabilities of the ten digits."""
+        tokens = self.features(_standardized(images)).flatten(2).transpose(1, 2) + self.positions
+        tokens = tokens + self._attend(self.attention_norm(tokens))
+        tokens = tokens + self.mlp(self.mlp_norm(tokens))
+        return functional.log_softmax(self.head(tokens.mean(1)), dim=-1)
+
+    def _attend(self, tokens: Tensor) -> Tensor:
+        alike = self.queries(tokens) @ self.keys(tokens).transpose(1, 2)
+        mixed: Tensor = self.merged(torch.softmax(alike * WIDTH**-0.5, dim=-1) @ self.values(tokens))
+        return mixed
+
+
+def _standardized(images: Tensor) -> Tensor:
+    """Written out, as models often have it: squares of pixels leave float16, and the epsilon vanishes in it."""
+    mean = images.mean((1, 2, 3), keepdim=True)
+    variance = ((images - mean) ** 2).mean((1, 2, 3), keepdim=True)
+    return (images - mean) / torch.sqrt(variance + 1e-8)
+
+
+def draw_digits(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Images of raw pixels and their labels, new at every call."""
+    rows = [[[float(pixel) for pixel in row] for row in glyph.split()] for glyph in FONT]
+    labels = torch.randint(CLASSES, (count,), generator=generator)
+    glyphs = functional.pad(torch.tensor(rows)[labels][:, None], (2, 2, 1, 1))
+    grid = functional.affine_grid(_poses(count, generator), [count, 1, SIZE, SIZE], align_corners=False)
+    ink = functional.grid_sample(glyphs, grid, align_corners=False)
+    strength = 60 + 120 * torch.rand(count, 1, 1, 1, generator=generator)
+    paper = 60 * torch.rand(count, 1, 1, 1, generator=generator)
+    noise = 25 * torch.randn(count, 1, SIZE, SIZE, generator=generator)
+    return (paper + strength * ink + noise).clamp(0, 255), labels
+
+
+def _poses(count: int, generator: torch.Generator) -> Tensor:
+    """Random turns, sizes and shifts as affine maps."""
+    angle, scale, right, down = (torch.rand(4, count, generator=generator) * 2 - 1).unbind()
+    angle, scale = 0.35 * angle, 1 + 0.25 * scale
+    turn = torch.stack((angle.cos(), -angle.sin(), 0.3 * right, angle.sin(), angle.cos(), 0.3 * down), -1)
+    return turn.view(count, 2, 3) * scale.view(count, 1, 1)
+
+
+def train(module: Reader) -> Reader:
+    """Train for a fixed number of steps, which takes seconds on two cores."""
+    generator = torch.Generator().manual_seed(0)
+    optimizer = torch.optim.AdamW(module.parameters(), RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, STEPS)
+    for _ in range(STEPS):
+        images, labels = draw_digits(BATCH, generator)
+        loss = functional.nll_loss(module(images), labels)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+    return module.eval()

@@ -1,0 +1,54 @@
+"""The demo, shortened: the same road with fewer steps."""
+
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from click.testing import CliRunner
+
+from ampgraph import demo
+from ampgraph.cli import main
+
+
+@pytest.fixture(autouse=True)
+def shortened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "STEPS", 40)
+    monkeypatch.setattr(demo, "TESTED", 64)
+
+
+def test_the_demo_leaves_a_checked_model_and_tells_why(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["demo", "--folder", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.stderr
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    assert left == {"images.npz", "model.onnx", "model.float16.onnx", "plan.json", "report.json"}
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["nodes"]["float16"] > 20
+    assert not report["check"]["failures"]
+    assert {"mean-of-squares", "epsilon-under-root"} <= {kept["rule"] for kept in report["kept"]}
+    for words in ("stayed float32", "relative L2 error", "read correctly", "next: ampgraph explain"):
+        assert words in result.stdout
+    source = onnx.load(tmp_path / "out" / "model.onnx")
+    onnx.checker.check_model(source, full_check=True)
+    (images,) = source.graph.input
+    assert images.name == "images"
+    assert images.type.tensor_type.shape.dim[0].dim_param
+    node = result.stdout.strip().splitlines()[-1].split()[-1]
+    explained = CliRunner().invoke(main, ["explain", str(tmp_path / "out" / "model.float16.onnx"), node])
+    assert explained.exit_code == 0, explained.stderr
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = CliRunner().invoke(main, ["demo", "--folder", str(tmp_path / "file")])
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+
+
+def test_digits_are_drawn_the_same_from_the_same_seed() -> None:
+    first, second = (demo.draw_digits(32, torch.Generator().manual_seed(5)) for _ in range(2))
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])
+    assert 0 <= first[0].min() < first[0].max() <= 255
+    assert len(set(first[1].tolist())) > 5
