@@ -66,6 +66,16 @@ class Planned:
         return all(choice.precision is decisions[key].present for key, choice in self.plan.choices.items())
 
     @property
+    def assumed(self) -> tuple[str, ...]:
+        """Inputs whose free dimensions nobody gave."""
+        free = {
+            value.name
+            for value in self.prepared.graph.input
+            if any(fixed_size(dim) is None for dim in value.type.tensor_type.shape.dim)
+        }
+        return tuple(name for name in self.shapes if name in free and name not in self.options.shapes)
+
+    @property
     def is_file_as_found(self) -> bool:
         """Whether the result is the source's file, byte for byte; data files have another name beside the result."""
         return self.changes_nothing and self.loaded.path is not None and not io.external_tensors(self.loaded.model)

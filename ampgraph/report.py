@@ -133,7 +133,7 @@ def make_report(
         cpu_ops=_on_cpu(graph, plan, table) if table else {},
         needed_opsets=dict(needed_opsets or {}),
         shapes=dict(planned.shapes),
-        assumed=_assumed(planned),
+        assumed=planned.assumed,
         notes=(*planned.judgement.notes, *graph.notes),
         warnings=tuple(_warnings(options.precision, table)),
         changes_nothing=planned.changes_nothing,
@@ -281,18 +281,6 @@ def _is_cpu_only(graph: PrecisionGraph, plan: Plan, table: KernelTable, op: Op) 
         return any(all(precision in row[name] for name, precision in bound.items() if name in row) for row in rows)
 
     return not served("cuda") and bool(table.rows(op.type, op.version, "cpu"))
-
-
-def _assumed(planned: Planned) -> tuple[str, ...]:
-    """Inputs whose free dimensions were filled in by default."""
-    from ampgraph.onnx_model.types import fixed_size
-
-    free = {
-        value.name
-        for value in planned.prepared.graph.input
-        if any(fixed_size(dim) is None for dim in value.type.tensor_type.shape.dim)
-    }
-    return tuple(name for name in planned.shapes if name in free and name not in planned.options.shapes)
 
 
 def _warnings(precision: Precision, table: KernelTable | None) -> Iterator[str]:

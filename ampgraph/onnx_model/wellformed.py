@@ -19,6 +19,7 @@ from ampgraph.onnx_model.types import weightless
 _LEFT_TO_OTHERS = ("No Op registered for", "Nodes in a graph must be topologically sorted")
 _DATA = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
 _CONTEXT = " ==> Context:"
+_SILENCE = re.compile(r"\(op_type:[^)]*\): \[TypeInferenceError\] Input \d+ expected to have type but instead is null")
 _TOO_LARGE = 2**31
 _LONG = 300
 
@@ -94,7 +95,7 @@ def _contradiction(light: ModelProto) -> str:
 
 def _is_silence(text: str) -> bool:
     """Whether nothing is said but that an operator before has no inference: GroupNormalization, most of ai.onnx.ml."""
-    rest = re.sub(r"\(op_type:[^)]*\): \[TypeInferenceError\] Input \d+ expected to have type but instead is null", "", text)
+    rest = _SILENCE.sub("", text)
     return rest.removeprefix("[ShapeInferenceError] Inference error(s):").strip() == ""
 
 
