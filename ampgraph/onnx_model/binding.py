@@ -148,20 +148,26 @@ def bind_structure(key: str, structure: Structure, incoming: Sequence[Type], out
     decisions: dict[str, Decision] = {}
     taken = [(structure.input_variable(i), known) for i, known in enumerate(incoming)]
     given = [(structure.output_variable(i), known) for i, known in enumerate(outgoing)]
-    inputs = [state(key, structure.pin_of(name), name, known, decisions) for name, known in taken]
-    outputs = [state(key, structure.pin_of(name), name, known, decisions) for name, known in given]
+    inputs = [state(key, structure, name, known, decisions) for name, known in taken]
+    outputs = [state(key, structure, name, known, decisions) for name, known in given]
     return Bound(inputs, outputs, decisions)
 
 
-def state(key: str, pin: str, variable: str, known: Type, decisions: dict[str, Decision]) -> tuple[str, str]:
-    """(variable, decision id) of one slot of a structure; the decision is added when it is new or must be pinned."""
+def state(
+    key: str, structure: Structure | None, variable: str, known: Type, decisions: dict[str, Decision]
+) -> tuple[str, str]:
+    """(variable, decision id) of one slot of a structure, or of a body nobody knows (None).
+
+    The decision is added when it is new or must be pinned.
+    """
     present = precision_of(known.dtype)
     if present is None or not variable:
         return variable, ""
     name = f"{key}:{variable}"
+    admits, pin = (structure.admits, structure.pin_of(variable)) if structure else (NOTHING, BODIES_UNKNOWN)
     pin = pin or ("" if known.kind == "tensor" else f"a {known.kind} admits no cast")
     if name not in decisions or pin:
-        decisions[name] = Decision(name, key, variable, "op", present, ALL, pin)
+        decisions[name] = Decision(name, key, variable, "op", present, admits | {present}, pin)
     return variable, name
 
 

@@ -15,7 +15,7 @@ from ampgraph.errors import ModelError
 from ampgraph.graph import Constant, Decision, Op, PrecisionGraph, Scope, Slot, Use, Value
 from ampgraph.onnx_model import tensors
 from ampgraph.onnx_model.attributes import constant_tensor, plain_attributes
-from ampgraph.onnx_model.binding import ALL, BODIES_UNKNOWN, bind, bind_structure, state
+from ampgraph.onnx_model.binding import ALL, bind, bind_structure, state
 from ampgraph.onnx_model.dtypes import NAMES, precision_of
 from ampgraph.onnx_model.names import node_ids
 from ampgraph.onnx_model.prepare import captured
@@ -43,7 +43,7 @@ def lift(
     draft = _Draft(
         {o.domain: o.version for o in model.opset_import}, precision, folder or Path(), node_ids(model.graph)
     )
-    inferred = infer(model, modelled_inputs(model, shapes or {}))
+    inferred = infer(model, modelled_inputs(model, shapes or {}), sizes=precision is not None)
     draft.scopes[""] = Scope("", None, "", 1.0)
     _lift_main(draft, model, inferred.graph)
     return PrecisionGraph(
@@ -219,12 +219,14 @@ def _resolve(environment: _Environment, name: str, place: str) -> str:
 def _nodes(
     draft: _Draft, graph: GraphProto, inferred: GraphProto, scope: str, environment: _Environment, types: Types
 ) -> None:
+    constants = [tensor for node in graph.node if (tensor := constant_tensor(node)) is not None]
+    facts = iter(draft.facts(constants))
     for node, twin in zip(graph.node, inferred.node, strict=True):
         key = draft.next_id()
         tensor = constant_tensor(node)
         if tensor is not None:
             known = Type(NAMES[tensor.data_type], "tensor", tuple(tensor.dims))
-            _value(draft, environment, node.output[0], scope, known, constant=draft.facts([tensor])[0])
+            _value(draft, environment, node.output[0], scope, known, constant=next(facts))
         else:
             _node(draft, node, twin, key, scope, environment, types)
 
@@ -237,7 +239,7 @@ def _node(
     sources = _sources(environment, node, key)
     incoming = [draft.types.get(source, NOTHING_KNOWN) for source in sources]
     outgoing = [output_type(node, schema, index, types, incoming) for index in range(len(node.output))]
-    structure = structure_of(node)
+    structure = structure_of(node, schema)
     if structure is None:
         bound = bind(node, key, schema, incoming, outgoing)
     else:
@@ -306,14 +308,12 @@ def _body(
         if structure is not None and not known.dtype:
             known = structure.type_into_body(index, outer)
         variable = structure.body_input_variable(index) if structure else f"{spare}.in{index}"
-        pin = structure.pin_of(variable) if structure else BODIES_UNKNOWN
-        _, producer = state(op.id, pin, variable, known, draft.decisions)
+        _, producer = state(op.id, structure, variable, known, draft.decisions)
         _value(draft, environment, value.name, name, known, producer=producer)
     _nodes(draft, body, inferred, name, environment, types)
     for index, value in enumerate(body.output):
         found = _resolve(environment, value.name, f"body {name}")
         variable = structure.body_output_variable(index) if structure else f"{spare}.out{index}"
-        pin = structure.pin_of(variable) if structure else BODIES_UNKNOWN
-        _, key = state(op.id, pin, variable, draft.types[found], draft.decisions)
+        _, key = state(op.id, structure, variable, draft.types[found], draft.decisions)
         if key:
             draft.uses.append(Use(found, key, op.id, index, name))

@@ -34,15 +34,16 @@ def infer_with_sizes(light: ModelProto) -> ModelProto:
 
     Computed results become initializers of `light`, in place; what made them keeps its place and loses its output.
     """
-    inferred = _infer(light)
+    inferred = infer_once(light)
     for _ in range(ROUNDS):
         if not _lacks_shapes(inferred.graph) or not _fold(light.graph, inferred.graph, {}, {}):
             break
-        inferred = _infer(light)
+        inferred = infer_once(light)
     return inferred
 
 
-def _infer(light: ModelProto) -> ModelProto:
+def infer_once(light: ModelProto) -> ModelProto:
+    """onnx's own inference of types and shapes."""
     inferred = onnx.shape_inference.infer_shapes(light, data_prop=True)
     return inferred if isinstance(inferred, ModelProto) else light
 

@@ -9,7 +9,9 @@ from onnx import NodeProto
 
 from ampgraph.graph import Slot, Value
 from ampgraph.onnx_model.links import attribute_of
+from ampgraph.onnx_model.schema import Signature
 from ampgraph.onnx_model.types import Type
+from ampgraph.precision import Precision
 
 UNKNOWN_REPEATS = 8.0
 BRANCH_SHARE = 0.5
@@ -27,6 +29,7 @@ class Structure:
     body_offset: int = 0  # body inputs before the states: Loop's counter and condition
     body_output_offset: int = 0  # body outputs before the states: Loop's condition
     pin: str = ""
+    admits: frozenset[Precision] = frozenset()  # by the schema, of states, branches and scanned values alike
     blind: frozenset[str] = frozenset()  # variables of which one slot's type is not known
 
     def pin_of(self, variable: str) -> str:
@@ -92,10 +95,17 @@ class Structure:
         return f"state_{index}" if index < self.states else f"scan_{index - self.states}"
 
 
-def structure_of(node: NodeProto) -> Structure | None:
+def structure_of(node: NodeProto, schema: Signature | None) -> Structure | None:
     """The structure of a control-flow op; None for every other op."""
     if node.domain not in ("", "ai.onnx"):
         return None
+    structure = _structure(node)
+    values = schema.outputs[-1].type if structure and schema and schema.outputs else ""
+    admits = schema.admits.get(values, frozenset()) if schema else frozenset()
+    return replace(structure, admits=admits) if structure else None
+
+
+def _structure(node: NodeProto) -> Structure | None:
     if node.op_type == "If":
         return Structure("If")
     if node.op_type == "Loop":

@@ -138,10 +138,15 @@ def measure_all(tensors: Sequence[TensorProto], folder: Path, precision: Precisi
         found[index] = constant
     done = set(small)
     rest = [index for index in range(len(tensors)) if index not in done]
-    with ThreadPoolExecutor() as pool:  # numpy casts outside the interpreter lock
-        measured = pool.map(lambda index: measure(tensors[index], folder, precision), rest)
-        for index, constant in zip(rest, measured, strict=True):
-            found[index] = constant
+    with ThreadPoolExecutor() as pool:  # starts no thread before it is given work; numpy casts outside the lock
+        pending = {}
+        for index in rest:
+            if element_count(tensors[index]) > CHUNK:
+                pending[index] = pool.submit(measure, tensors[index], folder, precision)
+            else:
+                found[index] = measure(tensors[index], folder, precision)
+        for index, future in pending.items():
+            found[index] = future.result()
     return found
 
 

@@ -14,7 +14,7 @@ import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto
 
 from ampgraph.onnx_model.dtypes import NAMES
-from ampgraph.onnx_model.shape_constants import infer_with_sizes
+from ampgraph.onnx_model.shape_constants import infer_once, infer_with_sizes
 
 LARGEST_CONSTANT_FOR_INFERENCE = 1024  # elements; shape operands are far smaller, weights far larger
 _HEAVY = (AttributeProto.TENSOR, AttributeProto.GRAPH)
@@ -110,11 +110,14 @@ def _size(dim: onnx.TensorShapeProto.Dimension, index: int, rank: int, symbols: 
     return _FREE_SPATIAL if rank >= 4 and index >= rank - 2 else _FREE_LENGTH
 
 
-def infer(model: ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> ModelProto:
-    """A weightless copy of the model, its inputs at concrete `shapes`, with inferred types in every value_info."""
+def infer(model: ModelProto, shapes: Mapping[str, tuple[int, ...]], *, sizes: bool = True) -> ModelProto:
+    """A weightless copy of the model, its inputs at concrete `shapes`, with inferred types in every value_info.
+
+    `sizes`: compute shape arithmetic too; without it shapes may be missing, types are not.
+    """
     light = weightless(model)
     _fill_inputs(light.graph, shapes)
-    return infer_with_sizes(light)
+    return infer_with_sizes(light) if sizes else infer_once(light)
 
 
 def weightless(model: ModelProto) -> ModelProto:
