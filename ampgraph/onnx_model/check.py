@@ -115,7 +115,7 @@ def _expected(source: Loaded, feeds: Mapping[str, Feed], inputs: str) -> dict[st
         return outputs_of(whole, feeds)
     except Exception as error:  # onnxruntime's exceptions share no base class
         fact = f"does not run on {inputs} inputs ({first_line(error)[:300]})"
-        remedy = "give real ones with --data FILE.npz, or leave --check out"
+        remedy = "give their sizes with --shape, real ones with --data FILE.npz, or leave --check out"
         raise CheckError(str(source.path or "the source"), fact, remedy) from None
 
 
