@@ -25,6 +25,7 @@ from ampgraph.onnx_model.types import Type, bodies, infer, modelled_inputs, type
 from ampgraph.onnx_model.unify import ABSENT, NOTHING_KNOWN, output_type
 from ampgraph.precision import Precision
 
+FIRST_BFLOAT16_CAST = 13  # the opset whose Cast knows bfloat16
 Types = Mapping[str, Type]  # of one graph, by name
 
 
@@ -46,6 +47,11 @@ def lift(
     inferred = infer(model, modelled_inputs(model, shapes or {}), sizes=precision is not None)
     draft.scopes[""] = Scope("", None, "", 1.0)
     _lift_main(draft, model, inferred.graph)
+    if draft.opsets.get("", draft.opsets.get("ai.onnx", FIRST_BFLOAT16_CAST)) < FIRST_BFLOAT16_CAST:
+        draft.decisions = {
+            key: replace(decision, admits=(decision.admits - {Precision.BFLOAT16}) | {decision.present})
+            for key, decision in draft.decisions.items()
+        }
     return PrecisionGraph(
         "onnx",
         draft.opsets,
