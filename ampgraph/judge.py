@@ -52,7 +52,7 @@ def judge(
     """
     wishes = wishes or Wishes()
     rules = winning_rules(graph, book, ranges, precision)
-    laws = {op: kernel_law(kernels, graph.ops[op], found, precision) for op, found in _by_op(graph)} if kernels else {}
+    laws = {op: kernel_law(kernels, graph.ops[op], found, precision) for op, found in _by_op(graph)}
     patterns = normalizations(graph)
     case = _Case(graph, rules, ranges, precision, laws, frozenset(pattern.normalized for pattern in patterns))
     verdicts = {key: case.verdict(decision) for key, decision in graph.decisions.items()}

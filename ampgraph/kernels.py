@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
+from typing import Any
 
 from ampgraph.graph import Decision, Op
 from ampgraph.precision import Precision
@@ -70,8 +71,11 @@ class _Case:
     low: Precision
 
 
-def kernel_law(table: KernelTable, op: Op, decisions: Sequence[Decision], low: Precision) -> KernelLaw:
-    """Turn type tuples into what a cut can express: forbidden lows, ties and implications."""
+def kernel_law(table: KernelTable | None, op: Op, decisions: Sequence[Decision], low: Precision) -> KernelLaw:
+    """Turn type tuples into what a cut can express: forbidden lows, ties and implications.
+
+    Without a table every kernel is there, and only what onnx's checker refuses is ruled out.
+    """
     free = tuple(decision.variable for decision in decisions if decision.is_open(low))
     if op.bodies or not free:
         return NO_LAW
@@ -87,8 +91,21 @@ def kernel_law(table: KernelTable, op: Op, decisions: Sequence[Decision], low: P
 
 
 @lru_cache(maxsize=4096)
-def _law(table: KernelTable, case: _Case) -> KernelLaw:
+def _law(table: KernelTable | None, case: _Case) -> KernelLaw:
     """The law in terms of type variables."""
+    checker = _refused(case, "checker", "onnx's checker refuses")
+    if table is None:
+        return checker
+    session = _refused(case, "session", f"onnxruntime {_probes()['onnxruntime']} opens no CPU session with")
+    return _both(_kernels(table, case), _both(checker, session))
+
+
+def _both(first: KernelLaw, second: KernelLaw) -> KernelLaw:
+    forbidden = {**second.forbidden, **first.forbidden}
+    return KernelLaw(forbidden, first.ties + second.ties, first.implications + second.implications)
+
+
+def _kernels(table: KernelTable, case: _Case) -> KernelLaw:
     rows = table.rows(case.op_type, case.version, "cuda")
     everything = itertools.product((False, True), repeat=len(case.free))
     permitted = [choice for choice in everything if any(_fits(row, case, choice) for row in rows)]
@@ -100,6 +117,32 @@ def _law(table: KernelTable, case: _Case) -> KernelLaw:
         why = f"{runtime}'s CUDA kernel of {case.op_type} {table.narrow[case.op_type]}"
         return KernelLaw(dict.fromkeys(case.free, why))
     return _expressed(case.free, permitted, f"{runtime} has no CUDA kernel of {case.op_type} in {case.low}")
+
+
+@cache
+def _probes() -> Mapping[str, Any]:
+    """What one-node models of low precision were refused, as benchmarks/probe_ops.py found it."""
+    data: Mapping[str, Any] = json.loads(
+        resources.files("ampgraph.rules.targets").joinpath("onnxruntime_unopenable.json").read_text()
+    )
+    return data
+
+
+def _refused(case: _Case, by: str, who: str) -> KernelLaw:
+    """The law that follows from refused patterns, each a pair (low variables, float32 variables)."""
+    patterns = _probes()[case.low].get(by, {}).get(f"{case.op_type}-{case.version}", ())
+    if not patterns:
+        return NO_LAW
+    fixed = {variable for variable, present in case.fixed if present is case.low}
+    permitted = []
+    for choice in itertools.product((False, True), repeat=len(case.free)):
+        lows = {name for name, low in zip(case.free, choice, strict=True) if low} | fixed
+        highs = set(case.free) - lows
+        if not any(lows.issuperset(low) and highs.issuperset(high) for low, high in patterns):
+            permitted.append(choice)
+    if (False,) * len(case.free) not in permitted:  # the source itself is so
+        return NO_LAW
+    return _expressed(case.free, permitted, f"{who} {case.op_type}-{case.version} in {case.low}")
 
 
 def _fits(row: Mapping[str, Sequence[str]], case: _Case, choice: Assignment) -> bool:
