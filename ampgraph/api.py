@@ -15,6 +15,7 @@ from ampgraph.conversion import (
     DIGEST_KEY,
     Converted,
     Planned,
+    collector_at_rest,
     convert_model,
     is_converted,
     plan_model,
@@ -189,14 +190,15 @@ class _Order:
 def _carry_out(order: _Order, loaded: Loaded) -> Result:
     order.verify_places(loaded)
     options, destination = order.options, order.outputs.paths.get("-o")
-    already = is_converted(loaded, options)
-    planned = plan_model(loaded, options, as_is=already)
-    needed = needed_opsets(planned.graph, options.precision)
-    report = make_report(planned, str(destination or ""), needed, already_converted=already)
-    _meet(order.require, report)
-    if order.dry_run:
-        return _dry_run(order, planned, report)
-    return _write(order, planned, report, destination)
+    with collector_at_rest():
+        already = is_converted(loaded, options)
+        planned = plan_model(loaded, options, as_is=already)
+        needed = needed_opsets(planned.graph, options.precision)
+        report = make_report(planned, str(destination or ""), needed, already_converted=already)
+        _meet(order.require, report)
+        if order.dry_run:
+            return _dry_run(order, planned, report)
+        return _write(order, planned, report, destination)
 
 
 def _meet(require: Mapping[str, float], report: Report) -> None:

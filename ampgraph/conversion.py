@@ -100,7 +100,7 @@ class Converted:
 
 
 @contextmanager
-def _collector_at_rest() -> Iterator[None]:
+def collector_at_rest() -> Iterator[None]:
     """Millions of small live objects make the cyclic collector quadratic; nothing here makes cycles."""
     was_enabled = gc.isenabled()
     gc.disable()
@@ -137,7 +137,7 @@ def is_converted(loaded: Loaded, options: Options) -> bool:
 
 def plan_model(loaded: Loaded, options: Options, *, as_is: bool = False) -> Planned:
     """Lift, judge, decide, plan and verify; nothing is written. `as_is`: the plan that leaves the model alone."""
-    with _collector_at_rest(), _text_is_text(loaded):
+    with collector_at_rest(), _text_is_text(loaded):
         loaded = _at_opset(loaded, options.opset)
         prepared = prepare(loaded.model)
         refuse_ill_formed(prepared, str(loaded.path or prepared.graph.name or "model"))
@@ -260,7 +260,7 @@ def convert_model(planned: Planned, destination: Path | None = None, look: Look 
 
     `look` is shown the finished file, not yet at its destination, and the checker's complaint about it.
     """
-    with _collector_at_rest():
+    with collector_at_rest():
         if planned.changes_nothing:
             model = planned.loaded.model
         else:
