@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 
 import onnx
-import onnx.version_converter
 from onnx import ModelProto
 
 from ampgraph import __version__
@@ -31,6 +30,7 @@ from ampgraph.onnx_model.apply import apply
 from ampgraph.onnx_model.io import Loaded
 from ampgraph.onnx_model.lift import lift
 from ampgraph.onnx_model.prepare import prepare
+from ampgraph.onnx_model.raising import at_opset, opset_of
 from ampgraph.onnx_model.types import fixed_size, modelled_inputs
 from ampgraph.onnx_model.verify import verify_written
 from ampgraph.onnx_model.wellformed import refuse_ill_formed
@@ -181,16 +181,9 @@ def _left_alone(graph: PrecisionGraph, judgement: Judgement, costs: Costs, cut: 
 
 
 def _at_opset(loaded: Loaded, opset: int) -> Loaded:
-    present = max((entry.version for entry in loaded.model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
-    if opset in (0, present):
+    if opset in (0, opset_of(loaded.model)):
         return loaded
-    try:
-        raised = onnx.version_converter.convert_version(loaded.model, opset)
-    except RuntimeError as error:
-        place = str(loaded.path or "model")
-        fact = f"cannot be brought to opset {opset} ({io.first_line(error)})"
-        raise ModelError(place, fact, "leave --opset out, or export again at that opset") from None
-    return Loaded(raised, loaded.folder)
+    return Loaded(at_opset(loaded.model, opset, str(loaded.path or "model")), loaded.folder)
 
 
 def _shapes(model: ModelProto, options: Options) -> Mapping[str, tuple[int, ...]]:

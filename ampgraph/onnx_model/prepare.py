@@ -7,9 +7,10 @@ from collections.abc import Iterable
 
 import onnx
 import onnx.inliner
-from onnx import GraphProto, ModelProto
+from onnx import GraphProto, ModelProto, NodeProto
 
 from ampgraph.errors import ModelError
+from ampgraph.onnx_model.schema import signature
 from ampgraph.onnx_model.types import bodies
 
 
@@ -19,13 +20,40 @@ def prepare(model: ModelProto) -> ModelProto:
     The model itself is returned when it has that form already. Raises ModelError on a cycle.
     """
     if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
+        model = onnx.inliner.inline_local_functions(_aligned(model))
     if _is_sorted(model.graph):
         return model
     ordered = ModelProto()
     ordered.CopyFrom(model)
     _sort(ordered.graph)
     return ordered
+
+
+def _aligned(model: ModelProto) -> ModelProto:
+    """The model with functions at its own opsets where that means the same: onnx inlines no others."""
+    aligned = ModelProto()
+    aligned.CopyFrom(model)
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    for function in aligned.functions:
+        for entry in function.opset_import:
+            version = versions.get(entry.domain, entry.version)
+            if version != entry.version and _mean_the_same(function.node, entry.domain, entry.version, version):
+                entry.version = version
+    return aligned
+
+
+def _mean_the_same(nodes: Iterable[NodeProto], domain: str, first: int, second: int) -> bool:
+    """Whether the operators of a domain have one version at both opsets, in bodies too."""
+    return all(
+        (node.domain != domain or _version(node, first) == _version(node, second))
+        and all(_mean_the_same(body.node, domain, first, second) for _, body in bodies(node))
+        for node in nodes
+    )
+
+
+def _version(node: NodeProto, opset: int) -> int:
+    schema = signature(node.domain, node.op_type, opset)
+    return schema.since_version if schema else 0
 
 
 def _names_before(graph: GraphProto) -> set[str]:
@@ -74,14 +102,14 @@ def _sort(graph: GraphProto) -> None:
         raise ModelError(
             f"node {stuck.name or stuck.op_type!r}", "is part of a cycle", "a model must be acyclic: export it again"
         )
-    ordered = [onnx.NodeProto() for _ in nodes]
+    ordered = [NodeProto() for _ in nodes]
     for copy, index in zip(ordered, order, strict=True):
         copy.CopyFrom(nodes[index])
     del graph.node[:]
     graph.node.extend(ordered)
 
 
-def _needs(node: onnx.NodeProto, makers: dict[str, int]) -> set[int]:
+def _needs(node: NodeProto, makers: dict[str, int]) -> set[int]:
     read: set[str] = set(node.input)
     for _, body in bodies(node):
         read |= captured(body)
