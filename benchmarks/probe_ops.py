@@ -76,8 +76,7 @@ TEXTS = (
     "float[2,4] x, float[4,3] w => float[2,3] y | y = com.microsoft.FusedMatMul(x, w)",
     "float[2,4] x, float[4,3] w, float[3] b => float[2,3] y | "
     'y = com.microsoft.FusedGemm<activation = "Relu">(x, w, b)',
-    "float[1,2,4,4] x, float[2,2,1,1] w => float[1,2,4,4] y | "
-    'y = com.microsoft.FusedConv<activation = "Relu">(x, w)',
+    'float[1,2,4,4] x, float[2,2,1,1] w => float[1,2,4,4] y | y = com.microsoft.FusedConv<activation = "Relu">(x, w)',
     "float[1,2,4] x, float[1,2,4] s, float[4] g, float[4] b => float[1,2,4] y | "
     "y = com.microsoft.SkipLayerNormalization(x, s, g, b)",
     "float[1,2,4] x, float[1,2,4] s, float[4] g => float[1,2,4] y | "
