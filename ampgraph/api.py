@@ -25,7 +25,7 @@ from ampgraph.conversion import (
 from ampgraph.errors import CheckError, OptionError, RequirementError
 from ampgraph.explain import explain
 from ampgraph.judgement import Cause
-from ampgraph.onnx_model import io, tensors
+from ampgraph.onnx_model import external, io
 from ampgraph.onnx_model.check import Check, read_inputs
 from ampgraph.onnx_model.check import check as run_check
 from ampgraph.onnx_model.io import Loaded
@@ -182,7 +182,7 @@ class _Order:
         if outside and "-o" in paths:
             paths["the external data beside -o:"] = paths["-o"].with_name(f"{paths['-o'].name}.data")
             outputs = replace(outputs, paths=paths)
-        read = {tensors.external_source(tensor, loaded.folder)[0] for tensor in outside}
+        read = {external.external_source(tensor, loaded.folder)[0] for tensor in outside}
         inputs = (loaded.path, self.options.rules, self.options.plan, self.data, *sorted(read))
         outputs.verify([path for path in inputs if path is not None])
 

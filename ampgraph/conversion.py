@@ -279,7 +279,10 @@ def _stamp(model: ModelProto, options: Options) -> None:
     planned_for = f"{runtime.runtime} {runtime.version}" if options.target == "onnxruntime-cuda" else ""
     marks = {VERSION_KEY: __version__, DIGEST_KEY: options.digest(), RUNTIME_KEY: planned_for}
     for key, value in marks.items():
-        if value:
+        entry = next((entry for entry in model.metadata_props if entry.key == key), None)
+        if entry is not None:
+            entry.value = value
+        elif value:
             model.metadata_props.add(key=key, value=value)
 
 
@@ -300,6 +303,6 @@ def _checked(planned: Planned, path: Path) -> str:
 def _verified(planned: Planned, model: ModelProto, complaint: str, folder: Path | None = None) -> str:
     """The written model shows the plan and passes the checker, or fails it just as its source does."""
     verify_written(model, planned.graph, planned.plan, folder)
-    if complaint and not io.check_model(planned.loaded.model):
+    if complaint and not io.check_loaded(planned.loaded):
         raise ModelError("the converted model", f"fails the checker ({complaint})", "please report it with the model")
     return complaint

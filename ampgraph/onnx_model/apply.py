@@ -13,7 +13,7 @@ from pathlib import Path
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from ampgraph.graph import PrecisionGraph, Use, Value
-from ampgraph.onnx_model import tensors
+from ampgraph.onnx_model import external, tensors
 from ampgraph.onnx_model.attributes import constant_tensor
 from ampgraph.onnx_model.dtypes import ELEM_TYPES, precision_of
 from ampgraph.onnx_model.links import LINKS, set_dtype
@@ -28,7 +28,7 @@ OPSET_OF_CASTS = 13  # where a model imports no opset of ONNX's own
 def apply(model: ModelProto, graph: PrecisionGraph, plan: Plan, folder: Path | None = None) -> ModelProto:
     """The model with the plan in it. `graph` is what lift made of this very model.
 
-    Constants whose data lie in the source's files still point there, marked as pending (`tensors.is_pending`).
+    Constants whose data lie in the source's files still point there, marked as pending (`external.is_pending`).
     """
     context = _context(model, graph, plan, folder or Path())
     result = ModelProto()
@@ -278,10 +278,10 @@ def _converted(
     target.name, target.data_type, target.doc_string = name, ELEM_TYPES[precision], tensor.doc_string
     target.dims.extend(tensor.dims)
     target.metadata_props.extend(tensor.metadata_props)
-    if tensor.data_location == TensorProto.EXTERNAL:
+    if external.is_external(tensor):
         target.data_location = TensorProto.EXTERNAL
         target.external_data.extend(tensor.external_data)
-        tensors.mark_pending(target)
+        external.mark_pending(target)
         return
     parts = tensors.chunks(tensor, context.folder)
     target.raw_data = b"".join([tensors.round_to(part, precision, plain=plain).tobytes() for part in parts])

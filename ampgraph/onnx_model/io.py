@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, TensorProto
 
 from ampgraph.errors import ModelError
-from ampgraph.onnx_model import tensors
+from ampgraph.onnx_model import external, tensors
 from ampgraph.onnx_model.dtypes import ELEM_TYPES
 from ampgraph.onnx_model.types import bodies
 
@@ -52,19 +52,24 @@ def load(path: Path) -> Loaded:
 
 
 def all_tensors(graph: GraphProto) -> Iterator[TensorProto]:
-    """Initializers of a graph and of its bodies, and the tensors of attributes."""
+    """Initializers of a graph and of its bodies, sparse ones too, and the tensors of attributes."""
     yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 yield attribute.t
+            yield from attribute.tensors
+            if attribute.HasField("sparse_tensor"):
+                yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
         for _, body in bodies(node):
             yield from all_tensors(body)
 
 
 def external_tensors(model: ModelProto) -> list[TensorProto]:
     """Tensors whose data lie in other files."""
-    return [t for t in all_tensors(model.graph) if t.data_location == TensorProto.EXTERNAL]
+    return [t for t in all_tensors(model.graph) if external.is_external(t)]
 
 
 @contextmanager
@@ -107,20 +112,10 @@ def _write_data(outside: list[TensorProto], source: Path, path: Path) -> None:
 
 
 def _stream_data(tensor: TensorProto, source: Path, stream: BinaryIO) -> None:
-    if tensors.is_pending(tensor):
+    if external.is_pending(tensor):
         _round_data(tensor, source, stream)
     else:
-        _copy_data(tensor, source, stream)
-
-
-def _copy_data(tensor: TensorProto, source: Path, stream: BinaryIO) -> None:
-    path, offset, left = tensors.external_source(tensor, source)
-    with path.open("rb") as origin:
-        origin.seek(offset)
-        while left > 0:
-            block = origin.read(min(left, 4 * tensors.CHUNK))
-            stream.write(block)
-            left -= len(block)
+        stream.writelines(external.blocks(tensor, source))
 
 
 def _round_data(tensor: TensorProto, source: Path, stream: BinaryIO) -> None:
@@ -159,6 +154,13 @@ def check_model(model: ModelProto) -> str:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         return first_line(error)
     return ""
+
+
+def check_loaded(loaded: Loaded) -> str:
+    """The full checker's complaint about a model as it was found; external data are looked for where they lie."""
+    if external_tensors(loaded.model):
+        return check_file(loaded.path) if loaded.path else check_model(with_data(loaded.model, loaded.folder))
+    return check_model(loaded.model)
 
 
 def first_line(error: Exception) -> str:

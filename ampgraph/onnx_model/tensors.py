@@ -15,13 +15,13 @@ from onnx import TensorProto, numpy_helper
 
 from ampgraph.errors import ModelError
 from ampgraph.graph import Constant, Conversion
+from ampgraph.onnx_model import external
 from ampgraph.precision import FORMATS, Precision
 
 CHUNK = 1 << 18  # elements: 1 MiB of float32, which stays in the cache from one pass over it to the next
 SMALL = 1 << 14  # bytes: constants up to this size are measured together
 LOW_TYPES: dict[Precision, npt.DTypeLike] = {Precision.FLOAT16: np.float16, Precision.BFLOAT16: ml_dtypes.bfloat16}
 _INFINITY = {Precision.FLOAT16: 0x7C00, Precision.BFLOAT16: 0x7F80}  # bits of infinity, sign aside
-_PENDING = "ampgraph.stored_as"
 _NUMERIC = frozenset("fiub")
 
 
@@ -33,44 +33,13 @@ def element_count(tensor: TensorProto) -> int:
     return count
 
 
-def mark_pending(tensor: TensorProto) -> None:
-    """Note on a tensor of a low type that its external data are still float32, to be rounded when they are copied."""
-    tensor.external_data.add(key=_PENDING, value=Precision.FLOAT32)
-
-
-def is_pending(tensor: TensorProto) -> bool:
-    """Whether a tensor's external data are yet to be rounded to its type."""
-    return any(entry.key == _PENDING for entry in tensor.external_data)
-
-
-def external_source(tensor: TensorProto, folder: Path) -> tuple[Path, int, int]:
-    """File, offset and byte length of an external tensor.
-
-    Raises ModelError when the file is missing, too short or outside `folder`.
-    """
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    location = entries.get("location", "")
-    path = (folder / location).resolve()
-    place = f"tensor {tensor.name!r}"
-    if not location or not path.is_relative_to(folder.resolve()):
-        raise ModelError(
-            place, f"external data {location!r} points outside the model's folder", "move the data beside the model"
-        )
-    if not path.is_file():
-        raise ModelError(place, f"external data file {location!r} is missing", "copy it beside the model")
-    offset = int(entries.get("offset") or 0)
-    length = int(entries.get("length") or 0) or path.stat().st_size - offset
-    if offset < 0 or offset + length > path.stat().st_size:
-        raise ModelError(place, f"external data file {location!r} ends before the tensor does", "copy the whole file")
-    return path, offset, length
-
-
 def chunks(tensor: TensorProto, folder: Path) -> Iterator[npt.NDArray[np.float32]]:
     """The elements of a float32 tensor, in order, flat, at most CHUNK at a time; memory stays flat."""
-    if tensor.data_location == TensorProto.EXTERNAL:
-        yield from _external_chunks(tensor, folder)
+    if external.is_external(tensor):
+        yield from (np.frombuffer(block, "<f4") for block in external.blocks(tensor, folder, 4 * CHUNK))
         return
     if tensor.raw_data:
+        _require_whole(tensor)
         data = np.frombuffer(tensor.raw_data, "<f4")
     else:
         data = np.asarray(numpy_helper.to_array(tensor), np.float32).reshape(-1)
@@ -78,19 +47,10 @@ def chunks(tensor: TensorProto, folder: Path) -> Iterator[npt.NDArray[np.float32
         yield data[start : start + CHUNK]
 
 
-def _external_chunks(tensor: TensorProto, folder: Path) -> Iterator[npt.NDArray[np.float32]]:
-    path, offset, length = external_source(tensor, folder)
-    if length != 4 * element_count(tensor):
-        raise ModelError(f"tensor {tensor.name!r}", "its external data has another size than its shape", "export again")
-    with path.open("rb") as stream:
-        stream.seek(offset)
-        left = length
-        while left > 0:
-            block = stream.read(min(left, 4 * CHUNK))
-            if not block:
-                raise ModelError(f"tensor {tensor.name!r}", "external data file ends early", "copy the whole file")
-            left -= len(block)
-            yield np.frombuffer(block, "<f4")
+def _require_whole(tensor: TensorProto) -> None:
+    """Raise ModelError for float32 data whose length is not that of the shape."""
+    if len(tensor.raw_data) != 4 * element_count(tensor):
+        raise ModelError(f"tensor {tensor.name!r}", "has more or less data than its shape", "export or copy it again")
 
 
 def round_to(data: npt.NDArray[np.float32], precision: Precision, *, plain: bool = False) -> npt.NDArray[np.generic]:
@@ -119,7 +79,7 @@ def measure(tensor: TensorProto, folder: Path, precision: Precision | None) -> C
     """Facts about a constant's data, None when it is not numeric; conversions only for float32 and `precision`."""
     if tensor.data_type == TensorProto.FLOAT:
         return _measure_floats(chunks(tensor, folder), element_count(tensor), precision)
-    if tensor.data_location == TensorProto.EXTERNAL or element_count(tensor) > CHUNK:
+    if external.is_external(tensor) or element_count(tensor) > CHUNK:
         return unmeasured(tensor)
     try:
         array = np.asarray(numpy_helper.to_array(tensor))
@@ -134,6 +94,8 @@ def measure_all(tensors: Sequence[TensorProto], folder: Path, precision: Precisi
     """`measure` for many tensors; small float32 ones in one pass over their joined data."""
     small = [i for i, t in enumerate(tensors) if t.data_type == TensorProto.FLOAT and 0 < len(t.raw_data) <= SMALL]
     found: list[Constant | None] = [None] * len(tensors)
+    for index in small:
+        _require_whole(tensors[index])
     for index, constant in zip(small, _measure_joined([tensors[i].raw_data for i in small], precision), strict=True):
         found[index] = constant
     done = set(small)

@@ -132,7 +132,7 @@ def _containers() -> Iterator[Trap]:
 
 def _functions() -> Iterator[Trap]:
     functions = """
-    <domain: "local", opset_import: ["" : 20]> twice (a, m) => (b) { h = MatMul(a, m) b = Relu(h) }
+    <domain: "local", opset_import: ["" : 20]> twice (a, m) => (b) { [product] h = MatMul(a, m) [relu] b = Relu(h) }
     <domain: "local", opset_import: ["" : 20, "local" : 1]> outer (a, m) => (b) {
         h = local.twice(a, m) b = local.twice(h, m) }
     <domain: "local", opset_import: ["" : 20]> choice (a, c) => (b) {
