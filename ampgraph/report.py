@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING
@@ -270,17 +270,22 @@ def _unknown(graph: PrecisionGraph, judgement: Judgement) -> dict[str, int]:
 
 def _on_cpu(graph: PrecisionGraph, plan: Plan, table: KernelTable) -> dict[str, int]:
     """Ops that the runtime's CPU provider serves and its CUDA provider does not, as they are planned."""
-    return dict(Counter(op.type for op in graph.ops.values() if _is_cpu_only(graph, plan, table, op)).most_common())
+    kinds: Counter[tuple[str, int, tuple[tuple[str, Precision], ...]]] = Counter()
+    for op in graph.ops.values():
+        bound = [(each.variable, plan.choices[each.id].precision) for each in graph.decisions_of.get(op.id, ())]
+        kinds[op.type, op.version, tuple(bound)] += 1
+    found: Counter[str] = Counter()
+    for (op_type, version, pairs), times in kinds.items():
+        if _is_cpu_only(table, op_type, version, dict(pairs)):
+            found[op_type] += times
+    return dict(found.most_common())
 
 
-def _is_cpu_only(graph: PrecisionGraph, plan: Plan, table: KernelTable, op: Op) -> bool:
-    bound = {each.variable: plan.choices[each.id].precision for each in graph.decisions_of.get(op.id, ())}
+def _is_cpu_only(table: KernelTable, op_type: str, version: int, bound: Mapping[str, Precision]) -> bool:
+    def serves(row: Mapping[str, Sequence[str]]) -> bool:
+        return all(precision in row[name] for name, precision in bound.items() if name in row)
 
-    def served(provider: str) -> bool:
-        rows = table.rows(op.type, op.version, provider)
-        return any(all(precision in row[name] for name, precision in bound.items() if name in row) for row in rows)
-
-    return not served("cuda") and bool(table.rows(op.type, op.version, "cpu"))
+    return not any(map(serves, table.rows(op_type, version, "cuda"))) and bool(table.rows(op_type, version, "cpu"))
 
 
 def _warnings(precision: Precision, table: KernelTable | None) -> Iterator[str]:

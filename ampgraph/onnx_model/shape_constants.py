@@ -35,11 +35,18 @@ def infer_with_sizes(light: ModelProto) -> ModelProto:
     Computed results become initializers of `light`, in place; what made them keeps its place and loses its output.
     """
     inferred = infer_once(light)
+    if not any(_may_size(node) for node in light.graph.node):
+        return inferred
     for _ in range(ROUNDS):
         if not _lacks_shapes(inferred.graph) or not _fold(light.graph, inferred.graph, {}, {}):
             break
         inferred = infer_once(light)
     return inferred
+
+
+def _may_size(node: NodeProto) -> bool:
+    """Whether a node's result may be computed here, or it has a body in which one may be."""
+    return node.op_type in _OPS or node.op_type in ("Shape", "Size") or (bool(node.attribute) and bool(_bodies(node)))
 
 
 def infer_once(light: ModelProto) -> ModelProto:
@@ -158,7 +165,6 @@ def _measured(node: NodeProto, attributes: Attributes, shape: tuple[int, ...] | 
     return np.array(shape[attributes.get("start", 0) : attributes.get("end")], np.int64)
 
 
-Operands = Sequence[Array | None]
 Compute = Callable[[list[Any], Attributes], Any]
 
 
