@@ -35,6 +35,7 @@ from ampgraph.onnx_model.types import fixed_size, modelled_inputs
 from ampgraph.onnx_model.verify import verify_written
 from ampgraph.onnx_model.wellformed import refuse_ill_formed
 from ampgraph.options import Options
+from ampgraph.placement import assignment_cost
 from ampgraph.plan import Plan, from_json, make_plan, untouched
 from ampgraph.precision import Precision
 from ampgraph.ranges import propagate
@@ -148,9 +149,10 @@ def plan_model(loaded: Loaded, options: Options, *, as_is: bool = False) -> Plan
         device = device_named(options.device)
         costs = price(graph, options.objective, device, options.precision, categories)
         low = untouched(graph, options.precision) if as_is else _low(graph, judgement, costs, options)
-        plan = make_plan(graph, judgement, costs, low, options.objective)
-        if not (as_is or options.plan) and _hardly_pays(plan, judgement):
-            plan = _left_alone(graph, judgement, costs, plan)
+        if not (as_is or options.plan or options.objective != "speed") and _hardly_pays(graph, judgement, costs, low):
+            plan = _left_alone(graph, judgement, costs, low)
+        else:
+            plan = make_plan(graph, judgement, costs, low, options.objective)
         if not as_is:  # what the judge asks for is not yet in a model as it is
             verify(graph, judgement, plan, costs)
         plan = replace(plan, model=loaded.path.name if loaded.path else prepared.graph.name, options=options.digest())
@@ -161,16 +163,22 @@ def _low(graph: PrecisionGraph, judgement: Judgement, costs: Costs, options: Opt
     return _wanted(graph, judgement, options) if options.plan else decide(graph, judgement, costs)
 
 
-def _hardly_pays(plan: Plan, judgement: Judgement) -> bool:
-    """Whether a plan for speed gains less than the cost model can tell, and nobody asked for it by name."""
+def _hardly_pays(graph: PrecisionGraph, judgement: Judgement, costs: Costs, low: frozenset[str]) -> bool:
+    """Whether an assignment gains less time than the cost model can tell, and nobody asked for it by name."""
     asked = any(verdict.forced for verdict in judgement.verdicts.values())
-    return plan.objective == "speed" and not asked and plan.cost > (1 - WORTHWHILE) * plan.baseline
+    return not asked and _gain(graph, judgement, costs, low) < WORTHWHILE
 
 
-def _left_alone(graph: PrecisionGraph, judgement: Judgement, costs: Costs, cut: Plan) -> Plan:
+def _gain(graph: PrecisionGraph, judgement: Judgement, costs: Costs, low: frozenset[str]) -> float:
+    """The part of the model's price that an assignment saves."""
+    baseline = assignment_cost(graph, untouched(graph, judgement.precision), costs)
+    return 1 - assignment_cost(graph, low, costs) / baseline if baseline else 0.0
+
+
+def _left_alone(graph: PrecisionGraph, judgement: Judgement, costs: Costs, low: frozenset[str]) -> Plan:
     """The plan that changes nothing, with that as the reason where low precision would be legal."""
-    plan = make_plan(graph, judgement, costs, untouched(graph, judgement.precision), cut.objective)
-    gain = 1 - cut.cost / cut.baseline if cut.baseline else 0.0
+    plan = make_plan(graph, judgement, costs, untouched(graph, judgement.precision), "speed")
+    gain = _gain(graph, judgement, costs, low)
     why = f"{judgement.precision} would make the whole model {gain:.1%} faster at best, less than a model can tell"
     legal = {key for key, verdict in judgement.verdicts.items() if verdict.legal}
     choices = {

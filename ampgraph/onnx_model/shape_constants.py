@@ -35,7 +35,7 @@ def infer_with_sizes(light: ModelProto) -> ModelProto:
     Computed results become initializers of `light`, in place; what made them keeps its place and loses its output.
     """
     inferred = infer_once(light)
-    if not any(_may_size(node) for node in light.graph.node):
+    if not _may_compute(light.graph):
         return inferred
     for _ in range(ROUNDS):
         if not _lacks_shapes(inferred.graph) or not _fold(light.graph, inferred.graph, {}, {}):
@@ -44,9 +44,16 @@ def infer_with_sizes(light: ModelProto) -> ModelProto:
     return inferred
 
 
-def _may_size(node: NodeProto) -> bool:
-    """Whether a node's result may be computed here, or it has a body in which one may be."""
-    return node.op_type in _OPS or node.op_type in ("Shape", "Size") or (bool(node.attribute) and bool(_bodies(node)))
+def _may_compute(graph: GraphProto) -> bool:
+    """Whether any result can be computed: the first needs a shape, constants alone, or a body to look into."""
+    known = {tensor.name for tensor in graph.initializer} | {""}
+    known.update(node.output[0] for node in graph.node if node.op_type == "Constant" and node.output)
+    return any(
+        node.op_type in ("Shape", "Size")
+        or (node.op_type in _OPS and known.issuperset(node.input))
+        or (bool(node.attribute) and bool(_bodies(node)))
+        for node in graph.node
+    )
 
 
 def infer_once(light: ModelProto) -> ModelProto:
