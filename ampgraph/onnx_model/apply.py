@@ -18,6 +18,7 @@ from ampgraph.onnx_model.attributes import constant_tensor
 from ampgraph.onnx_model.dtypes import ELEM_TYPES, precision_of
 from ampgraph.onnx_model.links import LINKS, set_dtype
 from ampgraph.onnx_model.names import CAST_KEY, ID_KEY, WHY_KEY, all_value_names, node_ids, walk
+from ampgraph.onnx_model.schema import qualified
 from ampgraph.onnx_model.types import bodies
 from ampgraph.plan import Cast, Plan
 from ampgraph.precision import Precision
@@ -217,7 +218,7 @@ def _node(context: _Context, node: NodeProto, target: GraphProto, scope: str, id
 
 
 def _set_linked_dtype(context: _Context, node: NodeProto, op_id: str) -> None:
-    link = LINKS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+    link = LINKS.get(qualified(node.domain, node.op_type))
     decision = context.graph.decisions.get(f"{op_id}:{link.variable}") if link else None
     if link is None or decision is None:
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -21,6 +21,7 @@ from ampgraph.precision import Precision
 ALL = frozenset(Precision)
 NOTHING: frozenset[Precision] = frozenset()
 BODIES_UNKNOWN = "what it does with its bodies is not known"
+UNSET = "nothing in a file would set its type"
 Slots = list[tuple[str, str]]  # (formal name, decision id or "")
 
 
@@ -112,9 +113,22 @@ def _pattern(
         variables = {name: replace(found, pin=pin) for name, found in variables.items()}
     link = LINKS.get(op)
     pair = (link.follows, link.variable) if link and follows else None
-    ties = (pair,) if pair and all(name in variables for name in pair) else ()
+    ties = [pair] if pair and all(name in variables for name in pair) else []
+    principal = next((v for v in variables.values() if v.principal), None)
+    for unset in _unset(op, variables, frozenset(name for _, name in inputs)):
+        if principal and principal.name != unset.name and principal.present is unset.present:
+            ties.append((principal.name, unset.name))
+        else:
+            variables[unset.name] = replace(unset, pin=UNSET)
     clash = _clash(schema, incoming, outgoing)
-    return _Pattern(tuple(inputs), tuple(outputs), tuple(variables.values()), ties, clash)
+    return _Pattern(tuple(inputs), tuple(outputs), tuple(variables.values()), tuple(ties), clash)
+
+
+def _unset(op: str, variables: Mapping[str, _Variable], carried: frozenset[str]) -> list[_Variable]:
+    """Variables that neither an input that is there nor an attribute sets: inference gives them the op's main type."""
+    link = LINKS.get(op)
+    linked = link.variable if link else ""
+    return [v for v in variables.values() if not v.pin and v.name not in carried and v.name != linked]
 
 
 def _common_pin(schema: Signature | None, incoming: Kinds, outgoing: Kinds) -> str:

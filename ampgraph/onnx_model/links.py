@@ -35,6 +35,9 @@ LINKS = {
     "RandomNormalLike": Link("dtype", "T2", follows="T1"),
     "RandomUniform": Link("dtype", "T"),
     "RandomUniformLike": Link("dtype", "T2", follows="T1"),
+    "com.microsoft.DequantizeBFP": Link("dtype", "T3"),
+    "com.microsoft.DequantizeWithOrder": Link("to", "F"),
+    "com.microsoft.GemmFloat8": Link("dtype", "TR"),
 }
 
 # The user's own word on a type: never changed.
