@@ -26,6 +26,9 @@ def _interfaces() -> Iterator[Trap]:
     body = "h = MatMul(x, w) r = Relu(h) y = MatMul(r, w)"
     yield trap("outputs that are consumed", f"{X} => {Y}, float[N,4] h, float[N,4] r", body)
     yield trap("outputs without a shape", "float x => float y", "y = Relu(x)", "", runs=False)
+    made = trap("one value listed twice as output", f"{X} => {Y}, float[N,4] r", body)
+    made.model.graph.output.add().CopyFrom(made.model.graph.output[1])
+    yield made
     yield trap("inputs nobody reads", f"{X}, float[N] unused => {Y}", "y = MatMul(x, w)")
     yield trap("two products of one input", f"{X} => {Y}, float[N,4] z", "y = MatMul(x, w) z = MatMul(x, w)")
     for ir in (4, 10):
@@ -88,6 +91,15 @@ def _stale() -> Iterator[Trap]:
     made = trap("value_info of values that are gone", f"{X} => {Y}", body)
     made.model.graph.value_info.append(helper.make_tensor_value_info("gone", TensorProto.FLOAT, [1]))
     yield made
+    for says, shape in (("batch", [7, 4]), ("size", ["N", 5]), ("rank", [4])):
+        for name in "hr":  # what is made low, and what a cast stands behind
+            made = trap(f"value_info of another {says}, {name}", f"{X} => {Y}", body)
+            made.model.graph.value_info.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+            yield made
+    for dtype in ("INT64", "FLOAT16", "DOUBLE"):
+        made = trap(f"value_info of type {dtype}", f"{X} => {Y}", body, runs=False)  # onnxruntime refuses the source
+        made.model.graph.value_info.append(helper.make_tensor_value_info("r", TensorProto.DataType.Value(dtype), None))
+        yield made
 
 
 def _opsets() -> Iterator[Trap]:
