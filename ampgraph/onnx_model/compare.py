@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import onnx
 
-from ampgraph.onnx_model.run import Array, Feed, Provider, open_session, run
+from ampgraph.onnx_model.run import Array, Feed, Provider, fitted, open_session, run
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +58,7 @@ def outputs_of(
 ) -> dict[str, Any]:
     """Run a model on inputs, float32 ones cast to what it takes."""
     session = open_session(model, provider=provider)
-    kinds = {value.name: value.type for value in session.get_inputs()}
-    return run(session, {name: _fit(feed, kinds[name]) for name, feed in inputs.items()})
-
-
-def _fit(feed: Feed, kind: str) -> Feed:
-    """A float32 feed in the low type where the model takes that."""
-    low = {"tensor(float16)": np.float16, "tensor(bfloat16)": ml_dtypes.bfloat16}.get(kind)
-    if low is None or not isinstance(feed, np.ndarray) or feed.dtype != np.float32:
-        return feed
-    return feed.astype(low)
+    return run(session, fitted(session, inputs))
 
 
 def _tensors(outputs: Mapping[str, Any]) -> Iterator[tuple[str, Array]]:

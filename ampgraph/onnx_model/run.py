@@ -25,10 +25,11 @@ from ampgraph.errors import ModelError
 from ampgraph.onnx_model.element_types import LOW, fill_element_types
 from ampgraph.onnx_model.types import modelled_inputs
 
-Provider = Literal["best", "CPUExecutionProvider", "CUDAExecutionProvider"]
+Provider = Literal["best", "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"]
 Optimize = Literal["disabled", "basic", "extended", "all"]
 CPU: Provider = "CPUExecutionProvider"
 CUDA: Provider = "CUDAExecutionProvider"
+TENSORRT: Provider = "TensorrtExecutionProvider"
 
 Array = npt.NDArray[Any]
 Feed = Array | list[Array] | None
@@ -42,7 +43,7 @@ _LEVELS = {
 _FATAL, _WARNING = 4, 2
 _LARGEST_PROTO = 2**31 - 1
 _SEQUENCE_LENGTH = 2
-_UNKNOWN_TO_NUMPY = {
+UNKNOWN_TO_NUMPY = {
     f"tensor({name.replace('_', '')})": np.dtype(getattr(ml_dtypes, name))
     for name in ("bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz")
 }
@@ -76,25 +77,60 @@ def open_session(
     optimize: Optimize = "all",
     tf32: bool = False,
     folder: Path | None = None,
+    provider_options: Mapping[str, str] | None = None,
+    config: Mapping[str, str] | None = None,
 ) -> ort.InferenceSession:
     """Open a session. `folder` holds the external data of a model given as a proto; CUDA keeps the CPU as fallback.
 
     `tf32` lets CUDA multiply float32 in TF32, onnxruntime's own default; off, float32 is a reference.
+    `provider_options` are handed to the CUDA or TensorRT provider, `config` to the session, as they are.
     """
     options = _options(optimize)
     if folder is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
-    return _open(model, options, provider, tf32)
+    for key, value in (config or {}).items():
+        options.add_session_config_entry(key, value)
+    return _open(model, options, provider, tf32, provider_options)
 
 
-def run(session: ort.InferenceSession, feeds: Mapping[str, Feed]) -> dict[str, Any]:
+def run(
+    session: ort.InferenceSession, feeds: Mapping[str, Feed], options: ort.RunOptions | None = None
+) -> dict[str, Any]:
     """Outputs by name; bfloat16 and float8 inputs and outputs are ml_dtypes arrays."""
     interface = (*session.get_inputs(), *session.get_outputs())
     names = [output.name for output in session.get_outputs()]
-    if not any(value.type in _UNKNOWN_TO_NUMPY for value in interface):
-        return dict(zip(names, session.run(names, dict(feeds)), strict=True))
-    given = {name: _ort_value(feed) for name, feed in feeds.items()}
-    return dict(zip(names, map(_array, session.run_with_ort_values(names, given)), strict=True))
+    if not any(value.type in UNKNOWN_TO_NUMPY for value in interface):
+        return dict(zip(names, session.run(names, dict(feeds), options), strict=True))
+    given = {name: ort_value(feed) for name, feed in feeds.items()}
+    return dict(zip(names, map(array_of, session.run_with_ort_values(names, given, options)), strict=True))
+
+
+def fitted(session: ort.InferenceSession, feeds: Mapping[str, Feed]) -> dict[str, Feed]:
+    """Feeds as a session takes them: float32 arrays in the low type where that is what it reads."""
+    kinds = {value.name: value.type for value in session.get_inputs()}
+    return {name: _fit(feed, kinds.get(name, "")) for name, feed in feeds.items()}
+
+
+def ort_value(feed: Feed) -> Any:  # noqa: ANN401  (onnxruntime is untyped)
+    """A feed as onnxruntime's own value on the CPU, which shares the array's memory."""
+    if isinstance(feed, np.ndarray) and feed.dtype in UNKNOWN_TO_NUMPY.values():
+        raw = np.ascontiguousarray(feed).view(f"u{feed.dtype.itemsize}")
+        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(raw, np_dtype_to_tensor_dtype(feed.dtype))
+    return ort.OrtValue.ortvalue_from_numpy(feed)
+
+
+def array_of(value: Any) -> Any:  # noqa: ANN401
+    """An output as an array of its own; where onnxruntime knows no numpy type for it, its bytes are read."""
+    dtype = UNKNOWN_TO_NUMPY.get(value.data_type()) if value.is_tensor() else None
+    if dtype is None:
+        return value.numpy()
+    shape = tuple(value.shape())
+    if value.device_name() != "cpu":
+        on_host = ort.OrtValue.ortvalue_from_shape_and_type(shape, np_dtype_to_tensor_dtype(dtype), "cpu")
+        on_host.update_inplace(value)
+        value = on_host
+    raw = (ctypes.c_uint8 * (math.prod(shape) * dtype.itemsize)).from_address(value.data_ptr())
+    return np.frombuffer(raw, dtype=np.uint8).copy().view(dtype).reshape(shape)
 
 
 def random_inputs(
@@ -168,11 +204,20 @@ def _load_cuda_libraries() -> None:
 
 
 def _open(
-    model: onnx.ModelProto | Path, options: ort.SessionOptions, provider: Provider, tf32: bool
+    model: onnx.ModelProto | Path,
+    options: ort.SessionOptions,
+    provider: Provider,
+    tf32: bool,
+    provider_options: Mapping[str, str] | None = None,
 ) -> ort.InferenceSession:
-    name = best_provider() if provider == "best" else provider
-    providers: list[Any] = [CPU] if name == CPU else [(name, {"use_tf32": str(int(tf32))}), CPU]
-    return ort.InferenceSession(_source(model), options, providers=providers)
+    best = best_provider() if provider != CPU else CPU  # asked first: it loads the libraries that CUDA needs
+    name = best if provider == "best" else provider
+    if name == CPU:
+        return ort.InferenceSession(_source(model), options, providers=[CPU])
+    cuda = (CUDA, {"use_tf32": str(int(tf32)), **(provider_options or {} if name == CUDA else {})})
+    providers = [cuda, CPU] if name == CUDA else [(name, dict(provider_options or {})), cuda, CPU]
+    with _quiet(), contextlib.redirect_stdout(None):  # a provider that cannot be loaded is told by its absence
+        return ort.InferenceSession(_source(model), options, providers=providers)
 
 
 def _source(model: onnx.ModelProto | Path) -> str | bytes:
@@ -183,21 +228,11 @@ def _source(model: onnx.ModelProto | Path) -> str | bytes:
     return bytes(model.SerializeToString())
 
 
-def _ort_value(feed: Feed) -> Any:  # noqa: ANN401  (onnxruntime is untyped)
-    if isinstance(feed, np.ndarray) and feed.dtype in _UNKNOWN_TO_NUMPY.values():
-        raw = np.ascontiguousarray(feed).view(f"u{feed.dtype.itemsize}")
-        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(raw, np_dtype_to_tensor_dtype(feed.dtype))
-    return ort.OrtValue.ortvalue_from_numpy(feed)
-
-
-def _array(value: Any) -> Any:  # noqa: ANN401
-    """An output as an array; where onnxruntime knows no numpy type for it, its bytes are read."""
-    dtype = _UNKNOWN_TO_NUMPY.get(value.data_type()) if value.is_tensor() else None
-    if dtype is None:
-        return value.numpy()
-    shape = tuple(value.shape())
-    raw = (ctypes.c_uint8 * (math.prod(shape) * dtype.itemsize)).from_address(value.data_ptr())
-    return np.frombuffer(raw, dtype=np.uint8).copy().view(dtype).reshape(shape)
+def _fit(feed: Feed, kind: str) -> Feed:
+    low = {"tensor(float16)": np.float16, "tensor(bfloat16)": ml_dtypes.bfloat16}.get(kind)
+    if low is None or not isinstance(feed, np.ndarray) or feed.dtype != np.float32:
+        return feed
+    return feed.astype(low)
 
 
 def _random_value(kind: onnx.TypeProto, shape: tuple[int, ...] | None, generator: np.random.Generator) -> Feed:
