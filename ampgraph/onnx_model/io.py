@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,12 +75,9 @@ def external_tensors(model: ModelProto) -> list[TensorProto]:
 @contextmanager
 def staging(destination: Path) -> Iterator[Path]:
     """A folder beside the destination to write in; gone afterwards, whatever happens."""
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=".ampgraph-", dir=destination.parent.resolve()))
-    except OSError as error:
-        remedy = "choose another place with -o"
-        raise ModelError(str(destination), f"cannot be written ({error.strerror})", remedy) from None
-    try:
+    folder = destination.parent.resolve() / f".ampgraph-{secrets.token_hex(8)}"
+    try:  # named before it is made: a signal may come in between
+        _make(folder, destination)
         yield folder
     except OSError as error:
         if error.errno is None or (error.filename and not str(error.filename).startswith(str(folder))):
@@ -88,6 +85,14 @@ def staging(destination: Path) -> Iterator[Path]:
         raise ModelError(str(destination), f"cannot be written ({error.strerror})", "free some space") from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make(folder: Path, destination: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        remedy = "choose another place with -o"
+        raise ModelError(str(destination), f"cannot be written ({error.strerror})", remedy) from None
 
 
 def write(model: ModelProto, source: Path, folder: Path, name: str) -> Path:
