@@ -3,6 +3,7 @@
 `speed` is a roofline. An op costs a launch plus the longer of its arithmetic and its traffic; float32 matrix products
 run at TF32 where the device has it. What low precision gains is credited with reserve (constants below), because
 kernels reach less of their roofline in low precision, and a plan slower than the model it came from is worth nothing.
+Measured times, where there are any, stand for themselves.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from typing import Literal
 
 from ampgraph.costs import Costs
 from ampgraph.devices import Device, device_named, load_devices
-from ampgraph.graph import Decision, PrecisionGraph, Value
+from ampgraph.graph import Decision, Op, PrecisionGraph, Value
+from ampgraph.measured import MeasuredCosts
 from ampgraph.precision import Precision
 from ampgraph.work import Kind, Work, elements_of, is_view, work_of
 
-__all__ = ["Device", "Objective", "device_named", "load_devices", "modelled_milliseconds", "price"]
+__all__ = ["Device", "Objective", "count_measured", "device_named", "load_devices", "modelled_milliseconds", "price"]
 
 Objective = Literal["speed", "memory", "coverage"]
 
@@ -44,6 +46,8 @@ _LAYOUT_LAUNCHES = 1
 _GROUPED_SLOWDOWN = 1.25
 # Products in a precision without hardware are converted, computed in float32 and converted back.
 _EMULATION = 0.5
+# A precision in which an op was tried and did not run would mean copies to the CPU: more than any gain around it.
+_NO_KERNEL = 10
 
 # Points. A cast counts 8, so that it still counts under the frequencies 0.5 and 0.125 of nested branches.
 _POINTS = {"allow": 100_000, "infer": 1_000}
@@ -56,10 +60,14 @@ def price(
     device: Device,
     precision: Precision,
     categories: Mapping[str, str] | None = None,
+    measured: MeasuredCosts | None = None,
 ) -> Costs:
-    """Prices for decide. `categories`, by decision id, are what `coverage` counts; the others do without."""
+    """Prices for decide. `categories`, by decision id, are what `coverage` counts; the others do without.
+
+    `measured`: times that take the roofline's place under `speed`, for the ops that it has and for casts.
+    """
     if objective == "speed":
-        return _speed(graph, device, precision)
+        return _speed(graph, device, precision, measured)
     if objective == "memory":
         return _memory(graph)
     return _coverage(graph, categories or {})
@@ -73,7 +81,7 @@ def modelled_milliseconds(picoseconds: int) -> float:
 # speed
 
 
-def _speed(graph: PrecisionGraph, device: Device, precision: Precision) -> Costs:
+def _speed(graph: PrecisionGraph, device: Device, precision: Precision, measured: MeasuredCosts | None) -> Costs:
     high: dict[str, int] = {}
     low: dict[str, int] = {}
     known: dict[Work, tuple[float, float]] = {}  # the layers of a model repeat
@@ -82,15 +90,41 @@ def _speed(graph: PrecisionGraph, device: Device, precision: Precision) -> Costs
         work = work_of(op, graph)
         if work.kind is Kind.VIEW:
             continue
-        if work not in known:
-            known[work] = _seconds(work, device, precision)
-        slow, fast = known[work]
+        times = _measured_seconds(op, graph, precision, measured)
+        if times is None:
+            if work not in known:
+                known[work] = _seconds(work, device, precision)
+            times = (device.launch + known[work][0], device.launch + known[work][1])
         frequency = graph.scopes[op.scope].frequency * _PICOSECONDS
-        high[decision.id] = round((device.launch + slow) * frequency)
-        low[decision.id] = round((device.launch + fast) * frequency)
-    rate = device.byte_rate / _PICOSECONDS
-    casts = {value.id: round(device.launch * _PICOSECONDS + _traffic(value) / rate) for value in _castable(graph)}
+        high[decision.id] = round(times[0] * frequency)
+        low[decision.id] = round(times[1] * frequency)
+    casts = {value.id: round(_cast_seconds(value, device, measured) * _PICOSECONDS) for value in _castable(graph)}
     return Costs("picoseconds", high, low, casts, casts, {}, {})
+
+
+def _measured_seconds(
+    op: Op, graph: PrecisionGraph, precision: Precision, measured: MeasuredCosts | None
+) -> tuple[float, float] | None:
+    """Time in float32 and in low precision, None where float32 was not measured; never less than a launch."""
+    times = measured.times_of(op, graph) if measured else None
+    slow = times.get(Precision.FLOAT32) if times else None
+    if measured is None or times is None or slow is None:
+        return None
+    fast = times.get(precision)
+    return max(slow, measured.launch), max(_NO_KERNEL * slow if fast is None else fast, measured.launch)
+
+
+def _cast_seconds(value: Value, device: Device, measured: MeasuredCosts | None) -> float:
+    if measured is None:
+        return device.launch + _traffic(value) / device.byte_rate
+    return max(measured.launch, measured.cast.seconds(_traffic(value)))
+
+
+def count_measured(graph: PrecisionGraph, measured: MeasuredCosts) -> tuple[int, int]:
+    """How many of the ops that `speed` has a price for have a measured one, and how many there are."""
+    ops = [graph.ops[decision.op] for decision in _principals(graph)]
+    priced = [op for op in ops if work_of(op, graph).kind is not Kind.VIEW]
+    return sum((measured.times_of(op, graph) or {}).get(Precision.FLOAT32) is not None for op in priced), len(priced)
 
 
 def _principals(graph: PrecisionGraph) -> Iterator[Decision]:

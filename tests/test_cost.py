@@ -1,15 +1,21 @@
 import time
+from dataclasses import replace
 
 import onnx
 import pytest
 
-from ampgraph.cost import modelled_milliseconds, price
+from ampgraph.cost import count_measured, modelled_milliseconds, price
 from ampgraph.costs import Costs
+from ampgraph.decide import decide
 from ampgraph.devices import device_named, load_devices
 from ampgraph.graph import Decision, Op, PrecisionGraph, Scope, Slot, Use, Value
+from ampgraph.judge import judge
 from ampgraph.judgement import Category
+from ampgraph.measured import CastCost, MeasuredCosts, class_of
 from ampgraph.onnx_model.lift import lift
 from ampgraph.precision import Precision
+from ampgraph.ranges import propagate
+from ampgraph.rulebook import load_builtin
 
 FLOAT16, BFLOAT16 = Precision.FLOAT16, Precision.BFLOAT16
 H100 = device_named("h100")
@@ -204,3 +210,70 @@ def best_of_three(graph: PrecisionGraph, objective: str) -> float:
 def test_time_is_linear_and_small(objective):
     taken = best_of_three(chain(50_000), objective)
     assert taken < 1.2, f"{taken:.2f} s; 0.5 s on an idle core"
+
+
+# measured times
+
+CHAIN = "a = MatMul(x, w) b = Softmax(a) c = MatMul(b, w) y = Relu(c)"
+
+
+def measured_chain() -> PrecisionGraph:
+    return graph_of(CHAIN, "float[512,512] x, float[512,512] w")
+
+
+def measured_of(graph: PrecisionGraph, float16: dict[str, float], launch: float = 0.0) -> MeasuredCosts:
+    """Every op takes 100 microseconds in float32, 50 in float16 where nothing else is said."""
+    entries = {class_of(op, graph): {Precision.FLOAT32: 1e-4, FLOAT16: 5e-5} for op in graph.ops.values()}
+    for kind, seconds in float16.items():
+        entries |= {each: {Precision.FLOAT32: 1e-4, FLOAT16: seconds} for each in entries if each.op == kind}
+    return MeasuredCosts("H100", "CUDA", "onnxruntime 1", True, launch, CastCost(1e-6, 1e-12), entries)
+
+
+def test_a_measured_time_stands_for_itself():
+    graph = measured_chain()
+    costs = price(graph, "speed", H100, FLOAT16, measured=measured_of(graph, {"Relu": 9e-5}))
+    assert set(costs.high.values()) == {100_000_000}
+    assert costs.low[principal(graph, "Softmax")] == 50_000_000
+    assert costs.low[principal(graph, "Relu")] == 90_000_000
+    assert costs.down["x"] == 1_000_000 + 6 * 512**2
+
+
+def test_nothing_is_shorter_than_a_launch():
+    graph = measured_chain()
+    costs = price(graph, "speed", H100, FLOAT16, measured=measured_of(graph, {}, launch=8e-5))
+    assert set(costs.low.values()) == {80_000_000}
+    assert set(costs.down.values()) == {80_000_000}
+
+
+def test_what_was_not_measured_keeps_the_roofline_s_time():
+    graph = measured_chain()
+    full = measured_of(graph, {})
+    kept = {kind: times for kind, times in full.entries.items() if kind.op == "Relu"}
+    partial = replace(full, entries=kept)
+    modelled, mixed = price(graph, "speed", H100, FLOAT16), price(graph, "speed", H100, FLOAT16, measured=partial)
+    product, relu = principal(graph, "MatMul"), principal(graph, "Relu")
+    assert mixed.high[product] == modelled.high[product]
+    assert mixed.low[relu] == 50_000_000 != modelled.low[relu]
+    assert count_measured(graph, full) == (4, 4)
+    assert count_measured(graph, partial) == (1, 4)
+
+
+def test_a_precision_that_did_not_run_never_pays():
+    graph = measured_chain()
+    costs = price(graph, "speed", H100, BFLOAT16, measured=measured_of(graph, {}))
+    assert all(costs.low[key] == 10 * high for key, high in costs.high.items())
+
+
+def test_measured_times_are_no_matter_to_other_objectives():
+    graph = measured_chain()
+    for objective in ("memory", "coverage"):
+        given = measured_of(graph, {})
+        assert price(graph, objective, H100, FLOAT16, measured=given) == price(graph, objective, H100, FLOAT16)
+
+
+def test_the_cut_spares_one_bad_kernel_and_keeps_the_rest_low():
+    graph = measured_chain()
+    costs = price(graph, "speed", H100, FLOAT16, measured=measured_of(graph, {"Softmax": 1e-3}))
+    low = decide(graph, judge(graph, load_builtin(), propagate(graph), FLOAT16, None), costs)
+    by_type = {graph.ops[graph.decisions[key].op].type: key in low for key in costs.high}
+    assert by_type == {"MatMul": True, "Softmax": False, "Relu": True}
