@@ -1,8 +1,11 @@
-"""Check: a written model, lifted again, must show exactly the plan: every key, every cast, and types that unify."""
+"""Check: a written model, lifted again, must show exactly the plan.
+
+Every key, every cast, every read of a value, no other node, and types that unify.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 from onnx import GraphProto, ModelProto, NodeProto
@@ -33,15 +36,22 @@ def verify_written(model: ModelProto, graph: PrecisionGraph, plan: Plan, folder:
     if casts != sorted(plan.casts):
         odd = sorted(set(casts) ^ set(plan.casts))
         raise PlanError(odd[0].value if odd else "casts", "casts differ between plan and written model", REMEDY)
-    if list(written.ops) != [*_expected_ops(written, graph)]:
+    if not graph.ops.keys() <= written.ops.keys() or len(written.ops) != len(graph.ops) + len(casts):
         raise PlanError("nodes", "the written model has other nodes than the source and the planned casts", REMEDY)
+    read = {(use.op, use.slot, use.scope): _origin(written, use.value, graph.ops) for use in written.uses}
+    for use in graph.uses:
+        if read.get((use.op, use.slot, use.scope)) != _origin(graph, use.value, graph.ops):
+            raise PlanError(use.decision, "reads another value in the written model than in the source", REMEDY)
 
 
-def _expected_ops(written: PrecisionGraph, graph: PrecisionGraph) -> Iterator[str]:
-    """The written model's ops that are the source's or marked casts, if nothing is missing."""
-    missing = [op for op in graph.ops if op not in written.ops]
-    if not missing:
-        yield from (key for key, op in written.ops.items() if key in graph.ops or op.type == "Cast")
+def _origin(graph: PrecisionGraph, key: str, own: Container[str]) -> tuple[str, str | int]:
+    """Where a value comes from, seen through the casts: an op of the source's and its output, or scope and name."""
+    value = graph.values[key]
+    while value.op and value.op not in own:
+        value = graph.values[graph.ops[value.op].inputs[0].value]
+    if value.op:
+        return value.op, [slot.value for slot in graph.ops[value.op].outputs].index(value.id)
+    return value.scope, "" if value.constant else value.name  # constants are copied under other names
 
 
 def _casts(graph: GraphProto, scope: str) -> Iterator[Cast]:
