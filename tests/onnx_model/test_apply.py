@@ -148,19 +148,26 @@ def test_an_initializer_is_converted_once_a_type(low: str, expected: dict[str, i
 
 
 @pytest.mark.parametrize("inline", [True, False])
-def test_rounding_keeps_infinities_signs_and_finite_values_finite(inline: bool) -> None:
-    data = np.array([-np.inf, LOWEST, 1e-9, -1e-9, 0.0, 70000.0], np.float32)
-    body = "k = Constant<value = float[6] {0, 0, 0, 0, 0, 0}>() [a] y = Add(x, k)" if inline else "[a] y = Add(x, k)"
-    model = graph_of(body, "float[6] x => float[6] y")
-    tensor = numpy_helper.from_array(data, "k")
-    if inline:
-        model.graph.node[0].attribute[0].t.CopyFrom(tensor)
-    else:
-        model.graph.initializer.append(tensor)
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([-np.inf, 0.5], [-np.inf, 0.5]),
+        ([LOWEST, 70000.0], [-65504.0, 65504.0]),
+        ([1e-9, -1e-9], [2.0**-24, -(2.0**-24)]),
+        ([0.0, 2048.5], [0.0, 2048.0]),
+    ],
+)
+def test_rounding_keeps_infinities_and_signs_and_makes_no_infinity(
+    inline: bool, given: list[float], expected: list[float]
+) -> None:
+    body = "k = Constant<value = float[2] {0, 0}>() [a] y = Add(x, k)" if inline else "[a] y = Add(x, k)"
+    model = graph_of(body, "float[2] x => float[2] y")
+    target = model.graph.node[0].attribute[0].t if inline else model.graph.initializer.add()
+    target.CopyFrom(numpy_helper.from_array(np.array(given, np.float32), "k"))
     made = written(model, "a")
     low = numpy_helper.to_array(nodes(made, "Constant")[0].attribute[0].t if inline else made.graph.initializer[0])
     assert low.dtype == np.float16
-    assert low.tolist() == [-np.inf, -65504.0, 2.0**-24, -(2.0**-24), 0.0, 65504.0]
+    assert low.tolist() == expected
 
 
 def test_a_constant_node_read_on_both_sides_is_two() -> None:
