@@ -3,8 +3,9 @@
     python -m benchmarks.probe_ops
 
 What a schema claims counts only after a one-node model passes onnx's full checker and opens in a CPU session. Nodes are
-those of onnx's backend tests, also rewritten for older opsets, and a few of onnxruntime's contrib ops; each is tried
-with every choice of low type variables, once between casts and once with low inputs and outputs.
+those of onnx's backend tests, also rewritten for other opsets, and a few of onnxruntime's contrib ops; each is tried
+with every choice of low type variables, once between casts and once with low inputs and outputs. What onnxruntime does
+not open in float32 either is held against the checker alone.
 """
 
 from __future__ import annotations
@@ -41,8 +42,10 @@ from ampgraph.precision import Precision
 
 OUT = Path(__file__).parents[1] / "rules" / "targets" / "onnxruntime_unopenable.json"
 OLDEST_OPSET, NEWEST_OPSET = 7, 26  # that the recorded onnxruntime opens
+NEWEST_CHECKED = onnx.defs.onnx_opset_version()
 NODES_PER_VERSION = 12
 Pattern = tuple[tuple[str, ...], tuple[str, ...]]  # low variables, float32 variables
+Seen = defaultdict[tuple[str, bool], set[str]]  # forms by "Op-version" and whether they open
 Refused = dict[str, dict[str, set[Pattern]]]  # "checker" or "session" -> "Op-version" -> patterns
 
 
@@ -52,6 +55,7 @@ class Template:
 
     model: ModelProto
     key: str  # "Op-version"
+    opens: bool  # in a CPU session, as it is
 
 
 TEXTS = (
@@ -63,6 +67,7 @@ TEXTS = (
     "=> float[2,4] y | y = RandomUniform<shape = [2, 4]>()",
     "float[2,4] x => int32[2,3] y | y = Multinomial<sample_size = 3>(x)",
     "float[1,2,4,4] x => float[1,2,1,1] y | y = GlobalLpPool(x)",
+    "float[1,2,4,4] x => float[1,2,4,4] y | y = MeanVarianceNormalization<axes = [0, 2, 3]>(x)",
     "float[1,2,4,4] x, float[1,5] r => float[1,2,2,2] y | y = MaxRoiPool<pooled_shape = [2, 2]>(x, r)",
     "int64 n => float[M] y | y = HannWindow(n)",
     "int64 n => float[M] y | y = HammingWindow(n)",
@@ -103,7 +108,7 @@ TEXTS = (
 
 def templates() -> Iterator[Template]:
     """Nodes of every operator at every version that they can be written for."""
-    seen: defaultdict[str, set[str]] = defaultdict(set)
+    seen: Seen = defaultdict(set)
     for case in collect_testcases(None):
         model = case.model
         if len(model.graph.node) != 1 or model.functions:
@@ -120,17 +125,21 @@ def templates() -> Iterator[Template]:
             yield from _fresh(_with_constants(candidate, ones), seen)
 
 
-def _fresh(model: ModelProto, seen: defaultdict[str, set[str]]) -> Iterator[Template]:
+def _fresh(model: ModelProto, seen: Seen) -> Iterator[Template]:
     """The template, unless enough nodes like it are known, or it is no good in float32."""
     node = model.graph.node[0]
     key = f"{_name(node)}-{_version(model)}"
     attributes = [(a.name, a.i) for a in node.attribute]
     form = repr((_opset(model), attributes, len(node.input), len(node.output), _types(model)))
-    if form in seen[key] or len(seen[key]) >= NODES_PER_VERSION or not _has_choices(model):
+    enough = [form in seen[key, opens] or len(seen[key, opens]) >= NODES_PER_VERSION for opens in (False, True)]
+    if all(enough) or not _has_choices(model):
         return
-    if not _opens(model) and not (node.domain == "" and _is_known(node) and check_model(model)):
-        seen[key].add(form)
-        yield Template(model, key)
+    checkable = _is_known(node)
+    opens = not _opens(model)
+    if enough[opens] or (check_model(model) if checkable else not opens):
+        return
+    seen[key, opens].add(form)
+    yield Template(model, key, opens)
 
 
 def _has_choices(model: ModelProto) -> bool:
@@ -203,8 +212,8 @@ def _versions(model: ModelProto, given: Mapping[str, Any]) -> Iterator[ModelProt
     starts = sorted(schema.since_version for schema in _history(node.op_type))
     for schema in _history(node.op_type):
         later = [start for start in starts if start > schema.since_version]
-        first, last = max(schema.since_version, OLDEST_OPSET), (later[0] - 1 if later else NEWEST_OPSET)
-        for opset in sorted({first, min(last, NEWEST_OPSET)}):
+        first, last = max(schema.since_version, OLDEST_OPSET), (later[0] - 1 if later else NEWEST_CHECKED)
+        for opset in sorted({first, min(last, NEWEST_OPSET), last}):
             if first <= opset <= last:
                 yield _rewritten(model, newest, schema, opset, given)
 
@@ -262,7 +271,7 @@ def probe(template: Template, precision: Precision, refused: Refused) -> int:
     for size in range(1, len(free) + 1):
         for low in itertools.combinations(free, size):
             tried += 1
-            by = _refusal(prepared, graph, low, precision)
+            by = _refusal(prepared, graph, low, precision, template.opens)
             if by:
                 high = tuple(sorted(decision.variable for decision in free if decision not in low))
                 pattern = (tuple(sorted(decision.variable for decision in low)), high)
@@ -270,7 +279,9 @@ def probe(template: Template, precision: Precision, refused: Refused) -> int:
     return tried
 
 
-def _refusal(prepared: ModelProto, graph: PrecisionGraph, low: tuple[Decision, ...], precision: Precision) -> str:
+def _refusal(
+    prepared: ModelProto, graph: PrecisionGraph, low: tuple[Decision, ...], precision: Precision, opens: bool
+) -> str:
     """Who refuses a choice: "checker", "session" or nobody."""
     complains = bool(check_model(prepared))
     for bare in (False, True):
@@ -280,7 +291,7 @@ def _refusal(prepared: ModelProto, graph: PrecisionGraph, low: tuple[Decision, .
             continue
         if not complains and check_model(model):
             return "checker"
-        if precision is Precision.FLOAT16 and _opens(model):
+        if opens and precision is Precision.FLOAT16 and _opens(model):
             return "session"
     return ""
 
