@@ -1,0 +1,127 @@
+"""Types and shapes: what is believed of the source, what sizes free dimensions are modelled at, what is copied."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from ampgraph.onnx_model.types import (
+    LARGEST_CONSTANT_FOR_INFERENCE,
+    Type,
+    bodies,
+    infer,
+    modelled_inputs,
+    type_of,
+    types_in,
+    weightless,
+)
+from tests.models import parse
+
+F32 = TensorProto.FLOAT
+
+
+def tensor(*sizes: int | str | None, kind: int = F32) -> onnx.TypeProto:
+    return helper.make_tensor_type_proto(kind, sizes)
+
+
+@pytest.mark.parametrize(
+    ("proto", "expected"),
+    [
+        (tensor(2, 3), Type("float32", "tensor", (2, 3))),
+        (tensor(), Type("float32", "tensor", ())),
+        (tensor(2, 0), Type("float32", "tensor", (2, 0))),
+        (tensor(2, "N"), Type("float32")),
+        (tensor(2, -1), Type("float32")),
+        (tensor(2, None), Type("float32")),
+        (helper.make_tensor_type_proto(TensorProto.DOUBLE, None), Type("float64")),
+        (tensor(2, kind=TensorProto.BFLOAT16), Type("bfloat16", "tensor", (2,))),
+        (helper.make_sequence_type_proto(tensor(2)), Type("float32", "sequence")),
+        (helper.make_optional_type_proto(helper.make_sequence_type_proto(tensor(2))), Type("float32", "optional")),
+        (helper.make_map_type_proto(TensorProto.INT64, tensor()), Type("float32", "map")),
+        (helper.make_sparse_tensor_type_proto(F32, [2]), Type("float32", "sparse")),
+        (onnx.TypeProto(), Type("")),
+    ],
+)
+def test_type_protos(proto: onnx.TypeProto, expected: Type) -> None:
+    assert type_of(proto) == expected
+
+
+@pytest.mark.parametrize(
+    ("inputs", "given", "expected"),
+    [
+        ("float[2,3] x", {}, {"x": (2, 3)}),
+        ("float[N,M] x", {}, {"x": (1, 128)}),
+        ("float[N,3,H,W] x", {}, {"x": (1, 3, 224, 224)}),
+        ("float[N,C,D,H,W] x", {}, {"x": (1, 128, 128, 224, 224)}),
+        ("float[N,T] x, float[T,N] y", {}, {"x": (1, 128), "y": (128, 1)}),
+        ("float[N,T] x, float[T,4] y", {"x": (5, 7)}, {"x": (5, 7), "y": (7, 4)}),
+        ("float[0,4] x", {}, {"x": (0, 4)}),
+        ("float x, seq(float[N]) s", {}, {"x": ()}),
+        ("float[N,4] x, float[4] w", {}, {"x": (1, 4)}),
+    ],
+)
+def test_free_dimensions_are_modelled(
+    inputs: str, given: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]
+) -> None:
+    model = parse(f"g ({inputs}) => (float[N] z) {{ z = Identity(x) }}")
+    model.graph.initializer.append(numpy_helper.from_array(np.ones(4, np.float32), "w"))
+    assert modelled_inputs(model, given) == expected
+
+
+def found_in(model: ModelProto, shapes: dict[str, tuple[int, ...]] | None = None) -> dict[str, Type]:
+    return types_in(infer(model, modelled_inputs(model, shapes or {})).graph)
+
+
+def test_a_stale_word_is_not_believed_where_inference_can_tell() -> None:
+    model = parse("g (float[N,4] x) => (float[9,9] y) { h = Abs(x) y = Neg(h) }")
+    model.graph.value_info.append(helper.make_tensor_value_info("h", TensorProto.FLOAT16, [7, 7]))
+    found = found_in(model, {"x": (2, 4)})
+    assert found == dict.fromkeys("xhy", Type("float32", "tensor", (2, 4)))
+
+
+def test_the_sources_word_stands_past_ops_without_a_schema() -> None:
+    model = parse("g (float[2,4] x) => (float[N,4] y) { h = my.own.Strange(x) r = Abs(h) y = Neg(r) }", my_own=1)
+    assert "h" not in found_in(model)
+    model.graph.value_info.append(helper.make_tensor_value_info("h", TensorProto.FLOAT16, [3, 5]))
+    found = found_in(model)
+    assert found["h"] == found["r"] == Type("float16", "tensor", (3, 5))
+
+
+def test_shapes_follow_constant_shape_operands_but_large_weights_are_not_copied() -> None:
+    model = parse("g (float[2,8] x) => (float[N] y) <int64[2] s = {4, 4}> { h = Reshape(x, s) u = MatMul(x, w) "
+                  "k = Constant<value = float[1] {0}>() y = Add(h, k) }")  # fmt: skip
+    large = numpy_helper.from_array(np.ones((8, LARGEST_CONSTANT_FOR_INFERENCE), np.float32), "w")
+    model.graph.initializer.append(large)
+    model.graph.node[2].attribute[0].t.CopyFrom(large)
+    light = weightless(model)
+    assert light.ByteSize() < 1000
+    assert [tuple(t.dims) for t in light.graph.initializer] == [(2,), (8, LARGEST_CONSTANT_FOR_INFERENCE)]
+    found = found_in(model)
+    assert found["h"].shape == (4, 4)
+    assert found["u"].shape == (2, LARGEST_CONSTANT_FOR_INFERENCE)
+    assert found["k"] == Type("float32", "tensor", tuple(large.dims))
+
+
+def test_bodies_are_inferred_too_and_the_source_is_left_as_it_was() -> None:
+    model = parse("""g (float[2,4] x, bool c) => (float[N,M] y) { y = If (c) <
+        then_branch = t () => (float[A,B] a) { u = Transpose(x) a = Transpose(u) },
+        else_branch = e () => (float[C,D] b) { b = Neg(x) }> }""")
+    before = ModelProto.FromString(model.SerializeToString())
+    inferred = infer(model, {}, sizes=False)
+    ((name, then), _) = bodies(inferred.graph.node[0])
+    assert name == "then_branch"
+    assert types_in(then)["u"] == Type("float32", "tensor", (4, 2))
+    assert model == before
+
+
+def test_lists_of_bodies_are_numbered() -> None:
+    node = helper.make_node("Strange", [], ["y"])
+    graphs = [helper.make_graph([], name, [], []) for name in "ab"]
+    node.attribute.extend([helper.make_attribute("alpha", 1), helper.make_attribute("cases", graphs)])
+    assert [(name, body.name) for name, body in bodies(node)] == [("cases.0", "a"), ("cases.1", "b")]
+
+
+def test_an_initializers_own_type_goes_before_what_is_declared() -> None:
+    model = parse("g (float[2] x) => (float[2] y) <float[2] w = {1, 2}> { y = Add(x, w) }")
+    model.graph.value_info.append(helper.make_tensor_value_info("w", TensorProto.FLOAT16, [9]))
+    assert types_in(model.graph)["w"] == Type("float32", "tensor", (2,))
