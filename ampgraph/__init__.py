@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ampgraph.api import Result, convert
     from ampgraph.errors import AmpgraphError
+    from ampgraph.onnx_model.session import Session
     from ampgraph.options import Options
 
 __version__ = "0.1.0"
-__all__ = ["AmpgraphError", "Options", "Result", "__version__", "convert"]
+__all__ = ["AmpgraphError", "Options", "Result", "Session", "__version__", "convert"]
 
 _HOMES = {
     "AmpgraphError": "ampgraph.errors",
     "Options": "ampgraph.options",
     "Result": "ampgraph.api",
+    "Session": "ampgraph.onnx_model.session",
     "convert": "ampgraph.api",
 }
 

@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 import click
 
 from ampgraph import __version__
+from ampgraph.commands.bench import bench as bench_command
+from ampgraph.commands.run import run as run_command
 from ampgraph.errors import AmpgraphError, CheckError
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -108,6 +110,10 @@ def main() -> None:
     Exit codes: 0 done, 1 the check found other answers, 2 a mistake that the message says how to mend, 3 a --require
     threshold is not met, 130 interrupted. Except after 0 nothing is written.
     """
+
+
+for _command in (run_command, bench_command):
+    main.add_command(_command)
 
 
 def _planning_options(command: Callable[..., Any]) -> Callable[..., Any]:

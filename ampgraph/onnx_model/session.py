@@ -1,0 +1,299 @@
+"""`ampgraph.Session`: a model opened the way that runs fastest where it is opened, which says what it could not do."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import onnxruntime as ort
+from onnx import ModelProto, TensorProto
+
+from ampgraph.errors import ModelError, OptionError
+from ampgraph.onnx_model import buffers
+from ampgraph.onnx_model.buffers import NO_GRAPH, Buffers
+from ampgraph.onnx_model.cpu_nodes import RECORD, CpuNode, cpu_nodes, warning_line, without_shape_arithmetic
+from ampgraph.onnx_model.io import Loaded, first_line
+from ampgraph.onnx_model.run import CPU, CUDA, TENSORRT, Feed, Provider, best_provider, fitted, open_session, run
+from ampgraph.onnx_model.sources import as_loaded
+
+Made = TypeVar("Made")
+Choice = bool | Literal["auto"]
+ConvSearch = Literal["EXHAUSTIVE", "HEURISTIC", "DEFAULT"]
+PROVIDERS: Mapping[str, Provider] = {"best": "best", "cpu": CPU, "cuda": CUDA, "tensorrt": TENSORRT}
+MOST_GRAPHS = 16  # captured per session: each holds its inputs and outputs on the device
+_LOW = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+_CONVOLUTIONS = ("Conv", "ConvTranspose")
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A model on one set of inputs that lie where it reads them: a run copies nothing, so it can be timed.
+
+    `run` runs once, `wait` returns when the device has finished, `outputs` copies what the last run computed.
+    `cuda_graph`: a run replays a captured CUDA graph.
+    """
+
+    run: Callable[[], None]
+    wait: Callable[[], None]
+    outputs: Callable[[], dict[str, Any]]
+    cuda_graph: bool = False
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """How a session is opened."""
+
+    provider: Provider
+    tf32: bool
+    cuda_graph: bool
+    nhwc: bool
+    conv_search: str
+    more: Mapping[str, str] = field(default_factory=dict)
+
+
+class Session:
+    """An onnxruntime session on CUDA where that really opens, with CUDA graphs where they can be had, else on the CPU.
+
+    - `model`: a path, `onnx.ModelProto`, `onnx_ir.Model` or torch `ONNXProgram`.
+    - `provider`: "best", "cpu", "cuda" or "tensorrt", or onnxruntime's name of it.
+    - `tf32`: float32 products in TF32, as onnxruntime does unless told otherwise.
+    - `cuda_graph`: replay one captured CUDA graph per set of input shapes. "auto" falls back to plain runs and says why
+      in `notes`; True raises ModelError instead. `run` under "auto" captures when shapes come a second time.
+    - `nhwc`: convolutions with channels last; "auto" where weights of convolutions are in low precision.
+    - `conv_search`: how cuDNN chooses convolution algorithms: "EXHAUSTIVE", "HEURISTIC" or "DEFAULT".
+    - `provider_options`: further options of the CUDA or TensorRT provider.
+
+    `providers` are those in use, `on_cpu` the nodes that fell to the CPU provider although a GPU is in use, without the
+    shape arithmetic that onnxruntime puts there on purpose; a RuntimeWarning names them.
+    """
+
+    def __init__(
+        self,
+        model: Any,  # noqa: ANN401  (the types of four libraries)
+        *,
+        provider: str = "best",
+        tf32: bool = True,
+        cuda_graph: Choice = "auto",
+        nhwc: Choice = "auto",
+        conv_search: ConvSearch = "EXHAUSTIVE",
+        provider_options: Mapping[str, str] | None = None,
+    ) -> None:
+        self._loaded = as_loaded(model)
+        self._place = str(self._loaded.path or self._loaded.model.graph.name or "model")
+        self._asked = {"cuda_graph": cuda_graph, "nhwc": nhwc}
+        self._notes: list[str] = []
+        self._setup = _setup(self._loaded.model, provider, cuda_graph, nhwc)
+        self._setup = replace(self._setup, tf32=tf32, conv_search=conv_search, more=dict(provider_options or {}))
+        self._lock, self._ids = threading.RLock(), count(1)
+        self._captured: dict[Any, Buffers | None] = {}  # by shapes: None when they came once
+        self._session = self._open()
+        self.on_cpu = self._fallen()
+        self._check_graph()
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """The providers in use, first the one that is preferred."""
+        return tuple(self._session.get_providers())
+
+    @property
+    def provider(self) -> str:
+        """The provider that is preferred."""
+        return self.providers[0]
+
+    @property
+    def cuda_graph(self) -> bool:
+        """Whether runs may replay CUDA graphs."""
+        return self._setup.cuda_graph
+
+    @property
+    def nhwc(self) -> bool:
+        """Whether convolutions run with channels last."""
+        return self._setup.nhwc
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was not done as asked for, and why."""
+        return tuple(self._notes)
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """Names of the inputs with onnxruntime's words for their types."""
+        return {value.name: value.type for value in self._session.get_inputs()}
+
+    def run(self, feeds: Mapping[str, Feed]) -> dict[str, Any]:
+        """Outputs by name; a float32 array is cast where the model takes a low type."""
+        given = self._given(feeds)
+        with self._lock:
+            graph = self._graph_for(given)
+            if graph is None:
+                return self._guarded(lambda: run(self._session, given, buffers.run_options(NO_GRAPH)))
+            graph.fill(given)
+            graph.run()
+            return graph.outputs()
+
+    def bind(self, feeds: Mapping[str, Feed]) -> Bound:
+        """Put inputs on the device and run once: captured as a CUDA graph of its own where that is in use."""
+        given = self._given(feeds)
+        if not buffers.is_bindable(self._session):
+            return _unbound(lambda: self._guarded(lambda: run(self._session, given)))
+        with self._lock:
+            bound = self._capture(given) if self._setup.cuda_graph else None
+            bound = bound or self._placed(given)
+        return Bound(bound.run, bound.wait, bound.outputs, bound.graph_id != NO_GRAPH)
+
+    def _open(self) -> ort.InferenceSession:
+        """Open as asked for, without what "auto" can do without where it does not open so."""
+        while True:
+            try:
+                return _open(self._loaded, self._setup)
+            except OptionError:
+                raise
+            except Exception as error:  # onnxruntime's exceptions share no base class
+                said = first_line(error)[:300]
+            given_up, self._setup = _without(self._setup, self._asked, said)
+            if not given_up:
+                remedy = "check the model, or choose another provider"
+                raise ModelError(self._place, f"does not open on {self._setup.provider} ({said})", remedy)
+            self._notes.append(f"without {given_up}: {said}")
+
+    def _fallen(self) -> tuple[CpuNode, ...]:
+        if self._setup.provider == CPU:
+            return ()
+        fallen = without_shape_arithmetic(cpu_nodes(self._session), self._loaded.model)
+        if fallen:
+            self._notes.append(warning_line(fallen, self._setup.provider))
+            warnings.warn(f"{self._place}: {self._notes[-1]}", RuntimeWarning, stacklevel=3)
+        return fallen
+
+    def _check_graph(self) -> None:
+        """A replay sees only what lies on the device: an input that is read on the CPU would keep its first value."""
+        if not self._setup.cuda_graph:
+            return
+        if not buffers.is_bindable(self._session):
+            self._without_graph("an input or output is no tensor of numbers")
+        elif on_host := buffers.read_on_host(self._session):
+            self._without_graph(f"{', '.join(on_host)} is read on the CPU, where a replay would not see it change")
+
+    def _given(self, feeds: Mapping[str, Feed]) -> dict[str, Any]:
+        names = list(self.inputs)
+        for name in feeds.keys() ^ set(names):
+            fact = f"lack the input {name!r}" if name in names else f"hold {name!r}, which is no input"
+            raise OptionError(f"feeds of {self._place}", fact, f"give {', '.join(names)}")
+        return {name: _contiguous(feed) for name, feed in fitted(self._session, feeds).items()}
+
+    def _guarded(self, work: Callable[[], Made]) -> Made:
+        try:
+            return work()
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            fact = f"does not run on these inputs ({first_line(error)[:300]})"
+            raise ModelError(self._place, fact, "check their shapes and types") from None
+
+    def _graph_for(self, given: Mapping[str, Any]) -> Buffers | None:
+        if not self._setup.cuda_graph:
+            return None
+        shapes = tuple((name, array.shape, str(array.dtype)) for name, array in sorted(given.items()))
+        first = shapes not in self._captured and self._asked["cuda_graph"] == "auto"
+        if len(self._captured) < MOST_GRAPHS:
+            self._captured.setdefault(shapes, None)
+        if not first and shapes in self._captured and self._captured[shapes] is None:
+            self._captured[shapes] = self._capture(given)
+        return self._captured.get(shapes)
+
+    def _placed(self, given: Mapping[str, Any]) -> Buffers:
+        """Inputs in place, run once: what is wrong with them is found here, and not taken for a failed capture."""
+        bound = self._guarded(lambda: buffers.bind(self._session, given))
+        self._guarded(bound.run)
+        return bound
+
+    def _capture(self, given: Mapping[str, Any]) -> Buffers | None:
+        plain = self._placed(given)
+        try:
+            return buffers.capture(plain, next(self._ids))
+        except Exception as error:  # as above
+            self._without_graph(first_line(error)[:300])
+        return None
+
+    def _without_graph(self, reason: str) -> None:
+        """Open anew without CUDA graphs: after a capture that failed, a session's stream is not to be trusted."""
+        if self._asked["cuda_graph"] is True:
+            raise ModelError(self._place, f"cannot run as a CUDA graph ({reason})", "leave cuda_graph at 'auto'")
+        self._notes.append(f"without a CUDA graph: {reason}")
+        self._setup = replace(self._setup, cuda_graph=False)
+        self._captured.clear()
+        self._session = self._open()
+
+
+def chosen_provider(name: str) -> Provider:
+    """The provider of a short or full name; for "best", the one that really opens."""
+    known = {**PROVIDERS, **{value.lower(): value for value in PROVIDERS.values()}}
+    if name.lower() not in known:
+        raise OptionError(f"--provider {name}", "is no provider", f"choose one of {', '.join(PROVIDERS)}")
+    chosen = known[name.lower()]
+    return best_provider() if chosen == "best" else chosen
+
+
+def has_low_convolutions(model: ModelProto) -> bool:
+    """Whether a convolution's weights are in low precision: tensor cores take those with channels last."""
+    low = {tensor.name for tensor in model.graph.initializer if tensor.data_type in _LOW}
+    return any(node.op_type in _CONVOLUTIONS and not low.isdisjoint(node.input) for node in model.graph.node)
+
+
+def _setup(model: ModelProto, provider: str, cuda_graph: Choice, nhwc: Choice) -> _Setup:
+    name = chosen_provider(provider)
+    if cuda_graph is True and name != CUDA:
+        raise OptionError("cuda_graph", f"is asked for, but {name} is in use", "leave it at 'auto', or use CUDA")
+    on_cuda = name == CUDA
+    channels_last = has_low_convolutions(model) if nhwc == "auto" else nhwc
+    return _Setup(name, True, cuda_graph=on_cuda and bool(cuda_graph), nhwc=on_cuda and channels_last, conv_search="")
+
+
+def _open(loaded: Loaded, setup: _Setup) -> ort.InferenceSession:
+    options = dict(setup.more)
+    if setup.provider == CUDA:
+        options = {
+            "prefer_nhwc": str(int(setup.nhwc)),
+            "enable_cuda_graph": str(int(setup.cuda_graph)),
+            "cudnn_conv_algo_search": setup.conv_search,
+            **options,
+        }
+    session = open_session(
+        loaded.path or loaded.model,
+        provider=setup.provider,
+        tf32=setup.tf32,
+        provider_options=options,
+        config=RECORD,
+        folder=None if loaded.path else loaded.folder,
+    )
+    if setup.provider not in session.get_providers():
+        fact = "its libraries cannot be loaded, or there is no device"
+        raise OptionError(f"provider {setup.provider}", f"does not open here: {fact}", "use the provider 'best'")
+    return session
+
+
+def _without(setup: _Setup, asked: Mapping[str, Choice], said: str) -> tuple[str, _Setup]:
+    """What "auto" gives up next after a complaint, in words, and the setup without it: first what it speaks of."""
+    graph = setup.cuda_graph and asked["cuda_graph"] == "auto"
+    nhwc = setup.nhwc and asked["nhwc"] == "auto"
+    if graph and ("graph capture" in said or not nhwc):
+        return "a CUDA graph", replace(setup, cuda_graph=False)
+    return ("channels last", replace(setup, nhwc=False)) if nhwc else ("", setup)
+
+
+def _unbound(compute: Callable[[], dict[str, Any]]) -> Bound:
+    """For inputs and outputs that onnxruntime cannot bind: sequences, text."""
+    found: dict[str, Any] = {}
+
+    def step() -> None:
+        found.update(compute())
+
+    step()
+    return Bound(step, lambda: None, lambda: dict(found))
+
+
+def _contiguous(feed: Feed) -> Feed:
+    return np.ascontiguousarray(feed).reshape(feed.shape) if isinstance(feed, np.ndarray) else feed
