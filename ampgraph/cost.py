@@ -13,6 +13,7 @@ from typing import Literal
 
 from ampgraph.costs import Costs
 from ampgraph.devices import Device, device_named, load_devices
+from ampgraph.fusable import absorbed
 from ampgraph.graph import Decision, Op, PrecisionGraph, Value
 from ampgraph.measured import MeasuredCosts
 from ampgraph.precision import Precision
@@ -85,10 +86,11 @@ def _speed(graph: PrecisionGraph, device: Device, precision: Precision, measured
     high: dict[str, int] = {}
     low: dict[str, int] = {}
     known: dict[Work, tuple[float, float]] = {}  # the layers of a model repeat
+    free = absorbed(graph) if measured else frozenset[str]()
     for decision in _principals(graph):
         op = graph.ops[decision.op]
         work = work_of(op, graph)
-        if work.kind is Kind.VIEW:
+        if work.kind is Kind.VIEW or op.id in free:
             continue
         times = _measured_seconds(op, graph, precision, measured)
         if times is None:
@@ -122,7 +124,8 @@ def _cast_seconds(value: Value, device: Device, measured: MeasuredCosts | None) 
 
 def count_measured(graph: PrecisionGraph, measured: MeasuredCosts) -> tuple[int, int]:
     """How many of the ops that `speed` has a price for have a measured one, and how many there are."""
-    ops = [graph.ops[decision.op] for decision in _principals(graph)]
+    free = absorbed(graph)
+    ops = [graph.ops[decision.op] for decision in _principals(graph) if decision.op not in free]
     priced = [op for op in ops if work_of(op, graph).kind is not Kind.VIEW]
     return sum((measured.times_of(op, graph) or {}).get(Precision.FLOAT32) is not None for op in priced), len(priced)
 

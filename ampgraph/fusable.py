@@ -4,6 +4,9 @@ Layer normalization (onnxruntime's LayerNormFusion): ReduceMean, Sub, Pow, Reduc
 one LayerNormalization that reads what feeds the pattern, looking through a cast, and takes scale and bias as they
 are. With a low input and a float32 scale the fused node is ill-typed and the session does not open; with both low it
 is the fast and safe kernel, which computes in float32 inside.
+
+Constants after a convolution (ConvBNFusion, ConvAddFusion, ConvMulFusion): a normalization by constants, a constant per
+channel added or multiplied become part of the weights, and take no time.
 """
 
 from __future__ import annotations
@@ -37,6 +40,45 @@ def ties(graph: PrecisionGraph, patterns: tuple[Normalization, ...]) -> Iterator
         for decision in pattern.affine:
             if producer:
                 yield producer, decision
+
+
+def absorbed(graph: PrecisionGraph) -> frozenset[str]:
+    """Ids of the ops that become part of a convolution's weights."""
+    tails: set[str] = set()  # values that a convolution and what it absorbed make, for one reader
+    found: set[str] = set()
+    for op in graph.ops.values():
+        if op.type == "Conv":
+            follows = _is_constant(graph, op.inputs[1].value)
+        else:
+            follows = op.type in _ABSORBED and _follows(graph, op, tails)
+            found.update([op.id] if follows else [])
+        if follows and len(graph.uses_of.get(op.outputs[0].value, ())) == 1:
+            tails.add(op.outputs[0].value)
+    return frozenset(found)
+
+
+_ABSORBED = ("BatchNormalization", "Add", "Mul")
+
+
+def _follows(graph: PrecisionGraph, op: Op, tails: set[str]) -> bool:
+    """Whether an op takes a convolution's result and constants that are one number, or one per channel."""
+    values = [slot.value for slot in op.inputs]
+    others = [value for value in values if value not in tails]
+    if len(others) != len(values) - 1 or not all(_is_constant(graph, value) for value in others):
+        return False
+    return op.type == "BatchNormalization" or _is_per_channel(graph, op.outputs[0].value, others[0])
+
+
+def _is_per_channel(graph: PrecisionGraph, result: str, constant: str) -> bool:
+    shape, own = graph.values[result].shape, graph.values[constant].shape
+    if shape is None or own is None or len(own) not in (len(shape), len(shape) - 1):
+        return False
+    aligned = (1,) * (len(shape) - len(own)) + own
+    return aligned[1] == shape[1] and all(size == 1 for axis, size in enumerate(aligned) if axis != 1)
+
+
+def _is_constant(graph: PrecisionGraph, value: str) -> bool:
+    return bool(value) and graph.values[value].constant is not None
 
 
 def _readers(graph: PrecisionGraph) -> Mapping[str, list[str]]:
