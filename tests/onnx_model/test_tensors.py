@@ -83,6 +83,14 @@ def test_the_error_is_relative(scale: float) -> None:
         assert found.conversions[BFLOAT16].error == pytest.approx(expected, rel=1e-3)
 
 
+def test_what_overflows_is_no_part_of_the_error() -> None:
+    proto = tensor([70000.0, 1.0001])
+    lost = abs(float(np.float16(1.0001)) - float(np.float32(1.0001)))
+    for found in (facts(proto), measure_all([proto], HERE, FLOAT16)[0]):
+        assert found is not None
+        assert found.conversions[FLOAT16].error == pytest.approx(lost / 70000, rel=1e-3)
+
+
 FLOATS = st.floats(width=32) | st.sampled_from([65504.0, 65520.0, 1e-8, -1e-8, 6e-8, 0.0, -0.0])
 ARRAYS = st.lists(arrays(np.float32, st.integers(1, 5), elements=FLOATS), min_size=1, max_size=4)
 
