@@ -22,12 +22,14 @@ from ampgraph.onnx_model.run import (
     CPU,
     Feed,
     best_provider,
+    fitted,
     lowered_by_runtime,
     open_session,
     optimized_graph,
-    random_inputs,
+    run,
 )
 from ampgraph.onnx_model.simulate import simulate
+from ampgraph.onnx_model.sizes import fitting_inputs
 from ampgraph.precision import FORMATS, Precision
 
 Subject = onnx.ModelProto | Path
@@ -92,8 +94,7 @@ def check(
     Raises CheckError where the source itself does not run, so that nothing can be compared.
     """
     provider = best_provider()
-    given = dict(feeds) if feeds else random_inputs(source.model, shapes=shapes)
-    expected = _expected(source, given, inputs)
+    given, expected = _expected(source, feeds, shapes or {}, inputs)
     errors, trouble = _errors(given, expected, candidate, simulated=provider == CPU)
     complaint = _cpu_complaint(candidate)
     lowered, unseen = _lowered(candidate, kept)
@@ -107,12 +108,16 @@ def check(
     return Check(provider, provider == CPU, inputs, bar, errors, complaint, lowered, len(kept), said)
 
 
-def _expected(source: Loaded, feeds: Mapping[str, Feed], inputs: str) -> dict[str, Any]:
+def _expected(
+    source: Loaded, feeds: Mapping[str, Feed] | None, shapes: Mapping[str, tuple[int, ...]], inputs: str
+) -> tuple[Mapping[str, Feed], dict[str, Any]]:
+    """The inputs, generated where none are given, and what the source answers."""
     whole: Subject = source.path or source.model
     if source.path is None and io.external_tensors(source.model):
         whole = io.with_data(source.model, source.folder)
     try:
-        return outputs_of(whole, feeds)
+        session = open_session(whole)
+        return (feeds, run(session, fitted(session, feeds))) if feeds else fitting_inputs(source.model, session, shapes)
     except Exception as error:  # onnxruntime's exceptions share no base class
         fact = f"does not run on {inputs} inputs ({first_line(error)[:300]})"
         remedy = "give their sizes with --shape, real ones with --data FILE.npz, or leave --check out"
