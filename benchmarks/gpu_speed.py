@@ -22,8 +22,8 @@ import onnxruntime as ort
 
 import ampgraph
 from ampgraph.onnx_model.compare import output_errors
+from ampgraph.onnx_model.feeds import batch_axes, batched
 from ampgraph.onnx_model.run import open_session
-from ampgraph.onnx_model.types import fixed_size
 from benchmarks.corpus_inputs import stream_for
 from benchmarks.record import keep, table
 
@@ -46,26 +46,6 @@ class Row:
     coverage_gain: float
     coverage_error: float
     speed_error: float
-
-
-def batched(feeds: Feeds, batch: int, axes: Mapping[str, int]) -> Feeds:
-    """The first sample repeated along the batch axis of the inputs that have one."""
-    return {
-        name: np.repeat(value.take([0], axes[name]), batch, axes[name]) if name in axes else value
-        for name, value in feeds.items()
-    }
-
-
-def batch_axes(model: onnx.ModelProto, feeds: Feeds) -> dict[str, int]:
-    """Where each input's batch is: its first dimension if that is free, else a free one of size 1, as in states."""
-    axes = {}
-    for value in model.graph.input:
-        dims = value.type.tensor_type.shape.dim
-        free = [axis for axis, dim in enumerate(dims) if fixed_size(dim) is None]
-        single = [axis for axis in free if axis == 0 or feeds[value.name].shape[axis] == 1]
-        if len(dims) > 1 and single:
-            axes[value.name] = single[0]
-    return axes
 
 
 def bind(session: ort.InferenceSession, feeds: Feeds) -> Any:  # noqa: ANN401  (onnxruntime is untyped)
