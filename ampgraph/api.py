@@ -87,6 +87,7 @@ def convert(
     shapes: Mapping[str, Sequence[int]] | None = None,
     opset: int = 0,
     plan: FilePath = None,
+    costs: FilePath = None,
     save_plan: FilePath = None,
     report: FilePath = None,
     require: Mapping[str, float] | None = None,
@@ -108,6 +109,7 @@ def convert(
     - `keep`, `low`: regular expressions over node names that stay float32, or become low against the rules.
     - `io`: "keep" the interface, make float inputs and outputs "low", or a regular expression over their names.
     - `shapes`: input shapes by name that times are modelled at. `opset`: raise the model's opset first.
+    - `costs`: times that `ampgraph profile` measured, instead of modelled ones.
     - `plan`: apply this saved and perhaps edited plan. `save_plan`, `report`: write the plan, the report as JSON.
     - `require`: thresholds such as {"coverage": 0.9}. `force`: write over existing files.
     - `check`: run both models, with `data` (an .npz file of inputs) or generated inputs, and compare.
@@ -129,6 +131,7 @@ def convert(
         shapes=shapes,
         opset=opset,
         plan=plan,
+        costs=costs,
     )
     wanted = {"-o": destination, "--save-plan": save_plan, "--report": report}
     paths = {option: Path(path) for option, path in wanted.items() if path is not None}
@@ -183,7 +186,7 @@ class _Order:
             paths["the external data beside -o:"] = paths["-o"].with_name(f"{paths['-o'].name}.data")
             outputs = replace(outputs, paths=paths)
         read = {external.external_source(tensor, loaded.folder)[0] for tensor in outside}
-        inputs = (loaded.path, self.options.rules, self.options.plan, self.data, *sorted(read))
+        inputs = (loaded.path, self.options.rules, self.options.plan, self.options.costs, self.data, *sorted(read))
         outputs.verify([path for path in inputs if path is not None])
 
 

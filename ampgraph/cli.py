@@ -15,6 +15,7 @@ import click
 
 from ampgraph import __version__
 from ampgraph.commands.bench import bench as bench_command
+from ampgraph.commands.profile import profile as profile_command
 from ampgraph.commands.run import run as run_command
 from ampgraph.errors import AmpgraphError, CheckError
 
@@ -112,7 +113,7 @@ def main() -> None:
     """
 
 
-for _command in (run_command, bench_command):
+for _command in (run_command, bench_command, profile_command):
     main.add_command(_command)
 
 
@@ -139,6 +140,7 @@ def _planning_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--opset", type=int, default=0, metavar="N", help="Raise the model to this opset first."),
         click.option("--plan", metavar="FILE", help="Apply a saved, perhaps edited plan."),
+        click.option("--costs", metavar="FILE", help="Times that `ampgraph profile` measured, not modelled ones."),
     )  # fmt: skip
     for option in reversed(options):
         command = option(command)

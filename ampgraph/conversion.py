@@ -25,6 +25,8 @@ from ampgraph.judge import Wishes, judge
 from ampgraph.judgement import Judgement
 from ampgraph.kernels import onnxruntime_cuda
 from ampgraph.laws import verify
+from ampgraph.measured import MeasuredCosts
+from ampgraph.measured import read as read_costs
 from ampgraph.onnx_model import io
 from ampgraph.onnx_model.apply import apply
 from ampgraph.onnx_model.io import Loaded
@@ -59,6 +61,7 @@ class Planned:
     judgement: Judgement
     costs: Costs
     plan: Plan
+    measured: MeasuredCosts | None = None  # that times come from where they are there
 
     @property
     def changes_nothing(self) -> bool:
@@ -147,7 +150,8 @@ def plan_model(loaded: Loaded, options: Options, *, as_is: bool = False) -> Plan
         judgement = _judged(graph, options)
         categories = {key: str(verdict.category) for key, verdict in judgement.verdicts.items()}
         device = device_named(options.device)
-        costs = price(graph, options.objective, device, options.precision, categories)
+        measured = read_costs(options.costs) if options.costs else None
+        costs = price(graph, options.objective, device, options.precision, categories, measured)
         low = untouched(graph, options.precision) if as_is else _low(graph, judgement, costs, options)
         if not (as_is or options.plan or options.objective != "speed") and _hardly_pays(graph, judgement, costs, low):
             plan = _left_alone(graph, judgement, costs, low)
@@ -156,7 +160,7 @@ def plan_model(loaded: Loaded, options: Options, *, as_is: bool = False) -> Plan
         if not as_is:  # what the judge asks for is not yet in a model as it is
             verify(graph, judgement, plan, costs)
         plan = replace(plan, model=loaded.path.name if loaded.path else prepared.graph.name, options=options.digest())
-    return Planned(loaded, prepared, options, shapes, graph, judgement, costs, plan)
+    return Planned(loaded, prepared, options, shapes, graph, judgement, costs, plan, measured)
 
 
 def _low(graph: PrecisionGraph, judgement: Judgement, costs: Costs, options: Options) -> frozenset[str]:

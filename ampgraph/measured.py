@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +30,7 @@ from ampgraph.precision import Precision
 from ampgraph.work import is_view
 
 FORMAT = 1
+CUDA = "CUDAExecutionProvider"
 TOLERANCE = (0.7, 1.4)  # of the parts over the whole: outside, the parts do not explain the model
 
 Seconds = Mapping[Precision, float | None]
@@ -133,6 +135,17 @@ def fit_cast(points: Sequence[tuple[float, float]]) -> CastCost:
         return CastCost(time - slope * size, slope)
     squares = sum(w * x * x for w, (x, _) in zip(weights, points, strict=True))
     return CastCost(0.0, sum(w * x * y for w, (x, y) in zip(weights, points, strict=True)) / squares)
+
+
+def mismatches(costs: MeasuredCosts, device: str, runtime: str = "") -> Iterator[str]:
+    """What makes measured costs doubtful for a plan on `device` by its short name, with a release of onnxruntime."""
+    named = re.compile(rf"(?<![a-z0-9]){re.escape(device.lower())}(?![0-9])")
+    if not named.search(re.sub(r"(?<=[a-z]) (?=[0-9])", "", costs.device.lower())):
+        yield f"--costs were measured on {costs.device}, and the plan is for {device}: name it with --device"
+    if costs.provider != CUDA:
+        yield f"--costs were measured on {costs.provider}: times on a GPU are others"
+    if runtime and costs.runtime.split()[-1:] != [runtime]:
+        yield f"--costs were measured with {costs.runtime}, and kernels are known for {runtime}: profile again"
 
 
 def joined(first: MeasuredCosts, second: MeasuredCosts) -> MeasuredCosts:

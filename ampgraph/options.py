@@ -38,6 +38,7 @@ class Options:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     opset: int = 0
     plan: Path | None = None
+    costs: Path | None = None
 
     def __post_init__(self) -> None:
         _require("--precision", self.precision, LOW_PRECISIONS)
@@ -52,9 +53,10 @@ class Options:
                 raise OptionError(f"{option} {pattern!r}", f"is no regular expression ({error})", "mend it") from None
 
     def digest(self) -> str:
-        """What a converted file remembers of its options: of rule and plan files the contents, not the paths."""
-        said = {name: value for name, value in asdict(self).items() if name not in ("rules", "plan")}
-        for name in ("rules", "plan"):
+        """What a converted file remembers of its options: of the files it names the contents, not the paths."""
+        files = ("rules", "plan", "costs")
+        said = {name: value for name, value in asdict(self).items() if name not in files}
+        for name in files:
             path = getattr(self, name)
             said[name] = _file_digest(f"--{name} {path}", path) if path else ""
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
@@ -66,6 +68,7 @@ def make_options(
     device: str = "h100",
     rules: FilePath = None,
     plan: FilePath = None,
+    costs: FilePath = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     **others: Any,  # noqa: ANN401  (those of Options that need no reading)
 ) -> Options:
@@ -76,6 +79,7 @@ def make_options(
         device=device.lower(),
         rules=Path(rules) if rules else None,
         plan=Path(plan) if plan else None,
+        costs=Path(costs) if costs else None,
         shapes={name: _shape(name, sizes) for name, sizes in (shapes or {}).items()},
         **others,
     )

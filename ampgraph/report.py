@@ -9,9 +9,11 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING
 
+from ampgraph.cost import count_measured
 from ampgraph.graph import Decision, Op, PrecisionGraph, Value
 from ampgraph.judgement import Category, Cause, Judgement
 from ampgraph.kernels import KernelTable, onnxruntime_cuda
+from ampgraph.measured import mismatches
 from ampgraph.plan import BY_PRICE, Choice, Plan
 from ampgraph.precision import FORMATS, Precision
 
@@ -134,8 +136,8 @@ def make_report(
         needed_opsets=dict(needed_opsets or {}),
         shapes=dict(planned.shapes),
         assumed=planned.assumed,
-        notes=(*planned.judgement.notes, *graph.notes),
-        warnings=tuple(_warnings(options.precision, table)),
+        notes=(*planned.judgement.notes, *graph.notes, *_times(planned)),
+        warnings=(*_warnings(options.precision, table), *_costs_warnings(planned, table)),
         changes_nothing=planned.changes_nothing,
         already_converted=already_converted,
     )
@@ -297,6 +299,21 @@ def _warnings(precision: Precision, table: KernelTable | None) -> Iterator[str]:
         )
     if precision is Precision.BFLOAT16:
         yield "onnxruntime's CPU provider has no bfloat16 kernels: the file opens on CUDA only"
+
+
+def _times(planned: Planned) -> Iterator[str]:
+    """Where the times come from that `--costs` gives."""
+    if planned.measured is not None and planned.options.objective == "speed":
+        measured, ops = count_measured(planned.graph, planned.measured)
+        yield f"times of {measured} of {ops} ops were measured on {planned.measured.device}, the others are modelled"
+
+
+def _costs_warnings(planned: Planned, table: KernelTable | None) -> Iterator[str]:
+    if planned.measured is None:
+        return
+    yield from mismatches(planned.measured, planned.options.device, table.version if table else "")
+    if planned.options.objective != "speed":
+        yield f"--costs says nothing under --objective {planned.options.objective}"
 
 
 def _installed_runtime() -> str:

@@ -41,6 +41,7 @@ _MOST_COPIES = 64
 _MOST_SEARCHED = 8  # copies of what cuDNN searches algorithms for, each anew
 _SEARCHED = (Kind.CONVOLUTION, Kind.GROUPED, Kind.RECURRENT)
 _CAST_SIZES = tuple(1 << bits for bits in (10, 14, 18, 20, 22, 24))
+_LARGEST_ON_CPU = 1 << 20  # elements of a cast there: more take seconds, and say nothing new
 _FEW, _MANY = 4, 64  # copies whose difference is what an op takes that does nothing
 _DIRECTIONS = ((Precision.FLOAT32, Precision.FLOAT16), (Precision.FLOAT16, Precision.FLOAT32))
 
@@ -148,7 +149,8 @@ def _opened(single: Single, memory: Memory, provider: Provider, tf32: bool, capt
 
 def _cast_cost(bench: _Bench) -> CastCost:
     points = []
-    for elements in bench.settings.cast_sizes:
+    most = _LARGEST_ON_CPU if bench.provider == CPU else max(bench.settings.cast_sizes)
+    for elements in (size for size in bench.settings.cast_sizes if size <= most):
         copies = _copies(elements * 6 / device_named("h100").byte_rate, _MOST_COPIES)
         timed = {target: bench.open(cast_model(elements, source, target, copies)) for source, target in _DIRECTIONS}
         points += [(elements * 6, max(seconds, 1e-9)) for seconds in bench.seconds_of(timed, copies).values()]
