@@ -6,7 +6,6 @@ small constants and integer inputs. Such nodes are left out.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ RECORD = {"session.record_ep_graph_assignment_info": "1"}  # session configurati
 _SOURCES = ("Shape", "Size")
 _INTEGERS = (TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL)
 _SMALL = 100  # elements of a constant that onnxruntime takes along to the CPU
-_INLINED = re.compile(r"^.*__Inline_\d+__")
 _SHOWN = 6
 
 
@@ -45,13 +43,17 @@ def cpu_nodes(session: ort.InferenceSession) -> tuple[CpuNode, ...]:
 def without_shape_arithmetic(nodes: Iterable[CpuNode], model: ModelProto) -> tuple[CpuNode, ...]:
     """Those nodes that compute on data.
 
-    Nodes without a name are told apart by type: one is left out where all such nodes in the model are shape arithmetic.
+    A node without a name that the model knows (the branch of an If that was inlined, a node that had none) is judged by
+    its type: it is left out where all of that type in the model are shape arithmetic.
     """
     judged = list(_judged(model.graph, (), [value.name for value in model.graph.input if _is_small_integer(value)]))
+    named = {node for node, _ in judged if node.name}
     computing = {node for node, on_shapes in judged if not on_shapes}
-    arithmetic = {node for node, on_shapes in judged if on_shapes} - computing
+    types = {node.op_type for node, _ in judged} - {node.op_type for node in computing}
     return tuple(
-        node for node in nodes if node.op_type not in _SOURCES and arithmetic.isdisjoint((node, _as_written(node)))
+        node
+        for node in nodes
+        if node.op_type not in _SOURCES and (node in computing if node in named else node.op_type not in types)
     )
 
 
@@ -65,11 +67,6 @@ def warning_line(nodes: Sequence[CpuNode], provider: str) -> str:
     return f"{len(nodes)} {noun} on the CPU provider although {provider} is in use: {types}" + f" ({shown})" * bool(
         shown
     )
-
-
-def _as_written(node: CpuNode) -> CpuNode:
-    """A node by its name in the model: onnxruntime puts a prefix before what it inlines from the branch of an If."""
-    return CpuNode(_INLINED.sub("", node.name), node.op_type)
 
 
 def _is_small_integer(value: ValueInfoProto) -> bool:
