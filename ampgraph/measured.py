@@ -206,7 +206,7 @@ def _operand(value: str, graph: PrecisionGraph) -> str | None:
     if not value:
         return ""
     known = graph.values[value]
-    if known.shape is None or known.kind != "tensor" or not known.dtype:
+    if known.shape is None or known.kind != "tensor" or known.dtype in ("", "string"):
         return None
     return f"{known.dtype}[{','.join(map(str, known.shape))}]" + ("=" if known.constant is not None else "")
 

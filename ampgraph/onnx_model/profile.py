@@ -74,7 +74,11 @@ class _Bench:
     def seconds_of(self, timed: Mapping[Precision, Timed], copies: int) -> dict[Precision, float]:
         """Time of one copy in each precision."""
         found = measure(timed, self.settings.pace)
-        return {key: max(found[key] - self.empty[each.captured], 0.0) / copies for key, each in timed.items()}
+        return {key: max(found[key] - self.around(each), 0.0) / copies for key, each in timed.items()}
+
+    def around(self, timed: Timed) -> float:
+        """What a run takes beside its operators."""
+        return self.empty.get(timed.captured, min(self.empty.values()))
 
 
 @dataclass(frozen=True)
@@ -223,12 +227,12 @@ def _run_whole(loaded: Loaded, graph: PrecisionGraph, bench: _Bench, feeds: Mapp
     model = loaded.path or io.with_data(loaded.model, loaded.folder).SerializeToString()
     tf32 = bench.settings.tf32
     try:
-        timed = open_timed(model, inputs, outputs, bench.memory, bench.provider, tf32=tf32, feeds=arrays)
+        timed = open_timed(model, inputs, outputs, bench.memory, bench.provider, tf32=tf32, merge=True, feeds=arrays)
     except Exception as error:  # as above
         remedy = "give the inputs' sizes with --shape, or real inputs with --data"
         raise ModelError(place, f"does not run in onnxruntime ({first_line(error)[:300]})", remedy) from None
     found = measure({"whole": timed}, bench.settings.pace)["whole"]
-    return max(found - bench.empty[timed.captured], 1e-9), timed.captured
+    return max(found - bench.around(timed), 1e-9), timed.captured
 
 
 def _compared(graph: PrecisionGraph, costs: MeasuredCosts, whole: float, captured: bool) -> Whole:

@@ -6,6 +6,7 @@ model with a handful of inputs, and is subtracted by the caller.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import math
 import time
@@ -85,6 +86,7 @@ class Timed:
         start = time.perf_counter()
         for _ in range(times):
             self.session.run_with_iobinding(self.binding, self.options)
+        self.binding.synchronize_outputs()
         return (time.perf_counter() - start) / times
 
 
@@ -97,18 +99,19 @@ def open_timed(
     *,
     tf32: bool = True,
     capture: bool = True,
+    merge: bool = False,
     feeds: Mapping[str, Array] | None = None,
 ) -> Timed:
-    """Open, bind and warm up; without a CUDA graph where none can be captured. `feeds`: real data for inputs.
+    """Open, bind and warm up; without a CUDA graph where none can be captured.
 
+    `feeds`: real data for inputs. `merge`: let onnxruntime make one of equal operators on equal inputs, as it does.
     Raises what onnxruntime raises where the model does not open or run at all.
     """
+    given = feeds or {}
     if capture and provider == CUDA:
-        try:
-            return _warm(_open(model, provider, tf32, capture=True), inputs, outputs, memory, feeds or {}, True)
-        except Exception:  # onnxruntime's exceptions share no base class; nodes on the CPU, copies, loops
-            return open_timed(model, inputs, outputs, memory, provider, tf32=tf32, capture=False, feeds=feeds)
-    return _warm(_open(model, provider, tf32, capture=False), inputs, outputs, memory, feeds or {}, False)
+        with contextlib.suppress(Exception):  # of no common class: nodes on the CPU, copies, loops cannot be captured
+            return _warm(_open(model, provider, tf32, merge, capture=True), inputs, outputs, memory, given, True)
+    return _warm(_open(model, provider, tf32, merge, capture=False), inputs, outputs, memory, given, False)
 
 
 def measure(timed: Mapping[Any, Timed], pace: Pace) -> dict[Any, float]:
@@ -126,7 +129,7 @@ def device_name(provider: Provider) -> str:
     return _gpu_name() if provider == CUDA else _cpu_name()
 
 
-def _open(model: bytes | Path, provider: Provider, tf32: bool, *, capture: bool) -> Any:  # noqa: ANN401
+def _open(model: bytes | Path, provider: Provider, tf32: bool, merge: bool, *, capture: bool) -> Any:  # noqa: ANN401
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL
     providers: list[Any] = [provider]
@@ -134,7 +137,7 @@ def _open(model: bytes | Path, provider: Provider, tf32: bool, *, capture: bool)
         settings = {"use_tf32": str(int(tf32)), "enable_cuda_graph": str(int(capture))}
         providers = [(provider, settings), "CPUExecutionProvider"]
     source = str(model) if isinstance(model, Path) else model
-    return ort.InferenceSession(source, options, providers=providers, disabled_optimizers=_DISABLED)
+    return ort.InferenceSession(source, options, providers=providers, disabled_optimizers=None if merge else _DISABLED)
 
 
 def _warm(
