@@ -38,6 +38,7 @@ class Buffers:
         """Copy other inputs of the same shapes and types over those in place."""
         for name, value in self.inputs.items():
             _write(value, feeds[name])
+        self.binding.synchronize_inputs()  # the runtime's stream does not wait for copies made outside it
 
     def run(self) -> None:
         """Run once on what is in place."""
@@ -49,6 +50,7 @@ class Buffers:
 
     def outputs(self) -> dict[str, Any]:
         """Copies of what the last run computed."""
+        self.wait()
         names = [output.name for output in self.session.get_outputs()]
         return dict(zip(names, map(_copied, self.binding.get_outputs()), strict=True))
 
@@ -81,6 +83,7 @@ def bind(session: ort.InferenceSession, feeds: Arrays) -> Buffers:
         binding.bind_ortvalue_input(name, inputs[name])
     for name, device in _outputs(session):
         binding.bind_output(name, device or "cpu")
+    binding.synchronize_inputs()
     return Buffers(session, binding, inputs, run_options(NO_GRAPH))
 
 

@@ -90,7 +90,8 @@ class Session:
         self._setup = _setup(self._loaded.model, provider, cuda_graph, nhwc)
         self._setup = replace(self._setup, tf32=tf32, conv_search=conv_search, more=dict(provider_options or {}))
         self._lock, self._ids = threading.RLock(), count(1)
-        self._captured: dict[Any, Buffers | None] = {}  # by shapes: None when they came once
+        self._seen: set[Any] = set()  # shapes that came once
+        self._captured: dict[Any, Buffers] = {}  # by shapes
         self._session = self._open()
         self.on_cpu = self._fallen()
         self._check_graph()
@@ -197,12 +198,19 @@ class Session:
         if not self._setup.cuda_graph:
             return None
         shapes = tuple((name, array.shape, str(array.dtype)) for name, array in sorted(given.items()))
-        first = shapes not in self._captured and self._asked["cuda_graph"] == "auto"
-        if len(self._captured) < MOST_GRAPHS:
-            self._captured.setdefault(shapes, None)
-        if not first and shapes in self._captured and self._captured[shapes] is None:
-            self._captured[shapes] = self._capture(given)
-        return self._captured.get(shapes)
+        if shapes in self._captured:
+            return self._captured[shapes]
+        if shapes not in self._seen and self._asked["cuda_graph"] == "auto":
+            self._seen.add(shapes)
+            return None
+        if len(self._captured) >= MOST_GRAPHS:
+            note = f"without a CUDA graph for more than {MOST_GRAPHS} sets of input shapes"
+            self._notes += [note] if note not in self._notes else []
+            return None
+        graph = self._capture(given)
+        if graph is not None:
+            self._captured[shapes] = graph
+        return graph
 
     def _placed(self, given: Mapping[str, Any]) -> Buffers:
         """Inputs in place, run once: what is wrong with them is found here, and not taken for a failed capture."""
@@ -215,7 +223,7 @@ class Session:
         try:
             return buffers.capture(plain, next(self._ids))
         except Exception as error:  # as above
-            self._without_graph(first_line(error)[:300])
+            self._without_graph(error.fact if isinstance(error, ModelError) else first_line(error)[:300])
         return None
 
     def _without_graph(self, reason: str) -> None:

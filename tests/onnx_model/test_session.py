@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ml_dtypes
@@ -14,6 +14,7 @@ from onnx import ModelProto, numpy_helper, parser
 import ampgraph
 from ampgraph.errors import ModelError, OptionError
 from ampgraph.onnx_model import buffers
+from ampgraph.onnx_model import session as sessions
 from ampgraph.onnx_model.cpu_nodes import RECORD, CpuNode, cpu_nodes, warning_line, without_shape_arithmetic
 from ampgraph.onnx_model.run import CPU, CUDA, best_provider, open_session
 from ampgraph.onnx_model.session import Session, chosen_provider, has_low_convolutions
@@ -83,6 +84,50 @@ def test_fixed_buffers_take_other_inputs_and_keep_no_answer() -> None:
     assert [value.data_ptr() for value in fixed.binding.get_outputs()] == addresses
     np.testing.assert_array_equal(fixed.outputs()["y"], FEEDS["x"] * 2 + 2)
     np.testing.assert_array_equal(before["y"], FEEDS["x"] * 2)
+
+
+def test_a_run_captures_when_shapes_come_again_and_then_replays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The road of CUDA graphs, walked on the CPU provider, which takes the ids of graphs and does not heed them."""
+    monkeypatch.setattr(sessions, "MOST_GRAPHS", 1)
+    session = Session(DOUBLE, provider="cpu")
+    session._setup = replace(session._setup, cuda_graph=True)
+    for turn, captured in enumerate((0, 1, 1, 1)):
+        found = session.run({**FEEDS, "x": FEEDS["x"] + turn})
+        np.testing.assert_array_equal(found["y"], (FEEDS["x"] + turn) * 2)
+        assert len(session._captured) == captured
+    longer = {**FEEDS, "x": np.ones((5, 2), np.float32)}
+    for _ in range(3):
+        np.testing.assert_array_equal(session.run(longer)["y"], longer["x"] * 2)
+    assert session.notes == ("without a CUDA graph for more than 1 sets of input shapes",)
+    assert session.bind(FEEDS).cuda_graph
+    with pytest.raises(ModelError, match="does not run on these inputs"):
+        session.bind({**FEEDS, "x": np.ones((2, 3), np.float32)})
+    assert session.cuda_graph
+
+
+def test_a_failed_capture_falls_back_and_says_why_unless_it_was_demanded() -> None:
+    model = parse("g (float[64] x) => (float[64] y) { r = RandomNormalLike(x) y = Add(x, r) }")
+    feeds = {"x": np.zeros(64, np.float32)}
+    session = Session(model, provider="cpu")
+    session._setup = replace(session._setup, cuda_graph=True)
+    assert not session.bind(feeds).cuda_graph
+    assert not session.cuda_graph
+    assert session.run(feeds)["y"].shape == (64,)
+    (note,) = session.notes
+    assert note.startswith("without a CUDA graph: a replayed CUDA graph gives other answers")
+    session._setup, session._asked = replace(session._setup, cuda_graph=True), {"cuda_graph": True, "nhwc": False}
+    with pytest.raises(ModelError, match=r"^g: cannot run as a CUDA graph"):
+        session.run(feeds)
+
+
+def test_what_auto_gives_up_first() -> None:
+    """What the complaint speaks of; what was demanded stays."""
+    setup = replace(Session(DOUBLE, provider="cpu")._setup, cuda_graph=True, nhwc=True)
+    auto = {"cuda_graph": "auto", "nhwc": "auto"}
+    assert sessions._without(setup, auto, "cannot use the graph capture feature")[1] == replace(setup, cuda_graph=False)
+    assert sessions._without(setup, auto, "no kernel")[1] == replace(setup, nhwc=False)
+    assert sessions._without(replace(setup, nhwc=False), auto, "no kernel")[0] == "a CUDA graph"
+    assert sessions._without(setup, {"cuda_graph": True, "nhwc": True}, "no kernel") == ("", setup)
 
 
 def test_a_capture_whose_replay_answers_otherwise_is_refused() -> None:
