@@ -277,3 +277,15 @@ def test_the_cut_spares_one_bad_kernel_and_keeps_the_rest_low():
     low = decide(graph, judge(graph, load_builtin(), propagate(graph), FLOAT16, None), costs)
     by_type = {graph.ops[graph.decisions[key].op].type: key in low for key in costs.high}
     assert by_type == {"MatMul": True, "Softmax": False, "Relu": True}
+
+
+def test_what_a_convolution_absorbs_takes_no_time_among_measured_ones():
+    text = """<ir_version: 8, opset_import: ["" : 17]> g (float[1,4,8,8] x) => (float[1,4,8,8] y)
+        <float[4,4,1,1] w = {1,2,3,4,1,2,3,4,1,2,3,4,1,2,3,4}, float[4,1,1] b = {1,2,3,4}> {
+        c = Conv(x, w) d = Add(c, b) y = Relu(d) }"""
+    graph = lift(onnx.parser.parse_model(text))
+    costs = price(graph, "speed", H100, FLOAT16, measured=measured_of(graph, {}))
+    types = {graph.ops[graph.decisions[key].op].type for key in costs.high}
+    assert types == {"Conv", "Relu"}
+    assert count_measured(graph, measured_of(graph, {})) == (2, 2)
+    assert principal(graph, "Add") in price(graph, "speed", H100, FLOAT16).high
