@@ -28,6 +28,7 @@ from ampgraph.judgement import Cause
 from ampgraph.onnx_model import external, io
 from ampgraph.onnx_model.check import Check, read_inputs
 from ampgraph.onnx_model.check import check as run_check
+from ampgraph.onnx_model.fuse.net import standing_for
 from ampgraph.onnx_model.io import Loaded
 from ampgraph.onnx_model.names import ID_KEY, WHY_KEY, metadata_of, walk
 from ampgraph.onnx_model.opsets import needed_opsets
@@ -69,7 +70,8 @@ class Result:
 
     def explain(self, node: str) -> str:
         """Why a node is in its precision. Raises OptionError for an unknown name, with close ones."""
-        return explain(self.planned, node, rule_book(self.planned.options), _recorded(self.planned.loaded.model))
+        name = standing_for(self.planned.prepared, node)
+        return explain(self.planned, name, rule_book(self.planned.options), _recorded(self.planned.loaded.model))
 
 
 def convert(
@@ -88,6 +90,7 @@ def convert(
     opset: int = 0,
     plan: FilePath = None,
     costs: FilePath = None,
+    fuse: bool = True,
     save_plan: FilePath = None,
     report: FilePath = None,
     require: Mapping[str, float] | None = None,
@@ -110,6 +113,7 @@ def convert(
     - `io`: "keep" the interface, make float inputs and outputs "low", or a regular expression over their names.
     - `shapes`: input shapes by name that times are modelled at. `opset`: raise the model's opset first.
     - `costs`: times that `ampgraph profile` measured, instead of modelled ones.
+    - `fuse`: let operators that onnxruntime has one kernel for become that one, where `speed` gains by it.
     - `plan`: apply this saved and perhaps edited plan. `save_plan`, `report`: write the plan, the report as JSON.
     - `require`: thresholds such as {"coverage": 0.9}. `force`: write over existing files.
     - `check`: run both models, with `data` (an .npz file of inputs) or generated inputs, and compare.
@@ -132,6 +136,7 @@ def convert(
         opset=opset,
         plan=plan,
         costs=costs,
+        fuse=fuse,
     )
     wanted = {"-o": destination, "--save-plan": save_plan, "--report": report}
     paths = {option: Path(path) for option, path in wanted.items() if path is not None}

@@ -141,6 +141,10 @@ def _planning_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--opset", type=int, default=0, metavar="N", help="Raise the model to this opset first."),
         click.option("--plan", metavar="FILE", help="Apply a saved, perhaps edited plan."),
         click.option("--costs", metavar="FILE", help="Times that `ampgraph profile` measured, not modelled ones."),
+        click.option(
+            "--fuse/--no-fuse", default=True, show_default=True,
+            help="Let operators become one where onnxruntime has one kernel for them and speed gains by it.",
+        ),
     )  # fmt: skip
     for option in reversed(options):
         command = option(command)

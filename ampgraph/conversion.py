@@ -19,7 +19,7 @@ from ampgraph.cost import price
 from ampgraph.costs import Costs
 from ampgraph.decide import decide
 from ampgraph.devices import device_named
-from ampgraph.errors import ModelError, OptionError
+from ampgraph.errors import ModelError, OptionError, PlanError
 from ampgraph.graph import PrecisionGraph
 from ampgraph.judge import Wishes, judge
 from ampgraph.judgement import Judgement
@@ -29,6 +29,9 @@ from ampgraph.measured import MeasuredCosts
 from ampgraph.measured import read as read_costs
 from ampgraph.onnx_model import io
 from ampgraph.onnx_model.apply import apply
+from ampgraph.onnx_model.fuse.accept import difference
+from ampgraph.onnx_model.fuse.fuse import fuse, summary
+from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.io import Loaded
 from ampgraph.onnx_model.lift import lift
 from ampgraph.onnx_model.prepare import prepare
@@ -38,7 +41,7 @@ from ampgraph.onnx_model.verify import verify_written
 from ampgraph.onnx_model.wellformed import refuse_ill_formed
 from ampgraph.options import Options
 from ampgraph.placement import assignment_cost
-from ampgraph.plan import Plan, from_json, make_plan, untouched
+from ampgraph.plan import Plan, from_json, is_fused, make_plan, untouched
 from ampgraph.precision import Precision
 from ampgraph.ranges import propagate
 from ampgraph.rulebook import RuleBook, load_builtin, with_user_file
@@ -62,6 +65,7 @@ class Planned:
     costs: Costs
     plan: Plan
     measured: MeasuredCosts | None = None  # that times come from where they are there
+    fusing: str = ""  # why a fused model that looked faster was not taken
 
     @property
     def changes_nothing(self) -> bool:
@@ -140,31 +144,84 @@ def is_converted(loaded: Loaded, options: Options) -> bool:
 
 
 def plan_model(loaded: Loaded, options: Options, *, as_is: bool = False) -> Planned:
-    """Lift, judge, decide, plan and verify; nothing is written. `as_is`: the plan that leaves the model alone."""
+    """Lift, fuse, judge, decide, plan and verify; nothing is written. `as_is`: the plan that leaves the model alone."""
     with collector_at_rest(), _text_is_text(loaded):
         loaded = _at_opset(loaded, options.opset)
         prepared = prepare(loaded.model)
         refuse_ill_formed(prepared, str(loaded.path or prepared.graph.name or "model"))
         shapes = _shapes(prepared, options)
-        graph = lift(prepared, shapes, options.precision, loaded.folder)
-        judgement = _judged(graph, options)
-        categories = {key: str(verdict.category) for key, verdict in judgement.verdicts.items()}
-        device = device_named(options.device)
-        measured = read_costs(options.costs) if options.costs else None
-        costs = price(graph, options.objective, device, options.precision, categories, measured)
-        low = untouched(graph, options.precision) if as_is else _low(graph, judgement, costs, options)
-        if not (as_is or options.plan or options.objective != "speed") and _hardly_pays(graph, judgement, costs, low):
-            plan = _left_alone(graph, judgement, costs, low)
-        else:
-            plan = make_plan(graph, judgement, costs, low, options.objective)
-        if not as_is:  # what the judge asks for is not yet in a model as it is
-            verify(graph, judgement, plan, costs)
-        plan = replace(plan, model=loaded.path.name if loaded.path else prepared.graph.name, options=options.digest())
-    return Planned(loaded, prepared, options, shapes, graph, judgement, costs, plan, measured)
+        text = _plan_text(options)
+        if text is not None and is_fused(text):
+            return _planned_as_fused(loaded, prepared, options, shapes, text)
+        plain = _planned(loaded, prepared, options, shapes, text, as_is=as_is)
+        may_fuse = options.fuse and options.target == "onnxruntime-cuda" and options.objective == "speed"
+        return _fused_if_faster(plain) if may_fuse and text is None and not as_is else plain
 
 
-def _low(graph: PrecisionGraph, judgement: Judgement, costs: Costs, options: Options) -> frozenset[str]:
-    return _wanted(graph, judgement, options) if options.plan else decide(graph, judgement, costs)
+def _planned(
+    loaded: Loaded,
+    model: ModelProto,
+    options: Options,
+    shapes: Mapping[str, Shape],
+    text: str | None,
+    *,
+    as_is: bool = False,
+    known: Mapping[str, Shape] | None = None,
+) -> Planned:
+    """The plan of a prepared model, fused or not. `text`: that of the plan file, where there is one.
+
+    `known`: shapes of what fused operators make.
+    """
+    graph = lift(model, shapes, options.precision, loaded.folder, known)
+    judgement = _judged(graph, options)
+    categories = {key: str(verdict.category) for key, verdict in judgement.verdicts.items()}
+    device = device_named(options.device)
+    measured = read_costs(options.costs) if options.costs else None
+    costs = price(graph, options.objective, device, options.precision, categories, measured)
+    if as_is:
+        low = untouched(graph, options.precision)
+    elif text is not None:
+        low = from_json(text, str(options.plan), graph, judgement)
+    else:
+        low = decide(graph, judgement, costs)
+    if not (as_is or text is not None or options.objective != "speed") and _hardly_pays(graph, judgement, costs, low):
+        plan = _left_alone(graph, judgement, costs, low)
+    else:
+        plan = make_plan(graph, judgement, costs, low, options.objective)
+    if not as_is:  # what the judge asks for is not yet in a model as it is
+        verify(graph, judgement, plan, costs)
+    plan = replace(plan, model=loaded.path.name if loaded.path else model.graph.name, options=options.digest())
+    return Planned(loaded, model, options, shapes, graph, judgement, costs, plan, measured)
+
+
+def _fused_if_faster(plain: Planned) -> Planned:
+    """The plan of the fused model where that is faster by more than the cost model can tell, and its answers are right.
+
+    Fused operators are for low precision: in float32 onnxruntime's kernels for attention are slower than its parts.
+    """
+    found = fuse(plain.prepared, plain.shapes)
+    if found is None:
+        return plain
+    fused = _planned(plain.loaded, found.model, plain.options, plain.shapes, None, known=found.shapes)
+    if fused.changes_nothing or fused.plan.cost > (1 - WORTHWHILE) * plain.plan.cost:
+        return plain
+    flaw = difference(plain.prepared, found.model, plain.shapes, plain.loaded.folder)
+    if flaw:
+        return replace(plain, fusing=f"left out: {flaw}")
+    return replace(fused, plan=replace(fused.plan, fused=summary(found.counts)))
+
+
+def _planned_as_fused(
+    loaded: Loaded, prepared: ModelProto, options: Options, shapes: Mapping[str, Shape], text: str
+) -> Planned:
+    """What a plan file of a fused model asks for."""
+    found = fuse(prepared, shapes) if options.fuse else None
+    flaw = difference(prepared, found.model, shapes, loaded.folder) if found is not None else "nothing is fused here"
+    if found is None or flaw:
+        fact = f"is of a fused model, and {flaw}"
+        raise PlanError(str(options.plan), fact, "plan this model anew, with the options of the plan")
+    planned = _planned(loaded, found.model, options, shapes, text, known=found.shapes)
+    return replace(planned, plan=replace(planned.plan, fused=summary(found.counts)))
 
 
 def _hardly_pays(graph: PrecisionGraph, judgement: Judgement, costs: Costs, low: frozenset[str]) -> bool:
@@ -249,15 +306,16 @@ def _cache_key(name: str) -> str:
     return re.sub(r"^(past|present)(_key_values)?(?=[._])", "cache", name)
 
 
-def _wanted(graph: PrecisionGraph, judgement: Judgement, options: Options) -> frozenset[str]:
-    assert options.plan is not None  # the caller asked
+def _plan_text(options: Options) -> str | None:
+    """The plan file's text, where there is one."""
+    if options.plan is None:
+        return None
     try:
-        text = options.plan.read_text()
+        return options.plan.read_text()
     except OSError as error:
         raise OptionError(f"--plan {options.plan}", f"cannot be read ({error.strerror})", "check the path") from None
     except UnicodeDecodeError:
         raise OptionError(f"--plan {options.plan}", "is not text", "name a file that --save-plan wrote") from None
-    return from_json(text, str(options.plan), graph, judgement)
 
 
 def convert_model(planned: Planned, destination: Path | None = None, look: Look | None = None) -> Converted:

@@ -26,6 +26,7 @@ from ampgraph.rule import Rule
 from ampgraph.rulebook import RuleBook
 
 LARGE_CONSTANT = 2048.0  # an unknown operand of 32 times this leaves float16; next to it, integers stop being exact
+SUMMAND_ERROR = 0.05  # relative L2 error of a constant that is only added to a sum
 HARMLESS = 1.0  # a tainted value proven within this magnitude loses no more than its rounding
 
 
@@ -124,7 +125,8 @@ class _Case:
         for index, slot in self.slots(decision):
             constant = self.graph.values[slot.value].constant
             if constant is not None:
-                why = _lost(constant, rule, index in rule.precise_slots, self.precision)
+                added = slot.formal in rule.summands
+                why = _lost(constant, rule, index in rule.precise_slots, added, self.precision)
                 if why:
                     return Cause.PARAMETER, f"{self.graph.values[slot.value].name}: {why}"
         return None
@@ -152,7 +154,7 @@ class _Case:
         return any(largest < abs(end) < float("inf") for end in (interval.lo, interval.hi))
 
 
-def _lost(constant: Constant, rule: Rule, precise: bool, precision: Precision) -> str:
+def _lost(constant: Constant, rule: Rule, precise: bool, added: bool, precision: Precision) -> str:
     """Why a constant does not survive in this place; "" when it does."""
     loss = constant.conversions.get(precision)
     if loss is None:
@@ -163,7 +165,7 @@ def _lost(constant: Constant, rule: Rule, precise: bool, precision: Precision) -
         return f"{loss.overflowed} of its values exceed {limits.largest:.6g}, up to {constant.magnitude:.3g}"
     if precise and loss.subnormal:
         return f"{loss.subnormal} of its values are below {limits.smallest_normal:.2g}, and here each of them matters"
-    if loss.error > max(rule.constant_error, 2 * limits.unit_roundoff):
+    if loss.error > max(rule.constant_error, SUMMAND_ERROR if added else 0.0, 2 * limits.unit_roundoff):
         return f"rounding it to {precision} moves it by {loss.error:.2g}, relative (smallest: {constant.smallest:.2g})"
     if constant.magnitude > LARGE_CONSTANT and not saturates and not rule.large_constants:
         return f"reaches {constant.magnitude:.3g}: next to it {precision} overflows or stops being exact"

@@ -39,6 +39,7 @@ class Options:
     opset: int = 0
     plan: Path | None = None
     costs: Path | None = None
+    fuse: bool = True
 
     def __post_init__(self) -> None:
         _require("--precision", self.precision, LOW_PRECISIONS)

@@ -49,7 +49,7 @@ class Plan:
 
     `choices` by decision id. `casts` sorted. `parameters`: constant value id -> precisions it must exist in.
     `cost` and `baseline`: the plan's price and that of leaving the model alone, in `unit`.
-    `model` and `options`: digests that the caller may record, opaque here.
+    `model`, `options`, `fused`: what the caller may record of the graph it is of, opaque here.
     """
 
     precision: Precision
@@ -62,6 +62,7 @@ class Plan:
     baseline: int
     model: str = ""
     options: str = ""
+    fused: str = ""
 
     @cached_property
     def low(self) -> frozenset[str]:
@@ -137,6 +138,7 @@ def to_json(plan: Plan) -> str:
         "objective": plan.objective,
         "model": plan.model,
         "options": plan.options,
+        **({"fused": plan.fused} if plan.fused else {}),
         "unit": plan.unit,
         "cost": plan.cost,
         "baseline": plan.baseline,
@@ -186,6 +188,15 @@ def from_json(text: str, place: str, graph: PrecisionGraph, judgement: Judgement
     if missing is not None:
         raise PlanError(place, f"has no line for {missing}", "add one, or save a plan of this model with --save-plan")
     return frozenset(low)
+
+
+def is_fused(text: str) -> bool:
+    """Whether a plan file is of a fused graph; False for what is no plan, of which `from_json` complains."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and bool(content.get("fused"))
 
 
 @dataclass(frozen=True)

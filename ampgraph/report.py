@@ -136,7 +136,7 @@ def make_report(
         needed_opsets=dict(needed_opsets or {}),
         shapes=dict(planned.shapes),
         assumed=planned.assumed,
-        notes=(*planned.judgement.notes, *graph.notes, *_times(planned)),
+        notes=(*planned.judgement.notes, *graph.notes, *_fusing(planned), *_times(planned)),
         warnings=(*_warnings(options.precision, table), *_costs_warnings(planned, table)),
         changes_nothing=planned.changes_nothing,
         already_converted=already_converted,
@@ -306,6 +306,14 @@ def _times(planned: Planned) -> Iterator[str]:
     if planned.measured is not None and planned.options.objective == "speed":
         measured, ops = count_measured(planned.graph, planned.measured)
         yield f"times of {measured} of {ops} ops were measured on {planned.measured.device}, the others are modelled"
+
+
+def _fusing(planned: Planned) -> Iterator[str]:
+    """What was fused before deciding, or why it was not."""
+    if planned.plan.fused:
+        yield f"fused first: {planned.plan.fused}"
+    if planned.fusing:
+        yield f"a fused model was {planned.fusing}"
 
 
 def _costs_warnings(planned: Planned, table: KernelTable | None) -> Iterator[str]:

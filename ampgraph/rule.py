@@ -59,6 +59,7 @@ class Rule:
     `saturates` (judge): a constant beyond the format's range is clamped to its ends without changing the result.
     `precise_slots` (judge): constants in these input slots must survive conversion element by element.
     `constant_error` (judge): relative L2 error that rounding a constant may have; 0: twice the unit roundoff.
+    `summands` (judge): names of inputs that are only added: there a constant may lose 5 %, see the rule addition.
     `large_constants` (judge): the kernel computes in float32 inside, so constants do no harm while they are finite.
     """
 
@@ -83,6 +84,7 @@ class Rule:
     precise_slots: tuple[int, ...] = ()
     large_constants: bool = False
     constant_error: float = 0.0
+    summands: tuple[str, ...] = ()
     examples: tuple[Example, ...] = ()
     place: str = ""  # file and line it was read from
     user: bool = False

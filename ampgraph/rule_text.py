@@ -298,6 +298,7 @@ _READERS: dict[str, Callable[[str, object], Any]] = {
     "precise_slots": _integers,
     "large_constants": _flag,
     "constant_error": _number,
+    "summands": _words,
     "example": _examples,
 }
 _STEP_READERS: dict[str, Callable[[str, object], Any]] = {

@@ -159,6 +159,7 @@ def conditions(rule: Rule) -> tuple[str, ...]:
         rule.saturates and "mask constants are clamped",
         rule.constant_error and f"constants may move by {rule.constant_error:g}",
         rule.large_constants and "constants may be large",
+        rule.summands and f"constants of {_listed(rule.summands)} are only added: they may lose a few percent",
         rule.precise_slots and f"constants of input {_listed(rule.precise_slots)} must survive one by one",
     )
     return tuple(word for word in words if isinstance(word, str) and word)

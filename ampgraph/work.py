@@ -26,6 +26,7 @@ class Kind(Enum):
     VIEW = "view"  # none: the output is the input's memory, or there is no work at all
     MEMORY = "memory"  # bandwidth
     MATRIX = "matrix"  # tensor cores
+    ATTENTION = "attention"  # tensor cores in low precision; onnxruntime's float32 kernels do without
     CONVOLUTION = "convolution"  # tensor cores, behind a change of layout
     GROUPED = "grouped"  # convolution in groups: plain float32 units
     RECURRENT = "recurrent"  # tensor cores, one small product after the other
@@ -220,10 +221,10 @@ _PRODUCTS: dict[str, tuple[Kind, Callable[[Op, PrecisionGraph], float]]] = {
         ),
         ("com.microsoft.MatMulNBits com.microsoft.MatMulBnb4 com.microsoft.MatMulFpQ4", Kind.MATRIX, _narrow_product),
         ("Einsum", Kind.MATRIX, _einsum),
-        ("Attention", Kind.MATRIX, _attention(4)),
-        ("com.microsoft.Attention", Kind.MATRIX, _projected_attention),
-        ("com.microsoft.MultiHeadAttention", Kind.MATRIX, _attention(6)),
-        ("com.microsoft.GroupQueryAttention", Kind.MATRIX, _attention(3)),
+        ("Attention", Kind.ATTENTION, _attention(4)),
+        ("com.microsoft.Attention", Kind.ATTENTION, _projected_attention),
+        ("com.microsoft.MultiHeadAttention", Kind.ATTENTION, _attention(6)),
+        ("com.microsoft.GroupQueryAttention", Kind.ATTENTION, _attention(3)),
         (
             "aten.scaled_dot_product_attention aten._scaled_dot_product_flash_attention "
             "aten._scaled_dot_product_efficient_attention",

@@ -70,7 +70,7 @@ def work_in(body: str, inputs: str, domain: str = "") -> list:
         (
             "y = Attention(a, b, c)",
             "float[2,4,16,8] a, float[2,4,32,8] b, float[2,4,32,24] c",
-            Kind.MATRIX,
+            Kind.ATTENTION,
             2 * 2 * 4 * 16 * 32 * (8 + 24),
         ),
         ("y = Relu(a)", "float[5] a", Kind.MEMORY, 0),

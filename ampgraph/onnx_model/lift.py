@@ -34,17 +34,19 @@ def lift(
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     precision: Precision | None = Precision.FLOAT16,
     folder: Path | None = None,
+    known: Mapping[str, tuple[int, ...]] | None = None,
 ) -> PrecisionGraph:
     """Lift a prepared model.
 
     `shapes`: concrete shapes of graph inputs by name, for those with free dimensions. `precision`: the low precision
-    that constants are measured for; None measures no constant. `folder`: where external data lie.
+    that constants are measured for; None measures no constant. `folder`: where external data lie. `known`: shapes of
+    values that no inference tells.
     Raises ModelError when the graph does not type-check or its external data cannot be read.
     """
     draft = _Draft(
         {o.domain: o.version for o in model.opset_import}, precision, folder or Path(), node_ids(model.graph)
     )
-    inferred = infer(model, modelled_inputs(model, shapes or {}), sizes=precision is not None)
+    inferred = infer(model, modelled_inputs(model, shapes or {}), sizes=precision is not None, known=known)
     draft.scopes[""] = Scope("", None, "", 1.0)
     _lift_main(draft, model, inferred.graph)
     if draft.opsets.get("", draft.opsets.get("ai.onnx", FIRST_BFLOAT16_CAST)) < FIRST_BFLOAT16_CAST:

@@ -110,13 +110,22 @@ def _size(dim: onnx.TensorShapeProto.Dimension, index: int, rank: int, symbols: 
     return _FREE_SPATIAL if rank >= 4 and index >= rank - 2 else _FREE_LENGTH
 
 
-def infer(model: ModelProto, shapes: Mapping[str, tuple[int, ...]], *, sizes: bool = True) -> ModelProto:
+def infer(
+    model: ModelProto,
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    sizes: bool = True,
+    known: Mapping[str, tuple[int, ...]] | None = None,
+) -> ModelProto:
     """A weightless copy of the model, its inputs at concrete `shapes`, with inferred types in every value_info.
 
-    `sizes`: compute shape arithmetic too; without it shapes may be missing, types are not.
+    `sizes`: compute shape arithmetic too; without it shapes may be missing, types are not. `known`: shapes of float32
+    values that inference cannot know, since their operators are not ONNX's.
     """
     light = weightless(model)
     _fill_inputs(light.graph, shapes)
+    for name, shape in (known or {}).items():
+        light.graph.value_info.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
     return infer_with_sizes(light) if sizes else infer_once(light)
 
 

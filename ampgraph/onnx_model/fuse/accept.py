@@ -1,0 +1,47 @@
+"""Accept: a fused model counts only where, in float32, it gives the answers of the model it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from onnx import ModelProto
+
+from ampgraph.onnx_model.compare import output_errors
+from ampgraph.onnx_model.fuse.view import Shape
+from ampgraph.onnx_model.io import first_line
+from ampgraph.onnx_model.run import fitted, open_session, run
+from ampgraph.onnx_model.sizes import fitting_inputs
+from ampgraph.onnx_model.types import fixed_size
+
+TOLERANCE = 1e-4  # relative L2: sums in another order, which deep networks amplify
+_BATCH = 2
+
+
+def difference(model: ModelProto, fused: ModelProto, shapes: Mapping[str, Shape], folder: Path | None) -> str:
+    """How the answers of a fused model differ, "" where they do not. Runs both, on generated inputs, small batches."""
+    try:
+        reference = open_session(model, folder=folder)
+        feeds, expected = fitting_inputs(model, reference, _small(model, shapes))
+    except Exception as error:  # onnxruntime's exceptions share no base class
+        return f"the model itself does not run on generated inputs here ({first_line(error)})"
+    del reference  # its weights, before the other's are there
+    try:
+        session = open_session(fused, folder=folder)
+        errors = output_errors(expected, run(session, fitted(session, feeds)))
+    except Exception as error:
+        return f"the fused model does not run ({first_line(error)})"
+    worst = max(errors, key=lambda each: each.relative, default=None)
+    if worst is None or all(each.within(TOLERANCE) for each in errors):
+        return ""
+    return f"the fused model answers differently ({worst.name}: {worst.relative:.1e} relative L2)"
+
+
+def _small(model: ModelProto, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+    """The modelled shapes with small batches."""
+    found = dict(shapes)
+    for value in model.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        if value.name in found and dims and fixed_size(dims[0]) is None:
+            found[value.name] = (min(found[value.name][0], _BATCH), *found[value.name][1:])
+    return found

@@ -1,0 +1,211 @@
+"""What fusing asks of a graph, and the one place where a graph is rewritten."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from ampgraph.onnx_model.attributes import constant_tensor
+from ampgraph.onnx_model.fuse.view import Shape
+from ampgraph.onnx_model.prepare import captured, prepare
+from ampgraph.onnx_model.types import LARGEST_CONSTANT_FOR_INFERENCE, bodies
+
+Array = npt.NDArray[Any]
+
+CONTRIB = "com.microsoft"
+ORIGIN_KEY = "ampgraph.origin"  # node metadata: the names that a replacement stands for
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """How a new constant is made of others: side by side along an axis, zeros of that width for ""."""
+
+    names: tuple[str, ...]
+    width: int
+    axis: int
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """A replacement: new nodes, whose outputs may bear the names of those of `removed`, and values renamed.
+
+    `shapes`: of new values. `constants`: new initializers, those in `merged` without their data yet.
+    """
+
+    nodes: tuple[NodeProto, ...]
+    replaced: Mapping[str, str] = field(default_factory=dict)
+    removed: tuple[NodeProto, ...] = ()
+    constants: tuple[TensorProto, ...] = ()
+    merged: Mapping[str, Merged] = field(default_factory=dict)
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Net:
+    """The main graph of a model: who makes and who reads each value, shapes at the modelled sizes, constants."""
+
+    graph: GraphProto
+    shapes: Mapping[str, Shape]
+    constants: Mapping[str, TensorProto]
+    computed: Mapping[str, Array]  # small results that inference could compute at these sizes
+    makers: Mapping[str, NodeProto]
+    readers: Mapping[str, tuple[NodeProto, ...]]
+    fixed: frozenset[str]  # values that must stay: graph outputs, and what bodies read
+
+    def maker(self, name: str, *types: str) -> NodeProto | None:
+        """The node that makes a value, if it is one of these standard operators."""
+        node = self.makers.get(name)
+        return node if node is not None and node.domain in ("", "ai.onnx") and node.op_type in types else None
+
+    def sole_reader(self, name: str, *types: str) -> NodeProto | None:
+        """The only node that reads a value nobody else needs, if it is one of these standard operators."""
+        found = self.readers.get(name, ())
+        if name in self.fixed or len(found) != 1 or list(found[0].input).count(name) != 1:
+            return None
+        return found[0] if found[0].domain in ("", "ai.onnx") and found[0].op_type in types else None
+
+    def values(self, name: str) -> Array | None:
+        """The elements of a small constant."""
+        if name in self.computed:
+            return self.computed[name]
+        tensor = self.constants.get(name)
+        if tensor is None or tensor.data_location == TensorProto.EXTERNAL:
+            return None
+        return numpy_helper.to_array(tensor) if np.prod(tensor.dims) <= LARGEST_CONSTANT_FOR_INFERENCE else None
+
+    def scalar(self, name: str) -> float | None:
+        """The value of a constant of one element, or of one that sizes alone decide."""
+        values = self.values(name)
+        return float(values.reshape(-1)[0]) if values is not None and values.size == 1 else None
+
+    def is_row(self, name: str, width: int) -> bool:
+        """Whether a value is a constant vector along the last axis, `width` long."""
+        tensor = self.constants.get(name)
+        return tensor is not None and bool(tensor.dims) and tensor.dims[-1] == width == np.prod(tensor.dims)
+
+    def is_float(self, name: str) -> bool:
+        """Whether a constant is float32."""
+        return name in self.constants and self.constants[name].data_type == TensorProto.FLOAT
+
+
+def read(graph: GraphProto, shapes: Mapping[str, Shape], computed: Mapping[str, Array]) -> Net:
+    """Look a graph over. Its nodes stand in topological order."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for value in graph.input:  # overridable
+        constants.pop(value.name, None)
+    makers: dict[str, NodeProto] = {}
+    readers: dict[str, list[NodeProto]] = {}
+    fixed = {value.name for value in graph.output}
+    for node in graph.node:
+        tensor = constant_tensor(node)
+        if tensor is not None:
+            constants[node.output[0]] = tensor
+        elif node.op_type == "Identity" and node.input[0] in constants:  # torch.onnx's shared parameters
+            constants[node.output[0]] = constants[node.input[0]]
+        makers.update((name, node) for name in node.output if name)
+        for name in dict.fromkeys(node.input):
+            readers.setdefault(name, []).append(node)
+        for _, body in bodies(node):
+            fixed |= captured(body)
+    return Net(graph, shapes, constants, computed, makers, {k: tuple(v) for k, v in readers.items()}, frozenset(fixed))
+
+
+def fresh(net: Net, name: str, taken: Collection[str] = ()) -> str:
+    """A value name that nobody bears yet."""
+    while name in net.makers or name in net.constants or name in net.shapes or name in taken:
+        name += "_"
+    return name
+
+
+def node(op: str, inputs: Iterable[str], outputs: Iterable[str], domain: str = "", **attributes: Any) -> NodeProto:  # noqa: ANN401
+    """A new node, named after its first output; attributes of value None are left out."""
+    names = list(outputs)
+    given = {key: value for key, value in attributes.items() if value is not None}
+    return helper.make_node(op, list(inputs), names, name=next(filter(None, names)), domain=domain, **given)
+
+
+def with_origin(new: NodeProto, old: Iterable[NodeProto]) -> NodeProto:
+    """The node with the names of those it stands for in its metadata."""
+    names = [each.name for each in old if each.name]
+    if names:
+        new.metadata_props.add(key=ORIGIN_KEY, value=" ".join(dict.fromkeys(names)))
+    return new
+
+
+def standing_for(model: ModelProto, name: str) -> str:
+    """The node that stands for a node of that name in a fused model; the name itself where none does."""
+    for each in model.graph.node:
+        origins = next((entry.value for entry in each.metadata_props if entry.key == ORIGIN_KEY), "")
+        if origins and name in origins.split(" "):
+            return str(each.name)
+    return name
+
+
+def rewritten(model: ModelProto, fusions: Collection[Fusion]) -> ModelProto:
+    """A copy of the model with the replacements made, what nobody needs any more left out, sorted."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    graph = copy.graph
+    removed = {id(each) for fusion in fusions for each in fusion.removed}
+    kept = [mine for mine, theirs in zip(graph.node, model.graph.node, strict=True) if id(theirs) not in removed]
+    nodes = kept + [each for fusion in fusions for each in fusion.nodes]
+    renamed = _chased({old: new for fusion in fusions for old, new in fusion.replaced.items()})
+    for each in nodes:
+        for slot, name in enumerate(each.input):
+            if name in renamed:
+                each.input[slot] = renamed[name]
+    graph.initializer.extend(tensor for fusion in fusions for tensor in fusion.constants)
+    live = _live(nodes, graph)
+    ordered = [NodeProto.FromString(each.SerializeToString()) for each in nodes if id(each) in live]
+    del graph.node[:]
+    graph.node.extend(ordered)
+    _forget_unused(graph)
+    if not any(entry.domain == CONTRIB for entry in copy.opset_import):
+        copy.opset_import.add(domain=CONTRIB, version=1)
+    return prepare(copy)
+
+
+def _chased(renamed: Mapping[str, str]) -> dict[str, str]:
+    """Where every renamed value ends, over several renamings."""
+    found = {}
+    for old in renamed:
+        new = renamed[old]
+        while new in renamed:
+            new = renamed[new]
+        found[old] = new
+    return found
+
+
+def _live(nodes: list[NodeProto], graph: GraphProto) -> set[int]:
+    makers = {name: each for each in nodes for name in each.output if name}
+    live: set[int] = set()
+    waiting = [value.name for value in graph.output]
+    while waiting:
+        maker = makers.get(waiting.pop())
+        if maker is not None and id(maker) not in live:
+            live.add(id(maker))
+            waiting.extend(maker.input)
+            for _, body in bodies(maker):
+                waiting.extend(captured(body))
+    return live
+
+
+def _forget_unused(graph: GraphProto) -> None:
+    """Leave out initializers that nobody reads and value_info of values that are no more."""
+    read_ = {name for each in graph.node for name in each.input} | {value.name for value in graph.output}
+    for each in graph.node:
+        for _, body in bodies(each):
+            read_ |= captured(body)
+    read_ |= {value.name for value in graph.input}
+    made = {name for each in graph.node for name in each.output}
+    for repeated, wanted in ((graph.initializer, read_), (graph.value_info, made)):
+        kept = [entry for entry in repeated if entry.name in wanted]
+        if len(kept) < len(repeated):
+            copies = [type(entry).FromString(entry.SerializeToString()) for entry in kept]
+            del repeated[:]
+            repeated.extend(copies)

@@ -1,0 +1,92 @@
+"""Rotary embedding: x * cos + rotated(x) * sin, where rotated(x) is its second half, negated, then its first half."""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import NodeProto
+
+from ampgraph.onnx_model.attributes import plain_attributes
+from ampgraph.onnx_model.fuse.attention import heads_of
+from ampgraph.onnx_model.fuse.net import CONTRIB, node
+from ampgraph.onnx_model.fuse.rows import Draft
+from ampgraph.onnx_model.fuse.view import View
+
+
+def rotary_of(draft: Draft, sum_: NodeProto) -> View | None:
+    """The result of a sum as a view of a fused rotary embedding; None where it is none."""
+    products = [draft.net.maker(name, "Mul") for name in sum_.input]
+    for straight, turned in (products, products[::-1]):
+        if straight is None or turned is None:
+            continue
+        for rotated, sine in (turned.input, reversed(turned.input)):
+            value = _rotated(draft, rotated)
+            if value and value in straight.input:
+                cosine = next(name for name in straight.input if name != value)
+                return _emitted(draft, sum_, value, cosine, sine)
+    return None
+
+
+def _rotated(draft: Draft, name: str) -> str:
+    """The value that `name` is with its halves exchanged and the new first one negated, "" if it is no such thing."""
+    net = draft.net
+    whole = net.maker(name, "Concat")
+    negative = net.maker(whole.input[0], "Neg") if whole is not None and len(whole.input) == 2 else None
+    if whole is None or negative is None or plain_attributes(whole).get("axis") not in (-1, len(net.shapes[name]) - 1):
+        return ""
+    second, first = net.maker(negative.input[0], "Slice"), net.maker(whole.input[1], "Slice")
+    if second is None or first is None or second.input[0] != first.input[0]:
+        return ""
+    shape = net.shapes.get(first.input[0], ())
+    starts = [net.values(each.input[1]) for each in (first, second)]
+    halves = [net.shapes.get(each.output[0], ())[-1:] for each in (first, second)]
+    if not shape or any(start is None or start.size != 1 for start in starts) or halves != [(shape[-1] // 2,)] * 2:
+        return ""
+    ends = [int(start.reshape(-1)[0]) for start in starts if start is not None]
+    return first.input[0] if ends == [0, shape[-1] // 2] else ""
+
+
+def _emitted(draft: Draft, sum_: NodeProto, value: str, cosine: str, sine: str) -> View | None:
+    view = draft.view(value)
+    if view is None or len(view.dims) != 4 or len(draft.shapes[view.base]) != 3:
+        return None
+    batch, heads, tokens, size = view.shape
+    whole = view.dims == heads_of(batch, heads, tokens, size, heads * size) and view.offset == 0
+    if not whole or draft.shapes[view.base] != (batch, tokens, heads * size):
+        return None
+    tables = [_table(draft, name, tokens, size, sum_) for name in (cosine, sine)]
+    if None in tables:
+        return None
+    start = draft.integers("rotary_start", [0])
+    new = node(
+        "RotaryEmbedding", [view.base, start, *map(str, tables)], [f"{sum_.output[0]}_rotary"], CONTRIB, num_heads=heads
+    )
+    return View(draft.add(new, draft.shapes[view.base], sum_), view.dims)
+
+
+def _table(draft: Draft, name: str, tokens: int, size: int, old: NodeProto) -> str | None:
+    """One half of a (1, 1, tokens, size) table whose halves are alike, as (tokens, size / 2)."""
+    if draft.net.shapes.get(name) != (1, 1, tokens, size) or not _repeats(draft, name):
+        return None
+    half = f"{name}_half"
+    made = next((each for each in draft.made.values() if each.op_type == "Reshape" and each.input[0] == half), None)
+    if made is not None:
+        return str(made.output[0])
+    ends = [draft.integers(f"{half}_{key}", [at]) for key, at in (("start", 0), ("end", size // 2), ("axis", 3))]
+    cut = draft.add(node("Slice", [name, *ends], [half]), (1, 1, tokens, size // 2), old)
+    flat = draft.integers(f"{half}_shape", [-1, size // 2])
+    return draft.add(node("Reshape", [cut, flat], [f"{half}_flat"]), (tokens, size // 2), old)
+
+
+def _repeats(draft: Draft, name: str) -> bool:
+    """Whether the second half of the last axis says what the first half says."""
+    net = draft.net
+    while (made := net.maker(name, "Unsqueeze", "Cos", "Sin", "Mul", "Cast")) is not None:
+        if made.op_type == "Mul" and net.scalar(made.input[1]) is None:
+            return False
+        name = made.input[0]
+    joined = net.maker(name, "Concat")
+    if joined is not None:
+        last = plain_attributes(joined).get("axis") in (-1, len(net.shapes[name]) - 1)
+        return last and len(joined.input) == 2 and joined.input[0] == joined.input[1]
+    values = net.values(name)
+    return values is not None and not np.any(np.diff(np.stack(np.split(values, 2, -1)), axis=0))

@@ -1,0 +1,234 @@
+"""Rows: every value as a view, with layout changes pulled behind the operators that work row by row.
+
+A matrix product with a constant, and what adds or multiplies a constant row, do the same to every row of their input in
+whatever order the rows stand. So they are computed on the view's base, and their result is a view of the new base.
+Where a later value turns out to be its base just as it is, the layout changes between the two were for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from onnx import NodeProto, TensorProto, numpy_helper
+
+from ampgraph.onnx_model.attributes import plain_attributes
+from ampgraph.onnx_model.fuse.net import CONTRIB, Merged, Net, fresh, node, with_origin
+from ampgraph.onnx_model.fuse.view import (
+    Shape,
+    View,
+    covers_rows,
+    is_whole,
+    reshaped,
+    sliced,
+    transposed,
+    whole,
+    with_rows_of,
+)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Views found so far, and the nodes that would compute their bases. Grows; nothing in it is ever taken back."""
+
+    net: Net
+    views: dict[str, View] = field(default_factory=dict)
+    shapes: dict[str, Shape] = field(default_factory=dict)  # of bases
+    made: dict[str, NodeProto] = field(default_factory=dict)  # output -> new node, in order
+    constants: dict[str, TensorProto] = field(default_factory=dict)
+    merged: dict[str, Merged] = field(default_factory=dict)
+
+    def view(self, name: str) -> View | None:
+        """A value's view; it is its own where nothing better is known."""
+        found = self.views.get(name)
+        if found is None and name in self.net.shapes:
+            found = self.views[name] = whole(name, self.net.shapes[name])
+            self.shapes.setdefault(name, self.net.shapes[name])
+        return found
+
+    def maker(self, base: str) -> NodeProto | None:
+        """What makes a base, whether new or the model's own."""
+        return self.made.get(base) or self.net.makers.get(base)
+
+    def add(self, new: NodeProto, shape: Shape, *old: NodeProto) -> str:
+        """Take in a new node of one output; its output, under a name of its own."""
+        name = fresh(self.net, new.output[0], self.made)
+        new.output[0] = new.name = name
+        self.made[name] = with_origin(new, old)
+        self.shapes[name] = shape
+        return name
+
+    def integers(self, name: str, values: Iterable[int]) -> str:
+        """Take in a constant of integers; its name."""
+        name = fresh(self.net, name, self.constants)
+        self.constants[name] = numpy_helper.from_array(np.array(list(values), np.int64), name)
+        return name
+
+    def join(self, names: tuple[str, ...], width: int, axis: int) -> str:
+        """Take in a constant that is others side by side, "" for zeros of that width; its name, "" if it cannot be."""
+        tensors = [self.net.constants[name] for name in names if name]
+        apart = any(tensor.data_location == TensorProto.EXTERNAL for tensor in tensors)
+        if apart or not all(self.net.is_float(name) for name in names if name):
+            return ""
+        name = fresh(self.net, "_".join(filter(None, names)) or "zeros", self.constants)
+        dims = list(tensors[0].dims) if tensors else [width]
+        dims[axis] = width * len(names)
+        self.constants[name] = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=dims)
+        self.merged[name] = Merged(names, width, axis)
+        return name
+
+
+Read = Callable[[Draft, NodeProto, View], View | None]
+
+
+def view_of(draft: Draft, each: NodeProto) -> None:
+    """Enter the views of a node's outputs."""
+    read = _READS.get(each.op_type) if each.domain in ("", "ai.onnx") else None
+    if read is None or not each.input:
+        return
+    slot = _moving(draft, each)
+    view = draft.view(each.input[slot])
+    found = read(draft, each, view) if view is not None else None
+    if found is not None and found.shape == draft.net.shapes.get(each.output[0]):
+        draft.views[each.output[0]] = found
+
+
+def replacements(draft: Draft) -> Mapping[str, str]:
+    """Values that are another value just as it is."""
+    return {
+        name: view.base
+        for name, view in draft.views.items()
+        if name != view.base and name not in draft.net.fixed and is_whole(view, draft.shapes[view.base])
+    }
+
+
+def _moving(draft: Draft, each: NodeProto) -> int:
+    """The input slot that is not the constant: products and sums commute with what they are given."""
+    return 1 if each.op_type in ("Add", "Mul") and each.input[0] in draft.net.constants else 0
+
+
+# moving data
+
+
+def _identity(draft: Draft, each: NodeProto, view: View) -> View | None:
+    return view
+
+
+def _transpose(draft: Draft, each: NodeProto, view: View) -> View | None:
+    order = plain_attributes(each).get("perm")
+    return transposed(view, [int(each) for each in order] if isinstance(order, tuple) else range(len(view.dims))[::-1])
+
+
+def _reshape(draft: Draft, each: NodeProto, view: View) -> View | None:
+    shape = draft.net.shapes.get(each.output[0])
+    return None if shape is None else reshaped(view, shape)
+
+
+def _gather(draft: Draft, each: NodeProto, view: View) -> View | None:
+    index = draft.net.values(each.input[1])
+    if index is None or index.ndim:
+        return None
+    axis = _axis(each, view)
+    place = int(index) % view.shape[axis]
+    found = sliced(view, axis, place, 1)
+    return None if found is None else View(found.base, found.dims[:axis] + found.dims[axis + 1 :], found.offset)
+
+
+def _slice(draft: Draft, each: NodeProto, view: View) -> View | None:
+    shape = draft.net.shapes.get(each.output[0])
+    given = [draft.net.values(name) if name else None for name in each.input[1:]]
+    if shape is None or len(given) < 3 or any(each is None or each.size != 1 for each in given):
+        return None
+    start, _, axis, *steps = (int(each.reshape(-1)[0]) for each in given if each is not None)
+    if steps not in ([], [1]):
+        return None
+    size = view.shape[axis]
+    return sliced(view, axis % len(view.dims), max(start + size, 0) if start < 0 else start, shape[axis])
+
+
+def _split(draft: Draft, each: NodeProto, view: View) -> View | None:
+    """Enters all its outputs; the first is the caller's."""
+    axis, start = _axis(each, view), 0
+    views: list[View | None] = []
+    for name in each.output:
+        shape = draft.net.shapes.get(name)
+        if shape is None:
+            return None
+        views.append(sliced(view, axis, start, shape[axis]))
+        start += shape[axis]
+    for name, found in zip(each.output[1:], views[1:], strict=True):
+        if found is not None:
+            draft.views[name] = found
+    return views[0]
+
+
+def _axis(each: NodeProto, view: View) -> int:
+    axis = plain_attributes(each).get("axis", 0)
+    return int(axis) % len(view.dims) if isinstance(axis, int) else 0
+
+
+# working row by row
+
+
+def _product(draft: Draft, each: NodeProto, view: View) -> View | None:
+    weight = draft.net.constants.get(each.input[1])
+    shape = draft.shapes[view.base]
+    if weight is None or len(weight.dims) != 2 or not covers_rows(view, shape) or is_whole(view, shape):
+        return None
+    new = node("MatMul", [view.base, each.input[1]], [f"{each.output[0]}_rows"])
+    return _computed(draft, each, view, new, weight.dims[1])
+
+
+def _gemm(draft: Draft, each: NodeProto, view: View) -> View | None:
+    said = plain_attributes(each)
+    weight, shape = draft.net.constants.get(each.input[1]), draft.shapes[view.base]
+    plain = said.get("alpha", 1.0) == said.get("beta", 1.0) == 1.0 and not said.get("transA", 0)
+    if weight is None or not plain or not covers_rows(view, shape) or (is_whole(view, shape) and len(shape) < 3):
+        return None
+    turned = int(bool(said.get("transB", 0)))
+    width = weight.dims[1 - turned]
+    bias = each.input[2] if len(each.input) > 2 else ""
+    if bias and not draft.net.is_row(bias, width):
+        return None
+    name = f"{each.output[0]}_rows"
+    if turned:
+        new = node("FusedMatMul", [view.base, each.input[1]], [name], CONTRIB, transB=1)
+    else:
+        new = node("MatMul", [view.base, each.input[1]], [name])
+    found = _computed(draft, each, view, new, width)
+    return _computed(draft, each, found, node("Add", [found.base, bias], [name]), width) if bias else found
+
+
+def _row(draft: Draft, each: NodeProto, view: View) -> View | None:
+    """A sum or product with a constant row or number."""
+    other = next((name for name in each.input if name in draft.net.constants), "")
+    shape = draft.shapes[view.base]
+    fits = other and (draft.net.is_row(other, shape[-1] if shape else 1) or draft.net.scalar(other) is not None)
+    if not fits or not covers_rows(view, shape) or is_whole(view, shape):
+        return None
+    new = node(each.op_type, [view.base, other], [f"{each.output[0]}_rows"])
+    return _computed(draft, each, view, new, shape[-1])
+
+
+def _computed(draft: Draft, old: NodeProto, view: View, new: NodeProto, width: int) -> View:
+    shape = draft.shapes[view.base]
+    base = draft.add(new, (*shape[:-1], width), old)
+    return with_rows_of(view, base, shape[-1], width)
+
+
+_READS: Mapping[str, Read] = {
+    "Identity": _identity,
+    "Transpose": _transpose,
+    "Reshape": _reshape,
+    "Flatten": _reshape,
+    "Unsqueeze": _reshape,
+    "Squeeze": _reshape,
+    "Gather": _gather,
+    "Slice": _slice,
+    "Split": _split,
+    "MatMul": _product,
+    "Gemm": _gemm,
+    "Add": _row,
+    "Mul": _row,
+}

@@ -1,0 +1,24 @@
+"""Simplify: what follows from the model alone, whatever the sizes it runs at, as constants.
+
+Exporters compute axes and shapes at run time that never change; such nodes run on the CPU and keep a session from
+becoming a CUDA graph.
+"""
+
+from __future__ import annotations
+
+from onnx import ModelProto
+
+from ampgraph.onnx_model.fuse.net import Fusion
+from ampgraph.onnx_model.shape_constants import infer_with_sizes
+from ampgraph.onnx_model.types import weightless
+
+
+def simplify(model: ModelProto) -> Fusion:
+    """Constants for every small result that can be computed with free dimensions left free."""
+    before = {tensor.name for tensor in model.graph.initializer}
+    inferred = infer_with_sizes(weightless(model))
+    fixed = {value.name for value in (*model.graph.output, *model.graph.input)}
+    found = [tensor for tensor in inferred.graph.initializer if tensor.name not in before | fixed]
+    names = {tensor.name for tensor in found}
+    removed = [node for node in model.graph.node if node.output and node.output[0] in names]
+    return Fusion((), removed=tuple(removed), constants=tuple(found))

@@ -1,0 +1,131 @@
+"""Skip normalization: a sum of two values and its layer or RMS normalization as one kernel, with the bias before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onnx import NodeProto
+
+from ampgraph.onnx_model.attributes import plain_attributes
+from ampgraph.onnx_model.fuse.net import CONTRIB, Fusion, Net, node, with_origin
+
+_RMS = "SkipSimplifiedLayerNormalization"
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A normalization of rows: the nodes that compute it, first to last, its input, scale, shift ("" without)."""
+
+    nodes: tuple[NodeProto, ...]
+    value: str
+    scale: str
+    shift: str
+    epsilon: float
+
+    @property
+    def output(self) -> str:
+        """The normalized value."""
+        return str(self.nodes[-1].output[0])
+
+
+def fuse_skip_norm(net: Net) -> Fusion:
+    """Every first normalization of a sum."""
+    found: dict[str, tuple[NodeProto, tuple[NodeProto, ...]]] = {}
+    for each in net.graph.node:
+        for norm in (_layer(net, each), _root_mean_square(net, each)):
+            fused = _with_sum(net, norm) if norm is not None and norm.value not in found else None
+            if norm is not None and fused is not None:
+                found[norm.value] = fused
+    pairs = found.values()
+    return Fusion(tuple(new for new, _ in pairs), removed=tuple(old for _, removed in pairs for old in removed))
+
+
+def _layer(net: Net, each: NodeProto) -> Norm | None:
+    if each.op_type != "LayerNormalization" or each.domain:
+        return None
+    said = plain_attributes(each)
+    rank = len(net.shapes.get(each.input[0], ()))
+    if rank != 3 or said.get("axis", -1) not in (-1, rank - 1) or len([name for name in each.output if name]) > 1:
+        return None
+    epsilon = said.get("epsilon", 1e-5)
+    shift = each.input[2] if len(each.input) > 2 else ""
+    return Norm((each,), each.input[0], each.input[1], shift, epsilon if isinstance(epsilon, float) else 1e-5)
+
+
+def _root_mean_square(net: Net, mean: NodeProto) -> Norm | None:
+    """x / sqrt(mean(x^2) + epsilon) * scale, from its mean."""
+    square = net.maker(mean.input[0], "Pow", "Mul") if mean.op_type == "ReduceMean" else None
+    if square is None or not _is_square(net, square) or not _is_last_axis(net, mean):
+        return None
+    value = square.input[0]
+    plus = net.sole_reader(mean.output[0], "Add")
+    root = net.sole_reader(plus.output[0], "Sqrt") if plus is not None else None
+    divided = _divided(net, root, value) if root is not None else ()
+    last = net.sole_reader(divided[-1].output[0], "Mul") if divided else None
+    if plus is None or root is None or last is None:
+        return None
+    epsilon = next((found for name in plus.input if (found := net.scalar(name)) is not None), None)
+    shape = net.shapes.get(value, ())
+    scale = next((name for name in last.input if shape and net.is_row(name, shape[-1])), "")
+    if epsilon is None or not scale or len(shape) != 3:
+        return None
+    return Norm((square, mean, plus, root, *divided, last), value, scale, "", epsilon)
+
+
+def _divided(net: Net, root: NodeProto, value: str) -> tuple[NodeProto, ...]:
+    """The nodes that divide the value by a root; none where it is not that."""
+    inverse = net.sole_reader(root.output[0], "Reciprocal", "Div")
+    if inverse is None:
+        return ()
+    if inverse.op_type == "Div" and inverse.input[1] == root.output[0]:
+        if inverse.input[0] == value:
+            return (inverse,)
+        if net.scalar(inverse.input[0]) != 1.0:
+            return ()
+    times = net.sole_reader(inverse.output[0], "Mul")
+    return (inverse, times) if times is not None and value in times.input else ()
+
+
+def _is_square(net: Net, each: NodeProto) -> bool:
+    return each.input[0] == each.input[1] if each.op_type == "Mul" else net.scalar(each.input[1]) == 2.0
+
+
+def _is_last_axis(net: Net, mean: NodeProto) -> bool:
+    said = plain_attributes(mean)
+    given = net.values(mean.input[1]) if len(mean.input) > 1 else None
+    old = said.get("axes", ())  # an attribute before opset 18
+    axes = given.reshape(-1).tolist() if given is not None else list(old) if isinstance(old, tuple) else []
+    rank = len(net.shapes.get(mean.input[0], ()))
+    return said.get("keepdims", 1) == 1 and axes in ([-1], [rank - 1])
+
+
+def _with_sum(net: Net, norm: Norm) -> tuple[NodeProto, tuple[NodeProto, ...]] | None:
+    """The fused node and what it stands for; None where the input is no sum of two alike, or has no row to scale."""
+    sum_ = net.maker(norm.value, "Add")
+    width = net.shapes.get(norm.value, (0,))[-1]
+    rows = net.is_row(norm.scale, width) and (not norm.shift or net.is_row(norm.shift, width))
+    if sum_ is None or not rows or any(net.shapes.get(name) != net.shapes[norm.value] for name in sum_.input):
+        return None
+    before, bias = _biased(net, sum_, width)
+    operands = list(sum_.input)
+    if before is not None:
+        value = next(name for name in before.input if name != bias)
+        operands = [value, next(name for name in sum_.input if name != before.output[0])]
+    removed = (*([before] if before is not None else []), sum_, *norm.nodes)
+    others = [each for each in net.readers[norm.value] if not any(each is mine for mine in norm.nodes)]
+    outputs = [norm.output, "", "", norm.value] if others or norm.value in net.fixed else [norm.output]
+    op, shift = (
+        ("SkipLayerNormalization", [norm.shift]) if norm.nodes[0].op_type == "LayerNormalization" else (_RMS, [])
+    )
+    inputs = [*operands, norm.scale, *shift, *([bias] if bias else [])]
+    return with_origin(node(op, inputs, outputs, CONTRIB, epsilon=norm.epsilon), removed), removed
+
+
+def _biased(net: Net, sum_: NodeProto, width: int) -> tuple[NodeProto | None, str]:
+    """An operand of the sum that is itself a sum with a constant row, and that row."""
+    for name in sum_.input:
+        before = net.maker(name, "Add") if net.sole_reader(name, "Add") is sum_ else None
+        row = next((each for each in before.input if net.is_row(each, width)), "") if before is not None else ""
+        if before is not None and row:
+            return before, row
+    return None, ""
