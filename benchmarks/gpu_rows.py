@@ -119,10 +119,11 @@ def _ort_fused(model: onnx.ModelProto) -> onnx.ModelProto:
 def contenders(name: str, model: onnx.ModelProto, feeds: Feeds) -> Iterator[Contender]:
     """Every converter's model in every setting that opens."""
     expected: np.ndarray[Any, Any] | None = None
+    shapes = {key: value.shape for key, value in feeds.items()}
     for title, made, tf32, note in converted(name, model, feeds):
         for setting in SETTINGS if any(node.op_type == "Conv" for node in model.graph.node) else SETTINGS[:1]:
             try:
-                session = ampgraph.Session(made, provider="cuda", tf32=tf32, **setting)
+                session = ampgraph.Session(made, provider="cuda", tf32=tf32, shapes=shapes, **setting)
                 bound = session.bind(feeds)
                 bound.run()
                 bound.wait()

@@ -148,8 +148,12 @@ def worst_error(reference: Mapping[str, Any], candidate: Mapping[str, Any]) -> E
 
 
 def _opened(models: Sequence[Path], names: Sequence[str], feeds: Mapping[str, Feed], way: Way) -> list[_Entry]:
+    shapes = {name: feed.shape for name, feed in feeds.items() if isinstance(feed, np.ndarray)}
+
     def prepare(model: Path) -> tuple[Session, Bound]:
-        session = Session(model, provider=way.provider, cuda_graph=way.cuda_graph, nhwc=way.nhwc, tf32=way.tf32)
+        session = Session(
+            model, provider=way.provider, cuda_graph=way.cuda_graph, nhwc=way.nhwc, tf32=way.tf32, shapes=shapes
+        )
         return session, session.bind(feeds)
 
     on_device = chosen_provider(way.provider) != CPU

@@ -79,13 +79,17 @@ def open_session(
     folder: Path | None = None,
     provider_options: Mapping[str, str] | None = None,
     config: Mapping[str, str] | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> ort.InferenceSession:
     """Open a session. `folder` holds the external data of a model given as a proto; CUDA keeps the CPU as fallback.
 
     `tf32` lets CUDA multiply float32 in TF32, onnxruntime's own default; off, float32 is a reference.
-    `provider_options` are handed to the CUDA or TensorRT provider, `config` to the session, as they are.
+    `provider_options` are handed to the CUDA or TensorRT provider, `config` to the session, as they are. `sizes`: of
+    free dimensions, by symbol, which the session then takes no other of.
     """
     options = _options(optimize)
+    for symbol, size in (sizes or {}).items():
+        options.add_free_dimension_override_by_name(symbol, size)
     if folder is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     for key, value in (config or {}).items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, Literal, TypeVar
@@ -54,6 +54,7 @@ class _Setup:
     nhwc: bool
     conv_search: str
     more: Mapping[str, str] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)  # of free dimensions, by symbol
 
 
 class Session:
@@ -67,6 +68,8 @@ class Session:
     - `nhwc`: convolutions with channels last; "auto" where weights of convolutions are in low precision.
     - `conv_search`: how cuDNN chooses convolution algorithms: "EXHAUSTIVE", "HEURISTIC" or "DEFAULT".
     - `provider_options`: further options of the CUDA or TensorRT provider.
+    - `shapes`: of the inputs, by name, where they never change: shape arithmetic is then done once, when the session
+      opens, and what it kept from becoming a CUDA graph can become one. Runs of other shapes fail.
 
     `providers` are those in use, `on_cpu` the nodes that fell to the CPU provider although a GPU is in use, without the
     shape arithmetic that onnxruntime puts there on purpose; a RuntimeWarning names them.
@@ -82,6 +85,7 @@ class Session:
         nhwc: Choice = "auto",
         conv_search: ConvSearch = "EXHAUSTIVE",
         provider_options: Mapping[str, str] | None = None,
+        shapes: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         self._loaded = as_loaded(model)
         self._place = str(self._loaded.path or self._loaded.model.graph.name or "model")
@@ -89,6 +93,7 @@ class Session:
         self._notes: list[str] = []
         self._setup = _setup(self._loaded.model, provider, cuda_graph, nhwc)
         self._setup = replace(self._setup, tf32=tf32, conv_search=conv_search, more=dict(provider_options or {}))
+        self._setup = replace(self._setup, sizes=symbol_sizes(self._loaded.model, shapes or {}))
         self._lock, self._ids = threading.RLock(), count(1)
         self._seen: set[Any] = set()  # shapes that came once
         self._captured: dict[Any, Buffers] = {}  # by shapes
@@ -276,11 +281,23 @@ def _open(loaded: Loaded, setup: _Setup) -> ort.InferenceSession:
         provider_options=options,
         config=RECORD,
         folder=None if loaded.path else loaded.folder,
+        sizes=setup.sizes,
     )
     if setup.provider not in session.get_providers():
         fact = "its libraries cannot be loaded, or there is no device"
         raise OptionError(f"provider {setup.provider}", f"does not open here: {fact}", "use the provider 'best'")
     return session
+
+
+def symbol_sizes(model: ModelProto, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """What the symbols of free dimensions stand for in these shapes. OptionError where one would be two sizes."""
+    found: dict[str, int] = {}
+    for value in model.graph.input:
+        for dim, size in zip(value.type.tensor_type.shape.dim, shapes.get(value.name, ()), strict=False):
+            if dim.dim_param and found.setdefault(dim.dim_param, size) != size:
+                fact = f"makes {dim.dim_param!r} {size}, and another input makes it {found[dim.dim_param]}"
+                raise OptionError(f"shape of {value.name}", fact, "give inputs that fit together")
+    return found
 
 
 def _without(setup: _Setup, asked: Mapping[str, Choice], said: str) -> tuple[str, _Setup]:

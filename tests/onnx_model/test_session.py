@@ -298,3 +298,21 @@ def test_the_warning_names_types_and_nodes() -> None:
         "(pool0, pool1, pool2, pool3, pool4, pool5 and 1 more)"
     )
     assert warning_line(nodes[-1:], "CUDA") == "1 node runs on the CPU provider although CUDA is in use: 1 Elu"
+
+
+def test_shapes_that_never_change_fix_the_free_dimensions():
+    model = parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[batch,4] x) => (float[batch,4] y) { y = Relu(x) }'
+    )
+    session = Session(model, provider="cpu", shapes={"x": (2, 4)})
+    assert session.run({"x": np.ones((2, 4), np.float32)})["y"].shape == (2, 4)
+    with pytest.raises(ModelError):
+        session.run({"x": np.ones((3, 4), np.float32)})
+
+
+def test_a_symbol_of_two_sizes_is_refused():
+    model = parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[n] x, float[n] z) => (float[n] y) { y = Add(x, z) }'
+    )
+    with pytest.raises(OptionError, match="makes 'n' 1, and another input makes it 3"):
+        Session(model, provider="cpu", shapes={"x": (3,), "z": (1,)})
