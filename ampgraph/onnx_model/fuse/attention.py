@@ -17,6 +17,7 @@ from ampgraph.onnx_model.fuse.net import CONTRIB, node
 from ampgraph.onnx_model.fuse.rows import Draft
 from ampgraph.onnx_model.fuse.view import Factor, Shape, View, transposed
 
+_SOFTMAX_OF_ONE_AXIS = 13  # the opset from which Softmax is over one axis, the last where none is named
 SHORTEST = 64  # tokens; onnxruntime's fused kernels work in blocks of that many
 
 
@@ -79,7 +80,8 @@ def _softmax(draft: Draft, name: str) -> NodeProto | None:
             return None
         name = guard.input[2]
     found = net.maker(name, "Softmax")
-    axis = plain_attributes(found).get("axis", -1) if found is not None else None
+    default = -1 if net.opset >= _SOFTMAX_OF_ONE_AXIS else 1
+    axis = plain_attributes(found).get("axis", default) if found is not None else None
     rank = len(net.shapes.get(name, ()))
     return found if found is not None and axis in (-1, rank - 1) else None
 

@@ -73,7 +73,7 @@ def _fused(
     computed = {t.name: numpy_helper.to_array(t) for t in inferred.initializer if t.name not in given}
     merged: dict[str, Merged] = {}
     for each in PASSES:
-        fusion = each(read(bones.graph, known, computed))
+        fusion = each(read(bones, known, computed))
         known |= fusion.shapes
         merged |= fusion.merged
         bones = rewritten(bones, [fusion])

@@ -13,6 +13,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 from ampgraph.onnx_model.attributes import constant_tensor
 from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.prepare import captured, prepare
+from ampgraph.onnx_model.raising import opset_of
 from ampgraph.onnx_model.types import LARGEST_CONSTANT_FOR_INFERENCE, bodies
 
 Array = npt.NDArray[Any]
@@ -56,6 +57,7 @@ class Net:
     makers: Mapping[str, NodeProto]
     readers: Mapping[str, tuple[NodeProto, ...]]
     fixed: frozenset[str]  # values that must stay: graph outputs, and what bodies read
+    opset: int
 
     def maker(self, name: str, *types: str) -> NodeProto | None:
         """The node that makes a value, if it is one of these standard operators."""
@@ -93,8 +95,9 @@ class Net:
         return name in self.constants and self.constants[name].data_type == TensorProto.FLOAT
 
 
-def read(graph: GraphProto, shapes: Mapping[str, Shape], computed: Mapping[str, Array]) -> Net:
-    """Look a graph over. Its nodes stand in topological order."""
+def read(model: ModelProto, shapes: Mapping[str, Shape], computed: Mapping[str, Array]) -> Net:
+    """Look a model's main graph over. Its nodes stand in topological order."""
+    graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     for value in graph.input:  # overridable
         constants.pop(value.name, None)
