@@ -115,7 +115,8 @@ def read(model: ModelProto, shapes: Mapping[str, Shape], computed: Mapping[str, 
             readers.setdefault(name, []).append(node)
         for _, body in bodies(node):
             fixed |= captured(body)
-    return Net(graph, shapes, constants, computed, makers, {k: tuple(v) for k, v in readers.items()}, frozenset(fixed))
+    by_name = {name: tuple(found) for name, found in readers.items()}
+    return Net(graph, shapes, constants, computed, makers, by_name, frozenset(fixed), opset_of(model))
 
 
 def fresh(net: Net, name: str, taken: Collection[str] = ()) -> str:
