@@ -132,13 +132,21 @@ def build(name: str) -> nn.Module:
 
     What a new network has at nothing or next to it has the size that training gives it: torchvision's last layer of a
     ViT starts at 0, which makes every answer right, and ConvNeXt's layer scale at 1e-6, which float16 cannot hold.
+    Batch normalization has the statistics of a batch of noise: without them EfficientNet's signal dies out.
     """
     torch.manual_seed(0)
     network = ROWS[name][0]().eval()
     for key, parameter in network.named_parameters():
         if parameter.abs().max() < _NOTHING and not key.endswith("bias"):
             nn.init.normal_(parameter, std=_TRAINED)
-    return network
+    norms = [each for each in network.modules() if isinstance(each, nn.BatchNorm2d)]
+    if norms:
+        for norm in norms:
+            norm.momentum = None  # of all batches seen: this one
+            norm.train()
+        with torch.no_grad():
+            network(torch.randn(8, 3, 224, 224))
+    return network.eval()
 
 
 def inputs(name: str, batch: int) -> Inputs:
