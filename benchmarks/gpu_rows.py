@@ -85,7 +85,7 @@ def relative(reference: np.ndarray[Any, Any], found: np.ndarray[Any, Any]) -> fl
 
 
 def converted(model: onnx.ModelProto, feeds: Feeds, brief: bool) -> Iterator[tuple[str, onnx.ModelProto, bool, str]]:
-    """Every converter's model: name, model, TF32 or not, a note. `brief`: ampgraph and its source alone."""
+    """Every converter's model: name, model, TF32 or not, a note. `brief`: the quick ones."""
     yield "float32", model, False, ""
     yield "tf32", model, True, ""
     shapes = {key: value.shape for key, value in feeds.items()}
@@ -99,7 +99,8 @@ def converted(model: onnx.ModelProto, feeds: Feeds, brief: bool) -> Iterator[tup
         made = "left alone" if result.planned.changes_nothing else result.plan.fused or "nothing fused"
         note = f"{made}{result.planned.fusing}; {seconds:.1f} s to convert"
         yield title, result.model, True, note
-    for title, make in () if brief else (("ort float16", _ort), ("ort_fusions + float16", _ort_fused)):
+    peers = (("ort float16", _ort), ("ort_fusions + float16", _ort_fused))
+    for title, make in peers[:1] if brief else peers:
         with quiet(), contextlib.suppress(Exception):
             copy = onnx.ModelProto()
             copy.CopyFrom(model)
@@ -130,7 +131,8 @@ def contenders(name: str, model: onnx.ModelProto, feeds: Feeds, brief: bool) -> 
     shapes = {key: value.shape for key, value in feeds.items()}
     for title, made, tf32, note in converted(model, feeds, brief):
         convolves = any(node.op_type == "Conv" for node in model.graph.node)
-        for setting in SETTINGS if convolves else SETTINGS[:2]:
+        # CUDA graphs are every other setting
+        for setting in SETTINGS[brief :: 1 + brief] if convolves else SETTINGS[brief:2]:
             try:
                 session = ampgraph.Session(made, provider="cuda", tf32=tf32, shapes=shapes, **setting)
                 bound = session.bind(feeds)
@@ -222,7 +224,7 @@ def main() -> None:
     parser.add_argument("--batches", default="large,1")
     parser.add_argument("--torch", action="store_true")
     parser.add_argument("--no-onnx", action="store_true")
-    parser.add_argument("--brief", action="store_true", help="ampgraph and its source alone")
+    parser.add_argument("--brief", action="store_true", help="few peers, and CUDA graphs alone")
     parser.add_argument("--result", default="gpu_rows")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")

@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import math
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -80,12 +80,14 @@ def open_session(
     provider_options: Mapping[str, str] | None = None,
     config: Mapping[str, str] | None = None,
     sizes: Mapping[str, int] | None = None,
+    without: Sequence[str] = (),
 ) -> ort.InferenceSession:
     """Open a session. `folder` holds the external data of a model given as a proto; CUDA keeps the CPU as fallback.
 
     `tf32` lets CUDA multiply float32 in TF32, onnxruntime's own default; off, float32 is a reference.
     `provider_options` are handed to the CUDA or TensorRT provider, `config` to the session, as they are. `sizes`: of
-    free dimensions, by symbol, which the session then takes no other of.
+    free dimensions, by symbol, which the session then takes no other of. `without`: onnxruntime's names of the
+    optimizations that it shall leave out.
     """
     options = _options(optimize)
     for symbol, size in (sizes or {}).items():
@@ -94,7 +96,7 @@ def open_session(
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     for key, value in (config or {}).items():
         options.add_session_config_entry(key, value)
-    return _open(model, options, provider, tf32, provider_options)
+    return _open(model, options, provider, tf32, provider_options, without)
 
 
 def run(
@@ -213,15 +215,17 @@ def _open(
     provider: Provider,
     tf32: bool,
     provider_options: Mapping[str, str] | None = None,
+    without: Sequence[str] = (),
 ) -> ort.InferenceSession:
+    left_out = {"disabled_optimizers": list(without)} if without else {}
     best = best_provider() if provider != CPU else CPU  # asked first: it loads the libraries that CUDA needs
     name = best if provider == "best" else provider
     if name == CPU:
-        return ort.InferenceSession(_source(model), options, providers=[CPU])
+        return ort.InferenceSession(_source(model), options, providers=[CPU], **left_out)
     cuda = (CUDA, {"use_tf32": str(int(tf32)), **(provider_options or {} if name == CUDA else {})})
     providers = [cuda, CPU] if name == CUDA else [(name, dict(provider_options or {})), cuda, CPU]
     with _quiet(), contextlib.redirect_stdout(None):  # a provider that cannot be loaded is told by its absence
-        return ort.InferenceSession(_source(model), options, providers=providers)
+        return ort.InferenceSession(_source(model), options, providers=providers, **left_out)
 
 
 def _source(model: onnx.ModelProto | Path) -> str | bytes:

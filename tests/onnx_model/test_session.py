@@ -17,7 +17,13 @@ from ampgraph.onnx_model import buffers
 from ampgraph.onnx_model import session as sessions
 from ampgraph.onnx_model.cpu_nodes import RECORD, CpuNode, cpu_nodes, warning_line, without_shape_arithmetic
 from ampgraph.onnx_model.run import CPU, CUDA, best_provider, open_session
-from ampgraph.onnx_model.session import Session, chosen_provider, has_low_convolutions
+from ampgraph.onnx_model.session import (
+    Session,
+    chosen_provider,
+    has_grouped_convolutions,
+    has_low_convolutions,
+    symbol_sizes,
+)
 
 HEADER = '<ir_version: 10, opset_import: ["" : 17]>'
 
@@ -310,9 +316,14 @@ def test_shapes_that_never_change_fix_the_free_dimensions():
         session.run({"x": np.ones((3, 4), np.float32)})
 
 
-def test_a_symbol_of_two_sizes_is_refused():
+def test_a_symbol_of_two_sizes_stays_free():
     model = parser.parse_model(
-        '<ir_version: 8, opset_import: ["" : 17]> g (float[n] x, float[n] z) => (float[n] y) { y = Add(x, z) }'
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[n] x, float[n,m] z) => (float[n] y) { y = Relu(x) }'
     )
-    with pytest.raises(OptionError, match="makes 'n' 1, and another input makes it 3"):
-        Session(model, provider="cpu", shapes={"x": (3,), "z": (1,)})
+    assert symbol_sizes(model, {"x": (3,), "z": (1, 2)}) == {"m": 2}
+
+
+def test_grouped_convolutions_are_found():
+    text = '<ir_version: 8, opset_import: ["" : 17]> g (float[1,4,8,8] x, float[4,{}] w) => (y) {{ y = Conv{}(x, w) }}'
+    assert has_grouped_convolutions(parser.parse_model(text.format("1,3,3", " <group = 4> ")))
+    assert not has_grouped_convolutions(parser.parse_model(text.format("4,3,3", "")))
