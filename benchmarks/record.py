@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +14,12 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 _PACKAGES = ("ampgraph", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "onnxconverter-common", "nvidia-modelopt")
+
+
+def _gpu() -> str:
+    """The GPU's name where a benchmark has loaded torch and there is one."""
+    torch = sys.modules.get("torch")
+    return torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else ""
 
 
 def machine() -> dict[str, Any]:
@@ -26,6 +33,7 @@ def machine() -> dict[str, Any]:
     return {
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)),
+        **({"gpu": gpu} if (gpu := _gpu()) else {}),
         "python": platform.python_version(),
         "versions": versions,
     }
