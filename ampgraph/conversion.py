@@ -147,7 +147,7 @@ def plan_model(loaded: Loaded, options: Options, *, as_is: bool = False) -> Plan
     """Lift, fuse, judge, decide, plan and verify; nothing is written. `as_is`: the plan that leaves the model alone."""
     with collector_at_rest(), _text_is_text(loaded):
         loaded = _at_opset(loaded, options.opset)
-        prepared = prepare(loaded.model)
+        prepared = io.with_operands(prepare(loaded.model), loaded.folder)
         refuse_ill_formed(prepared, str(loaded.path or prepared.graph.name or "model"))
         shapes = _shapes(prepared, options)
         text = _plan_text(options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -21,6 +22,9 @@ from ampgraph.onnx_model.dtypes import ELEM_TYPES
 from ampgraph.onnx_model.types import bodies
 
 ALIGNMENT = 4096  # of a tensor in a data file, so that it can be mapped
+
+
+_MOST_INTEGERS, _MOST_SCALES = 1024, 8  # elements of an operand
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,28 @@ def all_tensors(graph: GraphProto) -> Iterator[TensorProto]:
 def external_tensors(model: ModelProto) -> list[TensorProto]:
     """Tensors whose data lie in other files."""
     return [t for t in all_tensors(model.graph) if external.is_external(t)]
+
+
+def with_operands(model: ModelProto, folder: Path) -> ModelProto:
+    """The model with small external tensors of shapes, axes, scales and the like in it, which inference looks at.
+
+    A copy, or the model itself where it has none. Raises ModelError where they cannot be read.
+    """
+    if not any(map(_is_operand, external_tensors(model))):
+        return model
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    for tensor in filter(_is_operand, external_tensors(copy)):
+        tensor.raw_data = b"".join(external.blocks(tensor, folder))
+        tensor.ClearField("external_data")
+        tensor.ClearField("data_location")
+    return copy
+
+
+def _is_operand(tensor: TensorProto) -> bool:
+    most = _MOST_SCALES if tensor.data_type == TensorProto.FLOAT else _MOST_INTEGERS
+    whole = tensor.data_type in (TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL)
+    return whole and math.prod(tensor.dims) <= most
 
 
 @contextmanager

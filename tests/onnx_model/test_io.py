@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper, parser
 
+import ampgraph
 from ampgraph.errors import ModelError
 from ampgraph.onnx_model import external, io
 from tests.models import FLOAT16, parse
@@ -147,3 +148,21 @@ def test_the_checkers_word_is_one_line(tmp_path: Path) -> None:
     assert io.check_loaded(io.Loaded(loaded.model, loaded.folder)) == ""
     (tmp_path / "w.bin").unlink()
     assert "w.bin" in io.check_loaded(loaded)
+
+
+def test_shape_operands_in_another_file_are_brought_in(tmp_path):
+    model = parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[2,3] x) => (float[3,2] y)'
+        " <int64[2] shape = {3, 2}, float[3] w = {1.0, 2.0, 3.0}> { z = Mul(x, w)  y = Reshape(z, shape) }"
+    )
+    for tensor in model.graph.initializer:
+        tensor.raw_data = numpy_helper.to_array(tensor).tobytes()
+        tensor.ClearField("int64_data")
+        tensor.ClearField("float_data")
+    onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
+    loaded = io.load(tmp_path / "m.onnx")
+    found = io.with_operands(loaded.model, loaded.folder)
+    assert numpy_helper.to_array(found.graph.initializer[0]).tolist() == [3, 2]
+    assert len(io.external_tensors(loaded.model)) == 2
+    ampgraph.convert(tmp_path / "m.onnx", tmp_path / "out.onnx", objective="coverage")
+    onnx.checker.check_model(str(tmp_path / "out.onnx"), full_check=True)

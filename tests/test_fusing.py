@@ -1,0 +1,160 @@
+"""Fusing on the whole road: when a fused model is taken, what it keeps, and that its plan is a plan like any other."""
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+import ampgraph
+from ampgraph.errors import PlanError
+from ampgraph.onnx_model.fuse.accept import difference
+from ampgraph.onnx_model.fuse.fuse import fuse
+from ampgraph.onnx_model.run import CPU, open_session, random_inputs, run
+
+TOKENS, HEADS, SIZE, LAYERS = 256, 12, 64, 2
+WIDTH = HEADS * SIZE
+SHAPES = {"x": (8, TOKENS, WIDTH)}
+
+
+@pytest.fixture(scope="module")
+def transformer() -> ModelProto:
+    """Two layers, post-norm, as an exporter writes them, at a free batch."""
+    nodes, weights, generator = [], [], np.random.default_rng(0)
+
+    def weight(name: str, *shape: int) -> str:
+        values = (generator.standard_normal(shape) * (0.5 / np.sqrt(shape[0]))).astype(np.float32)
+        weights.append(numpy_helper.from_array(values, name))
+        return name
+
+    def add(op: str, inputs: list[str], output: str, **attributes: object) -> str:
+        nodes.append(helper.make_node(op, inputs, [output], name=f"node_{output}", **attributes))
+        return output
+
+    weights.append(numpy_helper.from_array(np.array([0, 0, HEADS, SIZE], np.int64), "split"))
+    weights.append(numpy_helper.from_array(np.array([0, 0, WIDTH], np.int64), "merge"))
+    weights.append(numpy_helper.from_array(np.array(8.0, np.float32), "eight"))
+    x = "x"
+    for layer in range(LAYERS):
+        heads = {}
+        for part, order in (("q", [0, 2, 1, 3]), ("k", [0, 2, 3, 1]), ("v", [0, 2, 1, 3])):
+            name = f"{part}{layer}"
+            product = add("MatMul", [x, weight(f"w_{name}", WIDTH, WIDTH)], f"{name}_product")
+            biased = add("Add", [product, weight(f"b_{name}", WIDTH)], f"{name}_biased")
+            heads[part] = add("Transpose", [add("Reshape", [biased, "split"], f"{name}_split")], name, perm=order)
+        scores = add("MatMul", [heads["q"], heads["k"]], f"scores{layer}")
+        weights_ = add("Softmax", [add("Div", [scores, "eight"], f"scaled{layer}")], f"p{layer}", axis=-1)
+        mixed = add("MatMul", [weights_, heads["v"]], f"mixed{layer}")
+        turned = add("Transpose", [mixed], f"turned{layer}", perm=[0, 2, 1, 3])
+        out = add(
+            "MatMul", [add("Reshape", [turned, "merge"], f"m{layer}"), weight(f"w_o{layer}", WIDTH, WIDTH)], f"o{layer}"
+        )
+        total = add("Add", [x, add("Add", [out, weight(f"b_o{layer}", WIDTH)], f"ob{layer}")], f"sum{layer}")
+        normed = add(
+            "LayerNormalization", [total, weight(f"g{layer}", WIDTH), weight(f"h{layer}", WIDTH)], f"norm{layer}"
+        )
+        x = add("MatMul", [normed, weight(f"w_last{layer}", WIDTH, WIDTH)], f"last{layer}")
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", TOKENS, WIDTH]) for name in ("x", x)]
+    graph = helper.make_graph(nodes, "transformer", ends[:1], ends[1:], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.fixture(scope="module")
+def result(transformer):
+    return ampgraph.convert(transformer, shapes=SHAPES)
+
+
+def kinds(model: ModelProto) -> Counter[str]:
+    return Counter(node.op_type for node in model.graph.node)
+
+
+def test_the_fused_model_is_valid_and_answers_alike(transformer, result):
+    assert kinds(result.model)["Attention"] == LAYERS
+    assert kinds(result.model)["SkipLayerNormalization"] == LAYERS
+    assert "fused first: 2 Attention, 2 SkipLayerNormalization" in result.report.notes
+    onnx.checker.check_model(result.model, full_check=True)
+    feeds = random_inputs(transformer)
+    expected, found = (
+        next(iter(run(open_session(each, provider=CPU), feeds).values())) for each in (transformer, result.model)
+    )
+    assert np.linalg.norm(expected - found) < 3e-2 * np.linalg.norm(expected)
+
+
+def test_the_interface_is_kept(transformer, result):
+    assert result.model.graph.input == transformer.graph.input
+    assert result.model.graph.output == transformer.graph.output
+
+
+@pytest.mark.parametrize(
+    "words", [{"fuse": False}, {"target": "onnx"}, {"objective": "memory"}, {"objective": "coverage"}], ids=str
+)
+def test_operators_are_left_alone_where_nobody_asks_for_speed_on_cuda(transformer, words):
+    found = kinds(ampgraph.convert(transformer, shapes=SHAPES, **words).model)
+    assert not found["Attention"] + found["SkipLayerNormalization"]
+
+
+def test_a_replacement_answers_for_the_nodes_it_stands_for(result):
+    assert "com.microsoft.Attention" in result.explain("node_mixed1")
+    assert "com.microsoft.SkipLayerNormalization" in result.explain("node_ob0")
+
+
+def test_the_plan_of_a_fused_model_is_applied_again(transformer, result, tmp_path):
+    source, plan = tmp_path / "m.onnx", tmp_path / "plan.json"
+    onnx.save(transformer, source)
+    first = ampgraph.convert(source, tmp_path / "a.onnx", shapes=SHAPES, save_plan=plan)
+    again = ampgraph.convert(source, tmp_path / "b.onnx", shapes=SHAPES, plan=plan)
+    assert again.plan.fused == first.plan.fused
+    assert again.plan.low == first.plan.low
+    assert kinds(again.model) == kinds(first.model)
+    with pytest.raises(PlanError, match=r"plan\.json.*is of a fused model, and nothing is fused here"):
+        ampgraph.convert(source, tmp_path / "c.onnx", shapes=SHAPES, plan=plan, fuse=False)
+    assert not (tmp_path / "c.onnx").exists()
+
+
+def test_the_same_bytes_from_run_to_run_and_when_converted_again(transformer, tmp_path):
+    source = tmp_path / "m.onnx"
+    onnx.save(transformer, source)
+    for name in ("a", "b"):
+        ampgraph.convert(source, tmp_path / f"{name}.onnx", shapes=SHAPES)
+    ampgraph.convert(tmp_path / "a.onnx", tmp_path / "c.onnx", shapes=SHAPES)
+    first, *others = ((tmp_path / f"{name}.onnx").read_bytes() for name in "abc")
+    assert others == [first, first]
+
+
+def test_a_fused_model_with_other_answers_is_named(transformer):
+    found = fuse(transformer, SHAPES)
+    assert difference(transformer, found.model, SHAPES, None) == ""
+    for node in found.model.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "scale":
+                attribute.f *= 8
+    assert "answers differently" in difference(transformer, found.model, SHAPES, None)
+
+
+def test_external_weights_are_fused_around_not_merged(transformer, tmp_path):
+    path, copy = tmp_path / "m.onnx", ModelProto()
+    copy.CopyFrom(transformer)  # saving takes the weights out of it
+    onnx.save(copy, path, save_as_external_data=True, location="m.data", size_threshold=64)
+    made = ampgraph.convert(path, tmp_path / "out.onnx", shapes=SHAPES)
+    assert kinds(made.model)["MultiHeadAttention"] == LAYERS
+    feeds = random_inputs(transformer)
+    expected = next(iter(run(open_session(transformer, provider=CPU), feeds).values()))
+    found = next(iter(run(open_session(tmp_path / "out.onnx", provider=CPU), feeds).values()))
+    assert np.linalg.norm(expected - found) < 3e-2 * np.linalg.norm(expected)
+
+
+def test_what_a_body_reads_keeps_its_name(transformer):
+    model = ModelProto()
+    model.CopyFrom(transformer)
+    body = helper.make_graph(
+        [helper.make_node("Relu", ["m0"], ["then"])], "then", [], [helper.make_tensor_value_info("then", 1, None)]
+    )
+    other = helper.make_graph(
+        [helper.make_node("Neg", ["m0"], ["else"])], "else", [], [helper.make_tensor_value_info("else", 1, None)]
+    )
+    model.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
+    model.graph.node.append(helper.make_node("If", ["yes"], ["branch"], then_branch=body, else_branch=other))
+    model.graph.output.append(helper.make_tensor_value_info("branch", TensorProto.FLOAT, ["n", TOKENS, WIDTH]))
+    found = fuse(model, SHAPES)
+    assert difference(model, found.model, SHAPES, None) == ""
