@@ -96,6 +96,7 @@ def test_operators_are_left_alone_where_nobody_asks_for_speed_on_cuda(transforme
 
 def test_a_replacement_answers_for_the_nodes_it_stands_for(result):
     assert "com.microsoft.Attention" in result.explain("node_mixed1")
+    assert "com.microsoft.Attention" in result.explain("node_p1")
     assert "com.microsoft.SkipLayerNormalization" in result.explain("node_ob0")
 
 
@@ -158,3 +159,22 @@ def test_what_a_body_reads_keeps_its_name(transformer):
     model.graph.output.append(helper.make_tensor_value_info("branch", TensorProto.FLOAT, ["n", TOKENS, WIDTH]))
     found = fuse(model, SHAPES)
     assert difference(model, found.model, SHAPES, None) == ""
+
+
+def test_nothing_hangs_on_the_sizes_that_are_modelled(transformer):
+    model = ModelProto()
+    model.CopyFrom(transformer)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[1].dim_param = "tokens"
+    model.graph.node[-1].input[0], masked = "norm1", model.graph.node
+    mask = helper.make_tensor_value_info("mask", TensorProto.FLOAT, ["n", 1, 1, "tokens"])
+    model.graph.input.append(mask)
+    masked.insert(
+        [node.output[0] for node in masked].index("p0"), helper.make_node("Add", ["scaled0", "mask"], ["masked0"])
+    )
+    next(node for node in masked if node.output[0] == "p0").input[0] = "masked0"
+    shapes = SHAPES | {"mask": (8, 1, 1, TOKENS)}
+    found = fuse(model, shapes)
+    assert found.counts["Attention"] == LAYERS
+    for tokens in (70, 300):
+        assert difference(model, found.model, {"x": (2, tokens, WIDTH), "mask": (2, 1, 1, tokens)}, None) == ""

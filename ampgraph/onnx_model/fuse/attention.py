@@ -18,6 +18,7 @@ from ampgraph.onnx_model.fuse.rows import Draft
 from ampgraph.onnx_model.fuse.view import Factor, Shape, View, transposed
 
 _SOFTMAX_OF_ONE_AXIS = 13  # the opset from which Softmax is over one axis, the last where none is named
+_SHAPE_OF_ONE_AXIS = 15  # the opset from which Shape takes a start and an end
 SHORTEST = 64  # tokens; onnxruntime's fused kernels work in blocks of that many
 
 
@@ -42,7 +43,7 @@ def attention_of(draft: Draft, product: NodeProto) -> View | None:
     scores, scale = _unscaled(draft, soft.input[0])
     mask = ""
     if (sum_ := net.maker(scores, "Add")) is not None:
-        scores, mask = _sides(draft, sum_)
+        scores, mask = _sides(draft, sum_) if scale == 1.0 else ("", "")  # a mask is added as it is
         scores, more = _unscaled(draft, scores)
         scale = more if mask else 0.0
     inner = net.maker(scores, "MatMul")
@@ -57,7 +58,10 @@ def attention_of(draft: Draft, product: NodeProto) -> View | None:
     query, key, value = (_operand(draft, view, turned) for view, turned in zip(views, (0, 1, 0), strict=True))  # type: ignore[arg-type]
     if query is None or key is None or value is None or not query.heads == key.heads == value.heads:
         return None
-    found = _Attention(query, key, value, scale * left_scale * right_scale, mask)
+    if value.scale != 1.0:  # the kernels scale scores alone
+        return None
+    nodes = tuple(each for each in (inner, sum_, soft, product) if each is not None)
+    found = _Attention(query, key, value, scale * left_scale * right_scale, mask, nodes)
     return _emitted(draft, product, found, shapes[0] or (), shapes[1] or ())
 
 
@@ -68,6 +72,7 @@ class _Attention:
     value: Operand
     scale: float
     mask: str
+    nodes: tuple[NodeProto, ...]  # that it stands for, beside what scales, splits and turns
 
 
 def _softmax(draft: Draft, name: str) -> NodeProto | None:
@@ -129,6 +134,7 @@ def _operand(draft: Draft, view: View, turned: int) -> Operand | None:
     maker = draft.maker(base)
     if maker is not None and maker.op_type == "Mul" and maker.domain == "":
         base, scale = _unscaled(draft, base)
+        draft.shapes.setdefault(base, shape)
     return Operand(base, heads, size, view.offset, width, scale)
 
 
@@ -145,28 +151,31 @@ def _emitted(draft: Draft, product: NodeProto, found: _Attention, scores: Shape,
     query, key, value = found.query, found.key, found.value
     batch, tokens = draft.shapes[query.base][:2]
     keys = scores[-1]
-    if min(tokens, keys) < SHORTEST:
+    spread = any(draft.shapes[each.base][:2] != (batch, keys) for each in (key, value))  # one memory for the batch
+    if spread or min(tokens, keys) < SHORTEST:
         return None
-    mask = _mask(draft, found.mask, batch, query.heads, tokens, keys, product)
+    mask = _mask(draft, found.mask, query, keys, product)
     if mask is None:
         return None
     scale = found.scale * query.scale * key.scale
     name, width = f"{product.output[0]}_fused", value.heads * value.size
     packed = _packed(draft, found)
-    if packed is not None and query.size == value.size and value.scale == 1.0:
+    if packed is not None and query.size == value.size:
         inputs = [*packed, "", "", mask] if mask else packed
         new = node("Attention", inputs, [name], CONTRIB, num_heads=query.heads, scale=scale)
     else:
         parts = [_alone(draft, each, product) for each in (query, key, value)]
         inputs = [*parts, "", "", mask] if mask else parts
         new = node("MultiHeadAttention", inputs, [name], CONTRIB, num_heads=query.heads, scale=scale)
-    base = draft.add(new, (batch, tokens, width), product)
+    base = draft.add(new, (batch, tokens, width), *found.nodes)
     rank = len(result)
     return View(base, heads_of(batch, value.heads, tokens, value.size, width, rank))
 
 
-def _mask(draft: Draft, name: str, batch: int, heads: int, tokens: int, keys: int, old: NodeProto) -> str | None:
+def _mask(draft: Draft, name: str, operand: Operand, keys: int, old: NodeProto) -> str | None:
     """The mask as onnxruntime takes it: four axes, the last two whole. None where it cannot be."""
+    query, heads = operand.base, operand.heads
+    batch, tokens = draft.shapes[query][:2]
     if not name:
         return ""
     shape = draft.net.shapes.get(name)
@@ -179,14 +188,19 @@ def _mask(draft: Draft, name: str, batch: int, heads: int, tokens: int, keys: in
     if shape[0] not in (1, batch) or shape[1] not in (1, heads) or shape[2] not in (1, tokens):
         return None
     if shape[2] != tokens:
-        return _spread(draft, name, shape, tokens, old)
+        return _spread(draft, name, shape, query, old)
     return name
 
 
-def _spread(draft: Draft, name: str, shape: Shape, tokens: int, old: NodeProto) -> str:
-    wanted = draft.integers(f"{name}_shape", (1, 1, tokens, 1))
-    new = node("Expand", [name, wanted], [f"{name}_spread"])
-    return draft.add(new, (*shape[:2], tokens, shape[3]), old)
+def _spread(draft: Draft, name: str, shape: Shape, query: str, old: NodeProto) -> str | None:
+    """The mask once for every query, however many there are."""
+    if draft.net.opset < _SHAPE_OF_ONE_AXIS:
+        return None
+    tokens = draft.shapes[query][1]
+    size = draft.add(node("Shape", [query], [f"{name}_tokens"], start=1, end=2), (1,), old)
+    ones, one = draft.integers(f"{name}_ones", (1, 1)), draft.integers(f"{name}_one", (1,))
+    wanted = draft.add(node("Concat", [ones, size, one], [f"{name}_shape"], axis=0), (4,), old)
+    return draft.add(node("Expand", [name, wanted], [f"{name}_spread"]), (*shape[:2], tokens, shape[3]), old)
 
 
 def _packed(draft: Draft, found: _Attention) -> list[str] | None:
@@ -216,8 +230,8 @@ def _projection(draft: Draft, base: str) -> tuple[str, str, str] | None:
     """Input, weights and bias ("" without) of the matrix product that makes a base of three axes."""
     net, made, bias = draft.net, draft.maker(base), ""
     if made is not None and made.op_type == "Add":
-        bias = next((name for name in made.input if name in net.constants), "")
-        made = draft.maker(next(name for name in made.input if name != bias))
+        bias = next((name for name in made.input if net.is_vector(name, draft.shapes[base][-1])), "")
+        made = draft.maker(next((name for name in made.input if name != bias), ""))
         if not bias:
             return None
     plain = made is not None and made.op_type == "MatMul" and made.input[1] in net.constants

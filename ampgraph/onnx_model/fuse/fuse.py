@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import ModelProto, TensorProto, numpy_helper
 
+from ampgraph.onnx_model.attributes import constant_tensor
 from ampgraph.onnx_model.fuse.gelu import fuse_bias_gelu, fuse_gelu
 from ampgraph.onnx_model.fuse.layout import fuse_layout
 from ampgraph.onnx_model.fuse.net import CONTRIB, Fusion, Merged, Net, read, rewritten
@@ -23,7 +24,14 @@ from ampgraph.onnx_model.types import LARGEST_CONSTANT_FOR_INFERENCE, fixed_size
 
 PASSES: tuple[Callable[[Net], Fusion], ...] = (fuse_layout, fuse_gelu, fuse_skip_norm, fuse_bias_gelu)
 _KEPT = ("node", "input", "output", "value_info", "sparse_initializer", "metadata_props", "quantization_annotation")
-_ANCHORS = frozenset(("Softmax", "Erf", "Gelu", "LayerNormalization", "ReduceMean"))
+# What a pattern cannot do without: an operator on the result of one of these; None: on anything.
+_ANCHORS: Mapping[str, tuple[str, ...] | None] = {
+    "MatMul": ("Softmax", "Where"),
+    "Erf": None,
+    "Gelu": ("Add",),
+    "LayerNormalization": ("Add",),
+    "ReduceMean": ("Pow", "Mul"),
+}
 _HEAVY = frozenset(("MatMul", "Gemm", "FusedMatMul", "Conv", "Attention", "MultiHeadAttention"))
 FUSED = (
     "Attention",
@@ -47,20 +55,22 @@ class Fused:
 
 def fuse(model: ModelProto, shapes: Mapping[str, Shape]) -> Fused | None:
     """The model, fused; None where there is nothing to fuse. `shapes`: of the inputs, as they are modelled."""
-    if not any(node.op_type in _ANCHORS for node in model.graph.node):
+    if not _has_anchor(model):
         return None
     bones = skeleton(model)
     simple = rewritten(bones, [simplify(bones)])
     found, merged, known = _fused(simple, shapes)
-    others = other_sizes(model, shapes)
-    if others != shapes and _fused(simple, others)[0] != found:
-        return None
     before, after = _counts(bones), _counts(found)
     counts = {kind: after[kind] - before[kind] for kind in FUSED if after[kind] > before[kind]}
     if not counts or _heavy(after) > _heavy(before):
         return None
+    others = other_sizes(model, shapes)
+    if others != shapes and _fused(simple, others)[0] != found:
+        return None
     made = (name for node in found.graph.node if node.domain == CONTRIB for name in node.output)
-    return Fused(_with_weights(found, model, merged), counts, {name: known[name] for name in made if name in known})
+    return Fused(
+        _with_weights(found, model, simple, merged), counts, {name: known[name] for name in made if name in known}
+    )
 
 
 def _fused(
@@ -80,13 +90,24 @@ def _fused(
     return bones, merged, known
 
 
+def _has_anchor(model: ModelProto) -> bool:
+    makers = {name: node.op_type for node in model.graph.node for name in node.output}
+    for node in model.graph.node:
+        if node.op_type in _ANCHORS and node.input:
+            before = _ANCHORS[node.op_type]
+            if before is None or makers.get(node.input[0]) in before:
+                return True
+    return False
+
+
 def other_sizes(model: ModelProto, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
-    """The shapes with one more in every free first dimension: a batch that no constant of the model is equal to."""
+    """The shapes with one more in every free dimension: what follows from a size alone is then not found again."""
     found = dict(shapes)
     for value in model.graph.input:
         dims = value.type.tensor_type.shape.dim
-        if value.name in found and dims and fixed_size(dims[0]) is None:
-            found[value.name] = (found[value.name][0] + 1, *found[value.name][1:])
+        if value.name in found and len(dims) == len(found[value.name]):
+            sizes = zip(dims, found[value.name], strict=True)
+            found[value.name] = tuple(size + (fixed_size(dim) is None) for dim, size in sizes)
     return found
 
 
@@ -119,25 +140,42 @@ def skeleton(model: ModelProto) -> ModelProto:
     return bones
 
 
-def _with_weights(bones: ModelProto, model: ModelProto, merged: Mapping[str, Merged]) -> ModelProto:
-    """The skeleton with the model's weights, side by side where they were merged."""
+def _with_weights(bones: ModelProto, model: ModelProto, simple: ModelProto, merged: Mapping[str, Merged]) -> ModelProto:
+    """The skeleton with the model's weights, side by side where they were merged.
+
+    `simple`: where constants are that the model computes.
+    """
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    known = _constants(simple) | _constants(model)
     full = ModelProto()
     full.CopyFrom(bones)
     del full.graph.initializer[:]
     for tensor in bones.graph.initializer:
         if tensor.name in merged:
-            full.graph.initializer.append(_joined(tensor, merged[tensor.name], model))
+            full.graph.initializer.append(_joined(tensor, merged[tensor.name], known))
         else:
-            full.graph.initializer.add().CopyFrom(weights.get(tensor.name, tensor))
+            full.graph.initializer.add().CopyFrom(weights[tensor.name] if _is_stripped(tensor) else tensor)
     return full
 
 
-def _joined(tensor: TensorProto, recipe: Merged, model: ModelProto) -> TensorProto:
+def _is_stripped(tensor: TensorProto) -> bool:
+    """Whether a tensor left its data behind in `skeleton`."""
+    large = np.prod(tensor.dims) > LARGEST_CONSTANT_FOR_INFERENCE
+    return bool(large) and not tensor.raw_data and tensor.data_location != TensorProto.EXTERNAL
+
+
+def _constants(model: ModelProto) -> dict[str, TensorProto]:
+    """Constant tensors by name, Constant nodes and shared initializers included."""
     known = {each.name: each for each in model.graph.initializer}
     for node in model.graph.node:
-        if node.op_type == "Identity" and node.input[0] in known:
+        if (constant := constant_tensor(node)) is not None:
+            known[node.output[0]] = constant
+        elif node.op_type == "Identity" and node.input[0] in known:
             known[node.output[0]] = known[node.input[0]]
+    return known
+
+
+def _joined(tensor: TensorProto, recipe: Merged, known: Mapping[str, TensorProto]) -> TensorProto:
     shape = list(tensor.dims)
     shape[recipe.axis] = recipe.width
     parts = [numpy_helper.to_array(known[name]) if name else np.zeros(shape, np.float32) for name in recipe.names]

@@ -11,11 +11,14 @@ from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.fuse.net import CONTRIB, Fusion, Net, node, with_origin
 
 _CLOSE = 1e-4
+_HALF = ""  # as a factor; no value bears that name
 
 
 def fuse_gelu(net: Net) -> Fusion:
     """Every erf that is part of a GELU."""
-    found = [pair for each in net.graph.node if each.op_type == "Erf" for pair in _from_erf(net, each)]
+    found = [
+        pair for each in net.graph.node if each.op_type == "Erf" and not each.domain for pair in _from_erf(net, each)
+    ]
     return Fusion(tuple(new for new, _ in found), removed=tuple(old for _, removed in found for old in removed))
 
 
@@ -28,8 +31,8 @@ def fuse_bias_gelu(net: Net) -> Fusion:
         if sum_ is None or (net.sole_reader(sum_.output[0], each.op_type) is None and each.domain != CONTRIB):
             continue
         width = net.shapes.get(each.output[0], (0,))[-1]
-        bias = next((name for name in sum_.input if net.is_row(name, width)), "")
-        value = next(name for name in sum_.input if name != bias)
+        bias = next((name for name in sum_.input if net.is_vector(name, width)), "")
+        value = next((name for name in sum_.input if name != bias), "")
         if bias and net.shapes.get(value) == net.shapes.get(each.output[0]) and _alone(net, sum_):
             new = node("BiasGelu", [value, bias], each.output, CONTRIB)
             found.append((with_origin(new, [sum_, each]), (sum_, each)))
@@ -45,7 +48,7 @@ def _from_erf(net: Net, erf: NodeProto) -> Iterator[tuple[NodeProto, tuple[NodeP
     plus = net.sole_reader(erf.output[0], "Add")
     if not value or plus is None or not any(net.scalar(name) == 1.0 for name in plus.input):
         return
-    removed, last, factors = [erf, plus], plus, {value: 1, "half": 1}
+    removed, last, factors = [erf, plus], plus, {value: 1, _HALF: 1}
     for _ in range(2):
         times = net.sole_reader(last.output[0], "Mul")
         if times is None:
@@ -55,7 +58,7 @@ def _from_erf(net: Net, erf: NodeProto) -> Iterator[tuple[NodeProto, tuple[NodeP
             factors[factor] = factors.get(factor, 0) - 1
         removed.append(times)
         last = times
-        if not any(factors.values()):
+        if not any(factors.values()) and net.shapes.get(value) == net.shapes.get(last.output[0]):
             new = node("Gelu", [value], last.output, CONTRIB)
             yield with_origin(new, removed), tuple(removed)
             return
@@ -66,10 +69,10 @@ def _factors(net: Net, name: str, value: str) -> list[str]:
     if name == value:
         return [value]
     if net.scalar(name) == 0.5:
-        return ["half"]
+        return [_HALF]
     made = net.maker(name, "Mul")
     if made is not None and value in made.input and any(net.scalar(each) == 0.5 for each in made.input):
-        return [value, "half"]
+        return [value, _HALF]
     return [name]
 
 

@@ -90,6 +90,10 @@ class Net:
         tensor = self.constants.get(name)
         return tensor is not None and bool(tensor.dims) and tensor.dims[-1] == width == np.prod(tensor.dims)
 
+    def is_vector(self, name: str, width: int) -> bool:
+        """Whether a value is a constant row of one axis, as onnxruntime's kernels take it."""
+        return self.is_row(name, width) and len(self.constants[name].dims) == 1
+
     def is_float(self, name: str) -> bool:
         """Whether a constant is float32."""
         return name in self.constants and self.constants[name].data_type == TensorProto.FLOAT
@@ -151,12 +155,18 @@ def standing_for(model: ModelProto, name: str) -> str:
 
 
 def rewritten(model: ModelProto, fusions: Collection[Fusion]) -> ModelProto:
-    """A copy of the model with the replacements made, what nobody needs any more left out, sorted."""
+    """A copy of the model with the replacements made, what nobody needs any more left out, sorted.
+
+    The model itself where there are none: a new node of which no output is read would be left out.
+    """
+    if not any(fusion.replaced or fusion.removed for fusion in fusions):
+        return model
     copy = ModelProto()
     copy.CopyFrom(model)
     graph = copy.graph
-    removed = {id(each) for fusion in fusions for each in fusion.removed}
-    kept = [mine for mine, theirs in zip(graph.node, model.graph.node, strict=True) if id(theirs) not in removed]
+    made = {name for fusion in fusions for each in fusion.nodes for name in each.output if name}
+    made |= {tensor.name for fusion in fusions for tensor in fusion.constants}
+    kept = [each for each in graph.node if made.isdisjoint(each.output)]  # what else is replaced, nobody reads
     nodes = kept + [each for fusion in fusions for each in fusion.nodes]
     renamed = _chased({old: new for fusion in fusions for old, new in fusion.replaced.items()})
     for each in nodes:

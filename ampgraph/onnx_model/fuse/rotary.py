@@ -21,7 +21,7 @@ def rotary_of(draft: Draft, sum_: NodeProto) -> View | None:
         for rotated, sine in (turned.input, reversed(turned.input)):
             value = _rotated(draft, rotated)
             if value and value in straight.input:
-                cosine = next(name for name in straight.input if name != value)
+                cosine = next((name for name in straight.input if name != value), value)
                 return _emitted(draft, sum_, value, cosine, sine)
     return None
 

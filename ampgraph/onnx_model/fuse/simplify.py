@@ -16,8 +16,12 @@ from ampgraph.onnx_model.types import weightless
 def simplify(model: ModelProto) -> Fusion:
     """Constants for every small result that can be computed with free dimensions left free."""
     before = {tensor.name for tensor in model.graph.initializer}
-    inferred = infer_with_sizes(weightless(model))
     fixed = {value.name for value in (*model.graph.output, *model.graph.input)}
+    light = weightless(model)
+    sure = [tensor for tensor in light.graph.initializer if tensor.name not in fixed]  # others can be overridden
+    del light.graph.initializer[:]
+    light.graph.initializer.extend(sure)
+    inferred = infer_with_sizes(light)
     found = [tensor for tensor in inferred.graph.initializer if tensor.name not in before | fixed]
     names = {tensor.name for tensor in found}
     removed = [node for node in model.graph.node if node.output and node.output[0] in names]

@@ -66,7 +66,7 @@ def _root_mean_square(net: Net, mean: NodeProto) -> Norm | None:
         return None
     epsilon = next((found for name in plus.input if (found := net.scalar(name)) is not None), None)
     shape = net.shapes.get(value, ())
-    scale = next((name for name in last.input if shape and net.is_row(name, shape[-1])), "")
+    scale = next((name for name in last.input if shape and net.is_vector(name, shape[-1])), "")
     if epsilon is None or not scale or len(shape) != 3:
         return None
     return Norm((square, mean, plus, root, *divided, last), value, scale, "", epsilon)
@@ -103,7 +103,7 @@ def _with_sum(net: Net, norm: Norm) -> tuple[NodeProto, tuple[NodeProto, ...]] |
     """The fused node and what it stands for; None where the input is no sum of two alike, or has no row to scale."""
     sum_ = net.maker(norm.value, "Add")
     width = net.shapes.get(norm.value, (0,))[-1]
-    rows = net.is_row(norm.scale, width) and (not norm.shift or net.is_row(norm.shift, width))
+    rows = net.is_vector(norm.scale, width) and (not norm.shift or net.is_vector(norm.shift, width))
     if sum_ is None or not rows or any(net.shapes.get(name) != net.shapes[norm.value] for name in sum_.input):
         return None
     before, bias = _biased(net, sum_, width)
@@ -125,7 +125,8 @@ def _biased(net: Net, sum_: NodeProto, width: int) -> tuple[NodeProto | None, st
     """An operand of the sum that is itself a sum with a constant row, and that row."""
     for name in sum_.input:
         before = net.maker(name, "Add") if net.sole_reader(name, "Add") is sum_ else None
-        row = next((each for each in before.input if net.is_row(each, width)), "") if before is not None else ""
-        if before is not None and row:
+        row = next((each for each in before.input if net.is_vector(each, width)), "") if before is not None else ""
+        value = next((each for each in before.input if each != row), "") if before is not None else ""
+        if before is not None and row and net.shapes.get(value) == net.shapes.get(name):
             return before, row
     return None, ""

@@ -53,6 +53,7 @@ def covers_rows(view: View, shape: Shape) -> bool:
     last = view.dims[-1] if view.dims else ()
     return (
         view.offset == 0
+        and 0 not in shape
         and last == (((width, 1),) if width != 1 else ())
         and math.prod(view.shape) == math.prod(shape)
         and len({stride for dim in view.dims for _, stride in dim}) == sum(map(len, view.dims))
@@ -72,6 +73,8 @@ def transposed(view: View, order: Sequence[int]) -> View:
 
 def reshaped(view: View, shape: Shape) -> View | None:
     """The view with the same elements in the same order in another shape; None where no factors say so."""
+    if 0 in shape or 0 in view.shape:
+        return None
     left = [factor for dim in view.dims for factor in dim]
     left.reverse()
     dims = []

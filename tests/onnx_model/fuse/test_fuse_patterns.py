@@ -244,3 +244,18 @@ def test_overridable_weights_are_no_constants():
     text = graph_of(PROJECTIONS + TORCHSCRIPT + MERGE, "float[n,72,32] x, float[32,32] wq")
     found = fuse(model_of(text, WEIGHTS), {"x": SHAPE, "wq": (WIDTH, WIDTH)})
     assert found is None or "Attention" not in found.counts
+
+
+def test_what_follows_from_a_modelled_size_alone_is_no_pattern():
+    text = """g (float[n,m,32] x) => (float[n,m,32] y) {
+        shape = Constant<value_ints = [-1, 72, 32]>()  z = Reshape(x, shape)  t = Add(z, x)
+        l = LayerNormalization(t, g, h)  y = MatMul(l, w) }"""
+    model = model_of(text, {"w": (WIDTH, WIDTH), "g": (WIDTH,), "h": (WIDTH,)})
+    found = fuse(model, {"x": SHAPE})
+    assert found is None or any(node.op_type == "Reshape" for node in found.model.graph.node)
+
+
+def test_constants_that_the_model_computes_are_merged_too():
+    body = PROJECTIONS.replace("q = Add(a, bq)", "b2 = Add(bq, bk)  q = Add(a, b2)")
+    found = fused_of(model_of(graph_of(body + TORCHSCRIPT + MERGE), WEIGHTS))
+    assert found["Attention"] == 1
