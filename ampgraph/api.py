@@ -40,6 +40,7 @@ from ampgraph.plan import to_json as plan_to_json
 from ampgraph.precision import Precision
 from ampgraph.report import Report, make_report
 from ampgraph.report import to_json as report_to_json
+from ampgraph.tuning import tune as tune_model
 
 NUMERIC = (Cause.RULE, Cause.TAINT, Cause.RANGE, Cause.PARAMETER)  # float32 for the numbers' sake
 
@@ -91,6 +92,7 @@ def convert(
     plan: FilePath = None,
     costs: FilePath = None,
     fuse: bool = True,
+    tune: bool = False,
     save_plan: FilePath = None,
     report: FilePath = None,
     require: Mapping[str, float] | None = None,
@@ -114,6 +116,8 @@ def convert(
     - `shapes`: input shapes by name that times are modelled at. `opset`: raise the model's opset first.
     - `costs`: times that `ampgraph profile` measured, instead of modelled ones.
     - `fuse`: let operators that onnxruntime has one kernel for become that one, where `speed` gains by it.
+    - `tune`: measure candidate plans end to end on the GPU that is here, with `data` or generated inputs, and take the
+      fastest; the saved plan gives the same bytes again without measuring.
     - `plan`: apply this saved and perhaps edited plan. `save_plan`, `report`: write the plan, the report as JSON.
     - `require`: thresholds such as {"coverage": 0.9}. `force`: write over existing files.
     - `check`: run both models, with `data` (an .npz file of inputs) or generated inputs, and compare.
@@ -137,6 +141,7 @@ def convert(
         plan=plan,
         costs=costs,
         fuse=fuse,
+        tune=tune,
     )
     wanted = {"-o": destination, "--save-plan": save_plan, "--report": report}
     paths = {option: Path(path) for option, path in wanted.items() if path is not None}
@@ -177,8 +182,8 @@ class _Order:
             raise OptionError("--plan and --save-plan", "are both given", "leave one of them out")
         if self.dry_run and ("--save-plan" in paths or "--report" in paths):
             raise OptionError("--dry-run", "writes nothing, not even plan or report", "leave it or them out")
-        if self.data and not self.check:
-            raise OptionError("--data", "is only read by --check", "give both or neither")
+        if self.data and not (self.check or self.options.tune):
+            raise OptionError("--data", "is only read by --check and --tune", "give one of them too, or leave it out")
         for name in self.require:
             if name != "coverage":
                 raise OptionError(f"--require {name}", "unknown threshold", "coverage=0.9 is known")
@@ -200,7 +205,8 @@ def _carry_out(order: _Order, loaded: Loaded) -> Result:
     options, destination = order.options, order.outputs.paths.get("-o")
     with collector_at_rest():
         already = is_converted(loaded, options)
-        planned = plan_model(loaded, options, as_is=already)
+        measured = options.tune and not already
+        planned = tune_model(loaded, options, order.data) if measured else plan_model(loaded, options, as_is=already)
         needed = needed_opsets(planned.graph, options.precision)
         report = make_report(planned, str(destination or ""), needed, already_converted=already)
         _meet(order.require, report)

@@ -157,9 +157,10 @@ def _planning_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @_planning_options
 @click.option("--save-plan", metavar="FILE", help="Write the plan as JSON, to read or edit.")
 @click.option("--report", metavar="FILE.json", help="Write the whole report as JSON.")
+@click.option("--tune", is_flag=True, help="Measure candidate plans on the GPU that is here, and take the fastest.")
 @click.option("--require", multiple=True, metavar="coverage=0.9", help="Exit with 3, nothing written, if not reached.")
 @click.option("--check", is_flag=True, help="Run both models and compare; exit with 1 if answers differ too much.")
-@click.option("--data", metavar="FILE.npz", help="Inputs for --check, by name; default: generated ones.")
+@click.option("--data", metavar="FILE.npz", help="Inputs for --check and --tune, by name; default: generated ones.")
 @click.option("--force", is_flag=True, help="Write over existing files.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done; write nothing.")
 def convert(source: str, destination: str | None, precision: str, **words: Any) -> None:  # noqa: ANN401

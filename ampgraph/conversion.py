@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx
 from onnx import ModelProto
@@ -41,15 +42,19 @@ from ampgraph.onnx_model.verify import verify_written
 from ampgraph.onnx_model.wellformed import refuse_ill_formed
 from ampgraph.options import Options
 from ampgraph.placement import assignment_cost
-from ampgraph.plan import Plan, from_json, is_fused, make_plan, untouched
+from ampgraph.plan import Plan, from_json, is_fused, make_plan, read_mark, untouched
 from ampgraph.precision import Precision
 from ampgraph.ranges import propagate
 from ampgraph.rulebook import RuleBook, load_builtin, with_user_file
+
+if TYPE_CHECKING:
+    from ampgraph.onnx_model.tune import Tuned
 
 Look = Callable[[Path, str], None]
 
 WORTHWHILE = 0.05  # of the modelled time; below it the model's own error decides (det at batch 1 on an H100)
 DIGEST_KEY, VERSION_KEY, RUNTIME_KEY = "ampgraph.digest", "ampgraph.version", "ampgraph.runtime"
+TUNED_KEY = "ampgraph.tuned"
 
 
 @dataclass(frozen=True)
@@ -66,12 +71,14 @@ class Planned:
     plan: Plan
     measured: MeasuredCosts | None = None  # that times come from where they are there
     fusing: str = ""  # why a fused model that looked faster was not taken
+    tuned: Tuned | None = None  # what was measured to choose the plan
 
     @property
     def changes_nothing(self) -> bool:
-        """Whether the plan leaves every decision as it is."""
+        """Whether the plan leaves every operator and decision as it is."""
         decisions = self.graph.decisions
-        return all(choice.precision is decisions[key].present for key, choice in self.plan.choices.items())
+        same = all(choice.precision is decisions[key].present for key, choice in self.plan.choices.items())
+        return same and not self.plan.fused
 
     @property
     def assumed(self) -> tuple[str, ...]:
@@ -137,10 +144,22 @@ def remembered(model: ModelProto, key: str) -> str:
 def is_converted(loaded: Loaded, options: Options) -> bool:
     """Whether the model is our own output under these options. Raises ModelError when it is under others."""
     digest = remembered(loaded.model, DIGEST_KEY)
-    if digest and digest != options.digest():
+    if digest and not _made_under(options, digest, remembered(loaded.model, TUNED_KEY)):
         place = str(loaded.path or loaded.model.graph.name or "model")
         raise ModelError(place, "was converted by ampgraph with other options", "convert the float32 source instead")
     return bool(digest)
+
+
+def _made_under(options: Options, digest: str, mark: str) -> bool:
+    return _stamp_of(options) == (digest, "" if options.tune else mark)
+
+
+def _stamp_of(options: Options) -> tuple[str, str]:
+    """Digest and mark. A tuned plan, given back unchanged, is remembered as the tuning that it came from."""
+    text = _plan_text(options)
+    tuning = replace(options, plan=None, tune=True).digest()
+    mark = read_mark(text, tuning) if text is not None else ""
+    return (tuning, mark) if mark else (options.digest(), "")
 
 
 def plan_model(loaded: Loaded, options: Options, *, as_is: bool = False) -> Planned:
@@ -150,15 +169,15 @@ def plan_model(loaded: Loaded, options: Options, *, as_is: bool = False) -> Plan
         prepared = io.with_operands(prepare(loaded.model), loaded.folder)
         refuse_ill_formed(prepared, str(loaded.path or prepared.graph.name or "model"))
         shapes = _shapes(prepared, options)
-        text = _plan_text(options)
+        text = None if as_is else _plan_text(options)
         if text is not None and is_fused(text):
             return _planned_as_fused(loaded, prepared, options, shapes, text)
-        plain = _planned(loaded, prepared, options, shapes, text, as_is=as_is)
+        plain = plan_prepared(loaded, prepared, options, shapes, text, as_is=as_is)
         may_fuse = options.fuse and options.target == "onnxruntime-cuda" and options.objective == "speed"
         return _fused_if_faster(plain) if may_fuse and text is None and not as_is else plain
 
 
-def _planned(
+def plan_prepared(
     loaded: Loaded,
     model: ModelProto,
     options: Options,
@@ -188,6 +207,7 @@ def _planned(
         plan = _left_alone(graph, judgement, costs, low)
     else:
         plan = make_plan(graph, judgement, costs, low, options.objective)
+    plan = replace(plan, tuned=_stamp_of(options)[1])
     if not as_is:  # what the judge asks for is not yet in a model as it is
         verify(graph, judgement, plan, costs)
     plan = replace(plan, model=loaded.path.name if loaded.path else model.graph.name, options=options.digest())
@@ -202,7 +222,7 @@ def _fused_if_faster(plain: Planned) -> Planned:
     found = fuse(plain.prepared, plain.shapes)
     if found is None:
         return plain
-    fused = _planned(plain.loaded, found.model, plain.options, plain.shapes, None, known=found.shapes)
+    fused = plan_prepared(plain.loaded, found.model, plain.options, plain.shapes, None, known=found.shapes)
     if fused.changes_nothing or fused.plan.cost > (1 - WORTHWHILE) * plain.plan.cost:
         return plain
     flaw = difference(plain.prepared, found.model, plain.shapes, plain.loaded.folder)
@@ -220,7 +240,7 @@ def _planned_as_fused(
     if found is None or flaw:
         fact = f"is of a fused model, and {flaw}"
         raise PlanError(str(options.plan), fact, "plan this model anew, with the options of the plan")
-    planned = _planned(loaded, found.model, options, shapes, text, known=found.shapes)
+    planned = plan_prepared(loaded, found.model, options, shapes, text, known=found.shapes)
     return replace(planned, plan=replace(planned.plan, fused=summary(found.counts)))
 
 
@@ -328,7 +348,7 @@ def convert_model(planned: Planned, destination: Path | None = None, look: Look 
             model = planned.loaded.model
         else:
             model = apply(planned.prepared, planned.graph, planned.plan, planned.loaded.folder)
-            _stamp(model, planned.options)
+            _stamp(model, planned.options, planned.plan.tuned)
         if destination is None:
             return _held(planned, model)
         with io.staging(destination) as folder:
@@ -344,10 +364,10 @@ def convert_model(planned: Planned, destination: Path | None = None, look: Look 
     return Converted(planned, destination, None, complaint)
 
 
-def _stamp(model: ModelProto, options: Options) -> None:
+def _stamp(model: ModelProto, options: Options, tuned: str) -> None:
     runtime = onnxruntime_cuda()
     planned_for = f"{runtime.runtime} {runtime.version}" if options.target == "onnxruntime-cuda" else ""
-    marks = {VERSION_KEY: __version__, DIGEST_KEY: options.digest(), RUNTIME_KEY: planned_for}
+    marks = {VERSION_KEY: __version__, DIGEST_KEY: _stamp_of(options)[0], RUNTIME_KEY: planned_for, TUNED_KEY: tuned}
     for key, value in marks.items():
         entry = next((entry for entry in model.metadata_props if entry.key == key), None)
         if entry is not None:

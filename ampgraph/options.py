@@ -40,6 +40,7 @@ class Options:
     plan: Path | None = None
     costs: Path | None = None
     fuse: bool = True
+    tune: bool = False
 
     def __post_init__(self) -> None:
         _require("--precision", self.precision, LOW_PRECISIONS)
@@ -57,6 +58,8 @@ class Options:
         """What a converted file remembers of its options: of the files it names the contents, not the paths."""
         files = ("rules", "plan", "costs")
         said = {name: value for name, value in asdict(self).items() if name not in files}
+        if not self.tune:  # files converted before there was tuning keep their digest
+            del said["tune"]
         for name in files:
             path = getattr(self, name)
             said[name] = _file_digest(f"--{name} {path}", path) if path else ""

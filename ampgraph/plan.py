@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -49,7 +50,8 @@ class Plan:
 
     `choices` by decision id. `casts` sorted. `parameters`: constant value id -> precisions it must exist in.
     `cost` and `baseline`: the plan's price and that of leaving the model alone, in `unit`.
-    `model`, `options`, `fused`: what the caller may record of the graph it is of, opaque here.
+    `model`, `options`, `fused`: what the caller may record of the graph it is of, opaque here. `tuned`: the mark of
+    decisions that a stopwatch chose, so that the modelled price does not judge them.
     """
 
     precision: Precision
@@ -63,6 +65,7 @@ class Plan:
     model: str = ""
     options: str = ""
     fused: str = ""
+    tuned: str = ""
 
     @cached_property
     def low(self) -> frozenset[str]:
@@ -139,6 +142,7 @@ def to_json(plan: Plan) -> str:
         "model": plan.model,
         "options": plan.options,
         **({"fused": plan.fused} if plan.fused else {}),
+        **({"tuned": plan.tuned} if plan.tuned else {}),
         "unit": plan.unit,
         "cost": plan.cost,
         "baseline": plan.baseline,
@@ -197,6 +201,23 @@ def is_fused(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return isinstance(content, dict) and bool(content.get("fused"))
+
+
+def mark_of_tuned(options: str, fused: str, low: Collection[str]) -> str:
+    """The mark of decisions that were chosen by measuring, under options of this digest."""
+    return hashlib.sha256(_json([options, fused, sorted(low)]).encode()).hexdigest()[:16]
+
+
+def read_mark(text: str, options: str) -> str:
+    """The mark in a plan file, where its decisions and the options' digest still are those that were measured."""
+    try:
+        content = json.loads(text)
+        records, fused = content["decisions"].items(), content.get("fused", "")
+        low = [id for id, record in records if record["precision"] == content["precision"]]
+        mark = str(content.get("tuned", ""))
+    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
+        return ""  # no plan: `from_json` complains of it
+    return mark if mark == mark_of_tuned(options, fused, low) else ""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from ampgraph.precision import FORMATS, Precision
 if TYPE_CHECKING:
     from ampgraph.conversion import Planned
     from ampgraph.onnx_model.check import Check
+    from ampgraph.onnx_model.tune import Tuned
 
 FORMAT = 1
 NO_FLOAT = "other"  # ops that have no floating-point slot
@@ -100,6 +101,7 @@ class Report:
     already_converted: bool = False
     checker: str = ""
     check: Check | None = None
+    tuned: Tuned | None = None
 
 
 def make_report(
@@ -140,6 +142,7 @@ def make_report(
         warnings=(*_warnings(options.precision, table), *_costs_warnings(planned, table)),
         changes_nothing=planned.changes_nothing,
         already_converted=already_converted,
+        tuned=planned.tuned,
     )
 
 

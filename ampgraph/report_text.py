@@ -13,7 +13,9 @@ from ampgraph.rule import Rule
 from ampgraph.rulebook import RuleBook, conditions
 
 if TYPE_CHECKING:
+    from ampgraph.onnx_model.bench import Spread
     from ampgraph.onnx_model.check import Check
+    from ampgraph.onnx_model.tune import Trial, Tuned
 
 WIDTH = 80
 LABEL = 16
@@ -24,6 +26,8 @@ PARAMETERS = 5
 def to_text(report: Report) -> str:
     """The summary that `ampgraph convert` prints."""
     blocks = [_head(report), _figures(report), _stayed(report), _parameters(report), _remarks(report)]
+    if report.tuned is not None:
+        blocks.append(tuned_lines(report.tuned))
     if report.check is not None:
         blocks.append(check_lines(report.check))
     return "\n\n".join("\n".join(block) for block in map(list, blocks) if block) + "\n"
@@ -178,3 +182,31 @@ def check_lines(check: Check) -> Iterator[str]:
     )
     yield from wrapped(opens, "  ")
     yield from (line for failure in check.failures for line in wrapped(f"FAILED: {failure}", "  "))
+
+
+def tuned_lines(tuned: Tuned) -> Iterator[str]:
+    """The table of `--tune`: milliseconds with quartiles, error, low decisions, casts, and the verdict beneath."""
+    where = f"tuned on {tuned.device} with {tuned.inputs} inputs, {tuned.rounds} interleaved rounds"
+    yield from wrapped(f"{where}; milliseconds with quartiles, decided {tuned.setting}, where the source is fastest")
+    yield _tuned_row("candidate", "plain", "as CUDA graph", "rel. L2", "low", "casts")
+    for row in tuned.rows:
+        yield _trial(row)
+        yield from wrapped(row.verdict, "    ")
+    for note in tuned.notes:
+        yield from wrapped(f"note: {note}", "  ")
+
+
+def _trial(row: Trial) -> str:
+    error = "-" if row.error is None else f"{row.error:.1e}"
+    return _tuned_row(row.name, _milliseconds(row.plain), _milliseconds(row.graph), error, str(row.low), str(row.casts))
+
+
+def _tuned_row(name: str, plain: str, graph: str, error: str, low: str, casts: str) -> str:
+    return f"  {name:<15} {plain:>19} {graph:>19} {error:>8} {low:>5} {casts:>5}"
+
+
+def _milliseconds(spread: Spread | None) -> str:
+    if spread is None:
+        return "-"
+    digits = 3 if spread.high < 10 else 2 if spread.high < 100 else 0
+    return f"{spread.median:.{digits}f} ({spread.low:.{digits}f}-{spread.high:.{digits}f})"

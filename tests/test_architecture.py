@@ -65,7 +65,7 @@ def test_the_middle_knows_no_dialect(name: str) -> None:
 
 def test_every_module_outside_the_dialects_is_either_middle_or_edge() -> None:
     flat = {name.removeprefix("ampgraph.") for name in MODULES if name.count(".") == 1}
-    edges = {"__init__", "__main__", "api", "cli", "conversion", "demo", "painting"}
+    edges = {"__init__", "__main__", "api", "cli", "conversion", "demo", "painting", "tuning"}
     assert flat <= edges | set(MIDDLE), "say where the new module belongs"
 
 

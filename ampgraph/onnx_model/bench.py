@@ -167,7 +167,7 @@ def _opened(models: Sequence[Path], names: Sequence[str], feeds: Mapping[str, Fe
 
 
 def _measured(entries: Sequence[_Entry], feeds: Mapping[str, Feed], batch: int, rounds: int) -> list[Row]:
-    steps = [_step(entry.bound) for entry in entries]
+    steps = [sampler(entry.bound) for entry in entries]
     times = interleaved(steps, rounds)
     answers = [entry.bound.outputs() for entry in entries]
     shapes = {name: feed.shape for name, feed in feeds.items() if isinstance(feed, np.ndarray)}
@@ -189,7 +189,7 @@ def _measured(entries: Sequence[_Entry], feeds: Mapping[str, Feed], batch: int, 
     ]
 
 
-def _step(bound: Bound) -> Callable[[], float]:
+def sampler(bound: Bound) -> Callable[[], float]:
     """A sample: milliseconds a run over so many runs that the clock does not matter."""
     _timed(bound, _WARM_UP)
     runs = max(1, min(_MOST_RUNS, int(_SAMPLE * 1e3 / _timed(bound, 1))))
