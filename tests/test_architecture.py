@@ -18,8 +18,8 @@ RUNTIMES = {"onnx", "onnx_ir", "onnxscript", "onnxruntime", "torch"}
 MIDDLE = (
     "bounds", "cost", "costs", "cut", "decide", "devices", "errors", "explain", "figures", "fusable", "graph",
     "intervals", "judge", "judgement", "kernels", "laws", "matching", "measured", "network", "numbering", "options",
-    "outputs", "placement", "plan", "precision", "range_rules", "range_table", "ranges", "reasons", "report", "report_text",
-    "rule", "rule_text", "rulebook", "work",
+    "outputs", "placement", "plan", "precision", "range_rules", "range_table", "ranges", "reasons", "report",
+    "report_text", "rule", "rule_text", "rulebook", "work",
 )  # fmt: skip
 
 
