@@ -207,6 +207,8 @@ def _row(draft: Draft, each: NodeProto, view: View) -> View | None:
     fits = other and (draft.net.is_row(other, shape[-1] if shape else 1) or draft.net.scalar(other) is not None)
     if not fits or not covers_rows(view, shape) or is_whole(view, shape):
         return None
+    if len(draft.net.constants[other].dims) > len(shape):  # the result would have more axes than the base
+        return None
     new = node(each.op_type, [view.base, other], [f"{each.output[0]}_rows"])
     return _computed(draft, each, view, new, shape[-1])
 

@@ -259,3 +259,23 @@ def test_constants_that_the_model_computes_are_merged_too():
     body = PROJECTIONS.replace("q = Add(a, bq)", "b2 = Add(bq, bk)  q = Add(a, b2)")
     found = fused_of(model_of(graph_of(body + TORCHSCRIPT + MERGE), WEIGHTS))
     assert found["Attention"] == 1
+
+
+def test_a_row_of_more_axes_than_the_base_stays():
+    text = f"""g (float[6,32] x) => (float[6,32] y) {NUMBERS} {{
+        deep = Constant<value_ints = [2, 3, 32]>()  flat = Constant<value_ints = [6, 32]>()
+        a = Reshape(x, deep)  b = Add(a, row)  c = Reshape(b, flat)  t = MatMul(c, w)  {GELU["last"]}  y = Relu(u) }}"""
+    found = fused_of(model_of(text, {"w": (WIDTH, WIDTH), "row": (1, 1, WIDTH)}), {"x": (6, WIDTH)})
+    assert found["Gelu"] == 1
+
+
+def test_a_factor_on_the_values_is_kept():
+    body = PROJECTIONS.replace("v = Add(c, bv)", "v0 = Add(c, bv)  v = Mul(v0, root)")
+    fused_of(model_of(graph_of(body + TORCHSCRIPT + MERGE), WEIGHTS))
+
+
+def test_a_factor_after_the_mask_is_kept():
+    body = TORCHSCRIPT.replace("d = Div(s, eight)", "e = Add(s, mask)  d = Div(e, eight)")
+    inputs = "float[n,72,32] x, float[1,1,72,72] mask"
+    shapes = {"x": SHAPE, "mask": (1, 1, TOKENS, TOKENS)}
+    fused_of(model_of(graph_of(PROJECTIONS + body + MERGE, inputs), WEIGHTS), shapes)
