@@ -21,6 +21,7 @@ from ampgraph.costs import Costs
 from ampgraph.decide import decide
 from ampgraph.devices import device_named
 from ampgraph.errors import ModelError, OptionError, PlanError
+from ampgraph.fusable import most_saved_by_fusing
 from ampgraph.graph import PrecisionGraph
 from ampgraph.judge import Wishes, judge
 from ampgraph.judgement import Judgement
@@ -53,6 +54,9 @@ if TYPE_CHECKING:
 Look = Callable[[Path, str], None]
 
 WORTHWHILE = 0.05  # of the modelled time; below it the model's own error decides (det at batch 1 on an H100)
+FUSABLE = (
+    0.25  # a bound on what fusing saves, of the modelled time; where it was less, fusing saved under 5 % (PP-OCR rec)
+)
 DIGEST_KEY, VERSION_KEY, RUNTIME_KEY = "ampgraph.digest", "ampgraph.version", "ampgraph.runtime"
 TUNED_KEY = "ampgraph.tuned"
 
@@ -187,16 +191,12 @@ def plan_prepared(
     as_is: bool = False,
     known: Mapping[str, Shape] | None = None,
 ) -> Planned:
-    """The plan of a prepared model, fused or not. `text`: that of the plan file, where there is one.
-
-    `known`: shapes of what fused operators make.
-    """
+    """The plan of a prepared model. `text`: a plan file's, if there is one. `known`: shapes of what fused ops make."""
     graph = lift(model, shapes, options.precision, loaded.folder, known)
     judgement = _judged(graph, options)
     categories = {key: str(verdict.category) for key, verdict in judgement.verdicts.items()}
-    device = device_named(options.device)
     measured = read_costs(options.costs) if options.costs else None
-    costs = price(graph, options.objective, device, options.precision, categories, measured)
+    costs = price(graph, options.objective, device_named(options.device), options.precision, categories, measured)
     if as_is:
         low = untouched(graph, options.precision)
     elif text is not None:
@@ -219,7 +219,8 @@ def _fused_if_faster(plain: Planned) -> Planned:
 
     Fused operators are for low precision: in float32 onnxruntime's kernels for attention are slower than its parts.
     """
-    found = fuse(plain.prepared, plain.shapes)
+    worth = most_saved_by_fusing(plain.graph, plain.costs) > FUSABLE * plain.plan.cost
+    found = fuse(plain.prepared, plain.shapes) if worth else None
     if found is None:
         return plain
     fused = plan_prepared(plain.loaded, found.model, plain.options, plain.shapes, None, known=found.shapes)

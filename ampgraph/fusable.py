@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from ampgraph.costs import Costs
 from ampgraph.graph import Op, PrecisionGraph
 
 
@@ -120,3 +121,23 @@ def _next(graph: PrecisionGraph, readers: Mapping[str, list[str]], value: str, o
     if op is None or op.type != op_type:
         return None
     return op if any(graph.values[slot.value].constant is not None for slot in op.inputs) else None
+
+
+# What one of these operators stands for in a pattern that fusing looks for: the whole pattern takes at most so many
+# times its own time. A softmax is one of some twelve passes over the scores of an attention.
+_PATTERNS = {"Softmax": 12, "LayerNormalization": 3, "Erf": 6, "Gelu": 2, "ReduceMean": 8}
+_SHORTEST_ATTENTION = 64  # tokens, see onnx_model/fuse/attention.py
+
+
+def most_saved_by_fusing(graph: PrecisionGraph, costs: Costs) -> int:
+    """A bound on what fusing can save, in the unit of the prices: it is looked for only where that is worth it."""
+    total = 0
+    for decision in graph.decisions.values():
+        op = graph.ops.get(decision.op) if decision.principal else None
+        if op is None or op.type not in _PATTERNS:
+            continue
+        shape = graph.values[op.inputs[0].value].shape if op.inputs[0].value else None
+        if op.type == "Softmax" and shape is not None and len(shape) > 1 and shape[-2] < _SHORTEST_ATTENTION:
+            continue
+        total += _PATTERNS[op.type] * max(costs.high.get(decision.id, 0), costs.low.get(decision.id, 0))
+    return total

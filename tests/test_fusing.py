@@ -8,10 +8,13 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import ampgraph
+from ampgraph.conversion import FUSABLE
 from ampgraph.errors import PlanError
+from ampgraph.fusable import most_saved_by_fusing
 from ampgraph.onnx_model.fuse.accept import difference
 from ampgraph.onnx_model.fuse.fuse import fuse
 from ampgraph.onnx_model.run import CPU, open_session, random_inputs, run
+from tests.models import parse
 
 TOKENS, HEADS, SIZE, LAYERS = 256, 12, 64, 2
 WIDTH = HEADS * SIZE
@@ -178,3 +181,13 @@ def test_nothing_hangs_on_the_sizes_that_are_modelled(transformer):
     assert found.counts["Attention"] == LAYERS
     for tokens in (70, 300):
         assert difference(model, found.model, {"x": (2, tokens, WIDTH), "mask": (2, 1, 1, tokens)}, None) == ""
+
+
+def test_fusing_is_not_tried_where_it_could_save_next_to_nothing(transformer):
+    def bound(model, **words):
+        planned = ampgraph.convert(model, fuse=False, dry_run=True, **words).planned
+        return most_saved_by_fusing(planned.graph, planned.costs) / planned.plan.cost
+
+    assert bound(transformer, shapes=SHAPES) > FUSABLE
+    text = "g (float[8,256,256] x, float[256,256] w) => (float[8,256,256] y) { m = MatMul(x, w)  y = Relu(m) }"
+    assert bound(parse(text)) == 0
