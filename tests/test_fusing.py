@@ -13,6 +13,7 @@ from ampgraph.errors import PlanError
 from ampgraph.fusable import most_saved_by_fusing
 from ampgraph.onnx_model.fuse.accept import difference
 from ampgraph.onnx_model.fuse.fuse import fuse
+from ampgraph.onnx_model.prepare import prepare
 from ampgraph.onnx_model.run import CPU, open_session, random_inputs, run
 from tests.models import parse
 
@@ -191,3 +192,22 @@ def test_fusing_is_not_tried_where_it_could_save_next_to_nothing(transformer):
     assert bound(transformer, shapes=SHAPES) > FUSABLE
     text = "g (float[8,256,256] x, float[256,256] w) => (float[8,256,256] y) { m = MatMul(x, w)  y = Relu(m) }"
     assert bound(parse(text)) == 0
+
+
+def test_a_model_with_training_graphs_is_not_fused(transformer):
+    model = ModelProto()
+    model.CopyFrom(transformer)
+    model.training_info.add().update_binding.add(key="w_q0", value="w_q0")
+    assert fuse(transformer, SHAPES) is not None
+    assert fuse(model, SHAPES) is None
+
+
+def test_functions_that_cannot_be_inlined_are_kept(transformer):
+    model = ModelProto()
+    model.CopyFrom(transformer)
+    body = [helper.make_node("Softmax", ["a"], ["b"])]  # another operator before opset 13
+    model.functions.append(helper.make_function("own", "Ours", ["a"], ["b"], body, [helper.make_opsetid("", 12)]))
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    model.graph.node.append(helper.make_node("Ours", ["x"], ["more"], domain="own"))
+    model.graph.output.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, ["n", TOKENS, WIDTH]))
+    assert [each.name for each in fuse(prepare(model), SHAPES).model.functions] == ["Ours"]

@@ -55,7 +55,7 @@ class Fused:
 
 def fuse(model: ModelProto, shapes: Mapping[str, Shape]) -> Fused | None:
     """The model, fused; None where there is nothing to fuse. `shapes`: of the inputs, as they are modelled."""
-    if not _has_anchor(model):
+    if model.training_info or not _has_anchor(model):  # training graphs name values that fusing would take away
         return None
     bones = skeleton(model)
     simple = rewritten(bones, [simplify(bones)])
@@ -117,6 +117,7 @@ def skeleton(model: ModelProto) -> ModelProto:
     bones.ir_version = model.ir_version
     bones.opset_import.extend(model.opset_import)
     bones.metadata_props.extend(model.metadata_props)
+    bones.functions.extend(model.functions)  # those that could not be inlined
     for field in ("producer_name", "producer_version", "domain", "doc_string", "model_version"):
         setattr(bones, field, getattr(model, field))
     source, target = model.graph, bones.graph
