@@ -93,6 +93,7 @@ def convert(
     costs: FilePath = None,
     fuse: bool = True,
     tune: bool = False,
+    cuda_graph: bool = False,
     save_plan: FilePath = None,
     report: FilePath = None,
     require: Mapping[str, float] | None = None,
@@ -116,6 +117,7 @@ def convert(
     - `shapes`: input shapes by name that times are modelled at. `opset`: raise the model's opset first.
     - `costs`: times that `ampgraph profile` measured, instead of modelled ones.
     - `fuse`: let operators that onnxruntime has one kernel for become that one, where `speed` gains by it.
+    - `cuda_graph`: plan for a model that runs as a CUDA graph, where a launch costs little: small models gain there.
     - `tune`: measure candidate plans end to end on the GPU that is here, with `data` or generated inputs, and take the
       fastest; the saved plan gives the same bytes again without measuring.
     - `plan`: apply this saved and perhaps edited plan. `save_plan`, `report`: write the plan, the report as JSON.
@@ -142,6 +144,7 @@ def convert(
         costs=costs,
         fuse=fuse,
         tune=tune,
+        cuda_graph=cuda_graph,
     )
     wanted = {"-o": destination, "--save-plan": save_plan, "--report": report}
     paths = {option: Path(path) for option, path in wanted.items() if path is not None}

@@ -145,6 +145,7 @@ def _planning_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--fuse/--no-fuse", default=True, show_default=True,
             help="Let operators become one where onnxruntime has one kernel for them and speed gains by it.",
         ),
+        click.option("--cuda-graph", is_flag=True, help="Plan for runs as a CUDA graph, where launches cost little."),
     )  # fmt: skip
     for option in reversed(options):
         command = option(command)

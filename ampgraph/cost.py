@@ -34,18 +34,32 @@ _CREDIT = {
     Kind.MATRIX: 0.8,
     Kind.ATTENTION: 0.8,
     Kind.CONVOLUTION: 0.8,
+    Kind.GROUPED: 0.8,
+    Kind.NORM: 0.8,
+    Kind.SKIP_NORM: 0.8,
     Kind.RECURRENT: 0.3,
 }
-# Seconds: a kernel this short takes its time to start and to end, in either precision, so a gain must exceed it.
-_UNSEEN_GAIN = 1e-6
-# Convolutions on tensor cores work on another layout than ONNX's: kernels before and after change it. At small sizes
-# float32 ones do without, so low precision pays the launches. On one H100, TF32 and float16: ResNet-50 at batch 32
-# 4.7 and 2.95 ms, PP-OCRv4 det at batch 1 3.4 and 4.4 ms.
-_LAYOUT_PASSES = 2
-_LAYOUT_LAUNCHES = 1
-# Grouped (depthwise) convolutions run outside the tensor cores, and onnxruntime's float16 kernels for them are slower
-# than its float32 ones: mobile classifiers at batch 16 on one H100.
-_GROUPED_SLOWDOWN = 1.25
+# Of a launch: a kernel this short takes its time to start and to end, in either precision, so a gain must exceed it.
+_UNSEEN_GAIN = 0.2
+# Convolutions on tensor cores work on another layout than ONNX's: kernels before and after change it, where sessions do
+# not keep channels last all the way. At small sizes float32 ones do without, so low precision pays the launches. On one
+# H100, TF32 and float16, plain sessions: ResNet-50 at batch 32 4.7 and 2.95 ms, PP-OCRv4 det at batch 1 3.4 and 4.4 ms.
+_LAYOUT_PASSES = 0.25
+_LAYOUT_LAUNCHES = 0.25
+# Grouped (depthwise) convolutions run outside the tensor cores, at so much of the plain rate. On one H100, batch 32,
+# TFLOP/s in float32 and float16: 7 x 7 on 96 x 56 x 56 2.8 and 13, on 384 x 14 x 14 2.8 and 10; 5 x 5 on 240 x 28 x 28
+# 12 in float16. 3 x 3 on 96 x 112 x 112 is bound by its traffic.
+_GROUPED_HIGH, _GROUPED_LOW = 0.09, 0.33
+# Their bias takes a kernel of its own, at this part of the bandwidth; so does any bias in float32. On one H100, 96 x
+# 112 x 112 at batch 32: 144 us in float32, 149 in float16.
+_BIAS_HIGH, _BIAS_LOW = 0.8, 0.38
+# With few channels there is nothing for tensor cores to work on, and cuDNN's kernels with a bias inside reach this part
+# of the matrix rate: ResNet's first convolution at batch 32, float16, on one H100 426 us, 60 without the bias.
+_FEW_CHANNELS, _FEW_RATE = 8, 0.035
+# Normalizations move their data so often, and take so long for a row, in seconds. On one H100, microseconds, float16:
+# LayerNormalization of 100,352 x 96 93, 25,088 x 192 44, 6,304 x 768 19; SkipLayerNormalization 62, 17, 7 to 11.
+_NORM_PASSES = {Kind.NORM: 2.5, Kind.SKIP_NORM: 1.0}
+_NORM_ROW = {Kind.NORM: 0.6e-9, Kind.SKIP_NORM: 0.5e-9}
 # Fused attention: the part of the matrix rate that it reaches in low precision, and of the plain rate in float32, where
 # onnxruntime's kernels do without tensor cores. On one H200, 197 to 4,096 tokens: 141 to 284 and 14 to 21 TFLOP/s.
 _ATTENTION_LOW, _ATTENTION_HIGH = 0.4, 0.5
@@ -150,21 +164,24 @@ def _traffic(value: Value) -> int:
 def _seconds(work: Work, device: Device, precision: Precision) -> tuple[float, float]:
     """Time after launch in float32 and in low precision, the latter with reserve."""
     slow = _roofline(work, device, Precision.FLOAT32, _HIGH_BYTES)
-    if work.kind is Kind.GROUPED:
-        return slow, slow * _GROUPED_SLOWDOWN
     emulated = not device.matrix_rate(precision)
     fast = _roofline(work, device, precision, _HIGH_BYTES if emulated else _LOW_BYTES)
+    slow += 2 * work.biased * _HIGH_BYTES / (device.byte_rate * _BIAS_HIGH)
+    if work.kind is Kind.GROUPED:
+        fast += 2 * work.biased * _LOW_BYTES / (device.byte_rate * _BIAS_LOW)
     if work.kind is Kind.CONVOLUTION:
         layout = _LAYOUT_PASSES * work.layout / device.byte_rate
         slow += layout * _HIGH_BYTES
         fast += layout * _LOW_BYTES + _LAYOUT_LAUNCHES * device.launch
     if fast >= slow:
         return slow, fast
-    return slow, slow - _CREDIT[work.kind] * max(0.0, slow - fast - _UNSEEN_GAIN)
+    return slow, slow - _CREDIT[work.kind] * max(0.0, slow - fast - _UNSEEN_GAIN * device.launch)
 
 
 def _roofline(work: Work, device: Device, precision: Precision, size: int) -> float:
     traffic = (work.floats * size + work.other_bytes) / device.byte_rate
+    if work.kind in _NORM_PASSES:
+        return traffic * _NORM_PASSES[work.kind] + work.rows * _NORM_ROW[work.kind]
     if not work.operations:
         return traffic
     return max(work.operations / (_rate(work, device, precision) or device.plain_rate * _EMULATION), traffic)
@@ -173,7 +190,10 @@ def _roofline(work: Work, device: Device, precision: Precision, size: int) -> fl
 def _rate(work: Work, device: Device, precision: Precision) -> float:
     """Operations a second that kernels of this kind reach; 0 where the device has none for the precision."""
     if work.kind is Kind.GROUPED:
-        return device.plain_rate
+        return device.plain_rate * (_GROUPED_HIGH if precision is Precision.FLOAT32 else _GROUPED_LOW)
+    few = work.kind is Kind.CONVOLUTION and work.channels < _FEW_CHANNELS and work.biased
+    if few and precision is not Precision.FLOAT32:
+        return device.matrix_rate(precision) * _FEW_RATE
     if work.kind is Kind.ATTENTION and precision is Precision.FLOAT32:
         return device.plain_rate * _ATTENTION_HIGH
     return device.matrix_rate(precision) * (_ATTENTION_LOW if work.kind is Kind.ATTENTION else 1.0)

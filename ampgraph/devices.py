@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 
@@ -24,6 +24,7 @@ class Device:
     bfloat16: float
     bandwidth: float  # bytes a second
     launch: float  # seconds a kernel costs whatever its size
+    graph_launch: float  # the same in a CUDA graph
     compute_efficiency: float  # part of the peak rate that kernels reach
     memory_efficiency: float  # part of the bandwidth that kernels reach
     sources: Mapping[str, str]  # by figure
@@ -68,9 +69,10 @@ def _device(name: str, table: Mapping[str, float | str], assumed: Mapping[str, f
     return Device(name, str(table["title"]), sources=sources, **figures)
 
 
-def device_named(name: str) -> Device:
-    """The device of that name; OptionError names the known ones."""
+def device_named(name: str, *, cuda_graph: bool = False) -> Device:
+    """The device of that name, its launches as in a CUDA graph if asked for; OptionError names the known ones."""
     devices = load_devices()
     if name.lower() not in devices:
         raise OptionError("--device", f"no figures for {name!r}", f"choose one of {', '.join(sorted(devices))}")
-    return devices[name.lower()]
+    found = devices[name.lower()]
+    return replace(found, launch=found.graph_launch) if cuda_graph else found

@@ -125,19 +125,42 @@ def _next(graph: PrecisionGraph, readers: Mapping[str, list[str]], value: str, o
 
 # What one of these operators stands for in a pattern that fusing looks for: the whole pattern takes at most so many
 # times its own time. A softmax is one of some twelve passes over the scores of an attention.
-_PATTERNS = {"Softmax": 12, "LayerNormalization": 3, "Erf": 6, "Gelu": 2, "ReduceMean": 8}
+_PATTERNS = {
+    "Softmax": 12,
+    "LayerNormalization": 3,
+    "Erf": 6,
+    "Gelu": 7,
+    "ReduceMean": 8,
+    "InstanceNormalization": 6,
+    "GroupNormalization": 4,
+}
+_SLOW_BIAS = 2  # the same of a convolution with a bias in groups or of few channels
 _SHORTEST_ATTENTION = 64  # tokens, see onnx_model/fuse/attention.py
+_FEW_CHANNELS = 8  # of a group, see onnx_model/fuse/patches.py
 
 
 def most_saved_by_fusing(graph: PrecisionGraph, costs: Costs) -> int:
     """A bound on what fusing can save, in the unit of the prices: it is looked for only where that is worth it."""
-    total = 0
+    total, least = 0, min(filter(None, costs.high.values()), default=0)
     for decision in graph.decisions.values():
         op = graph.ops.get(decision.op) if decision.principal else None
-        if op is None or op.type not in _PATTERNS:
+        if op is None:
             continue
-        shape = graph.values[op.inputs[0].value].shape if op.inputs[0].value else None
-        if op.type == "Softmax" and shape is not None and len(shape) > 1 and shape[-2] < _SHORTEST_ATTENTION:
-            continue
-        total += _PATTERNS[op.type] * max(costs.high.get(decision.id, 0), costs.low.get(decision.id, 0))
+        price = max(costs.high.get(decision.id, 0), costs.low.get(decision.id, 0))
+        if op.type in _PATTERNS and not _is_short_attention(graph, op):
+            total += _PATTERNS[op.type] * price
+        elif op.type == "Conv" and _has_slow_bias(graph, op):
+            total += _SLOW_BIAS * max(price - least, 0)  # what a launch takes stays
     return total
+
+
+def _is_short_attention(graph: PrecisionGraph, op: Op) -> bool:
+    shape = graph.values[op.inputs[0].value].shape if op.inputs[0].value else None
+    return op.type == "Softmax" and shape is not None and len(shape) > 1 and shape[-2] < _SHORTEST_ATTENTION
+
+
+def _has_slow_bias(graph: PrecisionGraph, op: Op) -> bool:
+    """Whether a convolution has a bias and works in groups or on few channels, see onnx_model/fuse/bias.py."""
+    weight = graph.values[op.inputs[1].value].shape
+    few = weight is not None and len(weight) > 1 and weight[1] < _FEW_CHANNELS
+    return few and len(op.inputs) > 2 and bool(op.inputs[2].value)

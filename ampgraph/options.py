@@ -25,6 +25,7 @@ class Options:
 
     `keep`, `low`: regular expressions over node names. `io`: "keep", "low", or a regular expression over the names of
     graph inputs and outputs that become low. `shapes`: concrete shapes of inputs by name. `opset`: 0 leaves it alone.
+    `cuda_graph`: the model will run as a CUDA graph, where a kernel's launch costs little.
     """
 
     precision: Precision = Precision.FLOAT16
@@ -41,6 +42,7 @@ class Options:
     costs: Path | None = None
     fuse: bool = True
     tune: bool = False
+    cuda_graph: bool = False
 
     def __post_init__(self) -> None:
         _require("--precision", self.precision, LOW_PRECISIONS)
@@ -58,8 +60,9 @@ class Options:
         """What a converted file remembers of its options: of the files it names the contents, not the paths."""
         files = ("rules", "plan", "costs")
         said = {name: value for name, value in asdict(self).items() if name not in files}
-        if not self.tune:  # files converted before there was tuning keep their digest
-            del said["tune"]
+        for later in ("tune", "cuda_graph"):  # files converted before there were these keep their digest
+            if not said[later]:
+                del said[later]
         for name in files:
             path = getattr(self, name)
             said[name] = _file_digest(f"--{name} {path}", path) if path else ""

@@ -26,6 +26,7 @@ FORMAT = 1
 NO_FLOAT = "other"  # ops that have no floating-point slot
 EXAMPLES = 3
 _SIZES = {"float64": 8, "int64": 8, "uint64": 8, "int32": 4, "uint32": 4, "int16": 2, "uint16": 2}
+_CONTRIB = "com.microsoft."
 _RUNTIMES = ("onnxruntime-gpu", "onnxruntime")
 
 
@@ -139,7 +140,11 @@ def make_report(
         shapes=dict(planned.shapes),
         assumed=planned.assumed,
         notes=(*planned.judgement.notes, *graph.notes, *_fusing(planned), *_times(planned)),
-        warnings=(*_warnings(options.precision, table), *_costs_warnings(planned, table)),
+        warnings=(
+            *_warnings(options.precision, table),
+            *_cuda_only(graph, table),
+            *_costs_warnings(planned, table),
+        ),
         changes_nothing=planned.changes_nothing,
         already_converted=already_converted,
         tuned=planned.tuned,
@@ -302,6 +307,19 @@ def _warnings(precision: Precision, table: KernelTable | None) -> Iterator[str]:
         )
     if precision is Precision.BFLOAT16:
         yield "onnxruntime's CPU provider has no bfloat16 kernels: the file opens on CUDA only"
+
+
+def _cuda_only(graph: PrecisionGraph, table: KernelTable | None) -> Iterator[str]:
+    """Contrib ops that have a kernel on CUDA and none on the CPU; those of ONNX mostly have a definition in others."""
+    kinds = {(op.type, op.version) for op in graph.ops.values() if op.type.startswith(_CONTRIB)} if table else set()
+    found = [kind for kind, version in sorted(kinds) if table and _is_cuda_only(table, kind, version)]
+    if found:
+        types = ", ".join(dict.fromkeys(kind.removeprefix(_CONTRIB) for kind in found))
+        yield f"onnxruntime's CPU provider has no kernel for {types}: the file opens on CUDA only"
+
+
+def _is_cuda_only(table: KernelTable, op_type: str, version: int) -> bool:
+    return bool(table.rows(op_type, version, "cuda")) and not table.rows(op_type, version, "cpu")
 
 
 def _times(planned: Planned) -> Iterator[str]:

@@ -28,7 +28,9 @@ class Kind(Enum):
     MATRIX = "matrix"  # tensor cores
     ATTENTION = "attention"  # tensor cores in low precision; onnxruntime's float32 kernels do without
     CONVOLUTION = "convolution"  # tensor cores, behind a change of layout
-    GROUPED = "grouped"  # convolution in groups: plain float32 units
+    GROUPED = "grouped"  # convolution in groups: no tensor cores
+    NORM = "norm"  # bandwidth, several times over, and every row by itself
+    SKIP_NORM = "skip norm"  # the same by onnxruntime's fused kernels
     RECURRENT = "recurrent"  # tensor cores, one small product after the other
 
 
@@ -40,6 +42,9 @@ class Work(NamedTuple):
     floats: int
     other_bytes: int
     layout: int = 0  # float elements whose layout a convolution on tensor cores may change
+    biased: int = 0  # float elements of a convolution's result that a bias is added to
+    rows: int = 0  # that a normalization works on one by one
+    channels: int = 0  # of what a convolution reads
 
 
 _NO_WORK = Work(Kind.VIEW, 0, 0, 0)
@@ -73,14 +78,17 @@ def work_of(op: Op, graph: PrecisionGraph) -> Work:
     floats, other = _moved(op, graph)
     row = _PRODUCTS.get(op.type)
     if row is None:
-        return Work(Kind.MEMORY, 0, floats, other)
+        kind = _NORMS.get(op.type, Kind.MEMORY)
+        return Work(kind, 0, floats, other, rows=_rows(op, graph) if kind is not Kind.MEMORY else 0)
     kind, count = row
     operations = round(count(op, graph))
     if kind is not Kind.CONVOLUTION:
         return Work(kind, operations, floats, other)
+    biased = _outputs(op, graph) if len(op.inputs) > 2 and op.inputs[2].value else 0
     if _integer(op, "group", _integer(op, "groups", 1)) > 1:
-        return Work(Kind.GROUPED, operations, floats, other)
-    return Work(kind, operations, floats, other, _elements(op.inputs[0].value, graph) + _outputs(op, graph))
+        return Work(Kind.GROUPED, operations, floats, other, biased=biased)
+    layout = _elements(op.inputs[0].value, graph) + _outputs(op, graph)
+    return Work(kind, operations, floats, other, layout, biased, channels=_side(_shape(op, 0, graph), 1))
 
 
 def _moved(op: Op, graph: PrecisionGraph) -> tuple[int, int]:
@@ -101,6 +109,12 @@ def _moved(op: Op, graph: PrecisionGraph) -> tuple[int, int]:
     return floats, other
 
 
+_NORMS = dict.fromkeys(("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"), Kind.NORM) | {
+    "com.microsoft.SkipLayerNormalization": Kind.SKIP_NORM,
+    "com.microsoft.SkipSimplifiedLayerNormalization": Kind.SKIP_NORM,
+}
+
+
 # Operations: a multiplication and an addition are two
 
 
@@ -116,6 +130,10 @@ def _elements(value: str, graph: PrecisionGraph) -> int:
 
 def _outputs(op: Op, graph: PrecisionGraph) -> int:
     return _elements(op.outputs[0].value, graph)
+
+
+def _rows(op: Op, graph: PrecisionGraph) -> int:
+    return _elements(op.inputs[0].value, graph) // max(_side(_shape(op, 0, graph), -1), 1)
 
 
 def _integer(op: Op, name: str, default: int) -> int:

@@ -4,7 +4,8 @@ from ampgraph.devices import device_named, load_devices
 from ampgraph.errors import OptionError
 from ampgraph.precision import Precision
 
-FIGURES = ("float32", "tf32", "float16", "bfloat16", "bandwidth", "launch", "compute_efficiency", "memory_efficiency")
+FIGURES = ("float32", "tf32", "float16", "bfloat16", "bandwidth", "launch")
+FIGURES += ("graph_launch", "compute_efficiency", "memory_efficiency")
 
 
 def test_every_figure_has_its_source():
@@ -27,3 +28,9 @@ def test_float32_products_run_at_tf32_where_there_is_one():
     assert h100.matrix_rate(Precision.FLOAT32) == h100.tf32 * h100.compute_efficiency
     assert t4.matrix_rate(Precision.FLOAT32) == t4.plain_rate
     assert t4.matrix_rate(Precision.BFLOAT16) == 0
+
+
+def test_a_cuda_graph_launches_for_less():
+    plain, graph = device_named("h100"), device_named("h100", cuda_graph=True)
+    assert graph.launch == plain.graph_launch < plain.launch
+    assert graph.byte_rate == plain.byte_rate

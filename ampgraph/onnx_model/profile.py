@@ -28,7 +28,7 @@ from ampgraph.onnx_model.lift import lift
 from ampgraph.onnx_model.names import node_ids, walk
 from ampgraph.onnx_model.prepare import prepare
 from ampgraph.onnx_model.run import CPU, Feed, Provider, best_provider, random_inputs
-from ampgraph.onnx_model.single_op import Single, cast_model, known_tensors, low_variables, single_op
+from ampgraph.onnx_model.single_op import Single, cast_model, channels_last, known_tensors, low_variables, single_op
 from ampgraph.onnx_model.timing import Memory, Pace, Tensor, Timed, device_name, measure, open_timed
 from ampgraph.onnx_model.types import infer, modelled_inputs
 from ampgraph.precision import LOW_PRECISIONS, Precision
@@ -148,7 +148,8 @@ def _bench(settings: Settings) -> _Bench:
 
 def _opened(single: Single, memory: Memory, provider: Provider, tf32: bool, capture: bool) -> Timed:
     data = single.model.SerializeToString()
-    return open_timed(data, single.inputs, single.outputs, memory, provider, tf32=tf32, capture=capture)
+    more = single.options
+    return open_timed(data, single.inputs, single.outputs, memory, provider, tf32=tf32, capture=capture, more=more)
 
 
 def _cast_cost(bench: _Bench) -> CastCost:
@@ -213,7 +214,8 @@ def _single(subject: _Subject, op: Op, precision: Precision, copies: int) -> Sin
         low = low_variables(op, subject.graph, precision, subject.table)
     if low is None:
         return None
-    return single_op(op, subject.nodes[op.id], subject.graph, subject.known, precision, low, copies)
+    found = single_op(op, subject.nodes[op.id], subject.graph, subject.known, precision, low, copies)
+    return channels_last(found, op) if precision in LOW_PRECISIONS else found
 
 
 def _run_whole(loaded: Loaded, graph: PrecisionGraph, bench: _Bench, feeds: Mapping[str, Feed]) -> tuple[float, bool]:

@@ -17,6 +17,7 @@ from ampgraph.errors import ModelError, OptionError
 from ampgraph.onnx_model import buffers
 from ampgraph.onnx_model.buffers import NO_GRAPH, Buffers
 from ampgraph.onnx_model.cpu_nodes import RECORD, CpuNode, cpu_nodes, warning_line, without_shape_arithmetic
+from ampgraph.onnx_model.fuse.net import ORIGIN_KEY
 from ampgraph.onnx_model.io import Loaded, first_line
 from ampgraph.onnx_model.run import CPU, CUDA, TENSORRT, Feed, Provider, best_provider, fitted, open_session, run
 from ampgraph.onnx_model.sources import as_loaded
@@ -28,6 +29,7 @@ PROVIDERS: Mapping[str, Provider] = {"best": "best", "cpu": CPU, "cuda": CUDA, "
 # Where shapes are fixed onnxruntime makes a product and the sum after it one Gemm, which hides the sum from its own
 # BiasGelu and copies the bias out first. On one H200, 6,304 x 768 by 768 x 3,072 and GELU, float16: 196 us against 99.
 LEFT_OUT = ("MatMulAddFusion",)
+BIAS_FUSION = "ConvAddFusion"  # puts the biases back that fusing took apart (fuse/bias.py)
 MOST_GRAPHS = 16  # captured per session: each holds its inputs and outputs on the device
 _LOW = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
@@ -260,13 +262,20 @@ def has_low_convolutions(model: ModelProto) -> bool:
 
 
 def has_grouped_convolutions(model: ModelProto) -> bool:
-    """Whether a convolution works in groups: cuDNN's kernels with a bias inside are slow at those.
+    """Whether a convolution with a bias works in groups: cuDNN's kernels with a bias inside are slow at those.
 
     On one H200, float16, batch 32, with the bias inside and apart: ResNet-50 2.13 and 2.93 ms, EfficientNet-B0 7.8 and
     4.0 ms.
     """
-    nodes = (node for node in model.graph.node if node.op_type in _CONVOLUTIONS)
+    nodes = (node for node in model.graph.node if node.op_type in _CONVOLUTIONS and len(node.input) > 2)
     return any(entry.name == "group" and entry.i > 1 for node in nodes for entry in node.attribute)
+
+
+def has_biases_apart(model: ModelProto) -> bool:
+    """Whether fusing made biases of convolutions sums of their own, which the runtime shall leave so."""
+    made = {node.output[0] for node in model.graph.node if node.op_type in _CONVOLUTIONS and len(node.input) == 2}
+    sums = (node for node in model.graph.node if node.op_type == "Add" and not made.isdisjoint(node.input))
+    return any(entry.key == ORIGIN_KEY for node in sums for entry in node.metadata_props)
 
 
 def _setup(model: ModelProto, provider: str, cuda_graph: Choice, nhwc: Choice) -> _Setup:
@@ -296,12 +305,17 @@ def _open(loaded: Loaded, setup: _Setup) -> ort.InferenceSession:
         config=RECORD,
         folder=None if loaded.path else loaded.folder,
         sizes=setup.sizes,
-        without=LEFT_OUT if setup.provider == CUDA else (),
+        without=_left_out(loaded.model) if setup.provider == CUDA else (),
     )
     if setup.provider not in session.get_providers():
         fact = "its libraries cannot be loaded, or there is no device"
         raise OptionError(f"provider {setup.provider}", f"does not open here: {fact}", "use the provider 'best'")
     return session
+
+
+def _left_out(model: ModelProto) -> tuple[str, ...]:
+    """onnxruntime's optimizations that cost time here."""
+    return (*LEFT_OUT, BIAS_FUSION) if has_biases_apart(model) else LEFT_OUT
 
 
 def symbol_sizes(model: ModelProto, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:

@@ -26,6 +26,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 LARGEST = 4096  # elements of a shape, a list of axes, positions or the like
 _DATA_FIELDS = ("float_data", "int32_data", "int64_data")
 DONE = "~computed"  # ends the name of an output whose result is an initializer now
+_LIKE_ITS_INPUT = "InstanceNormalization"  # an op with inference that takes what GroupNormalization takes
 ROUNDS = 8  # of inference, each of which may make more sizes known
 
 
@@ -57,9 +58,19 @@ def _may_compute(graph: GraphProto) -> bool:
 
 
 def infer_once(light: ModelProto) -> ModelProto:
-    """onnx's own inference of types and shapes."""
+    """onnx's own inference of types and shapes, and of GroupNormalization, which has none and stops all after it."""
+    silent = [index for index, node in enumerate(light.graph.node) if _is_group_normalization(node)]
+    for index in silent:
+        light.graph.node[index].op_type = _LIKE_ITS_INPUT
     inferred = onnx.shape_inference.infer_shapes(light, data_prop=True)
-    return inferred if isinstance(inferred, ModelProto) else light
+    inferred = inferred if isinstance(inferred, ModelProto) else light
+    for index in silent:
+        light.graph.node[index].op_type = inferred.graph.node[index].op_type = "GroupNormalization"
+    return inferred
+
+
+def _is_group_normalization(node: NodeProto) -> bool:
+    return node.op_type == "GroupNormalization" and node.domain in ("", "ai.onnx")
 
 
 def _lacks_shapes(graph: GraphProto) -> bool:

@@ -9,7 +9,7 @@ and signs of zero stay. Kernels that round between their steps are expanded firs
 Not modelled, with the difference that it made on an H100 in relative L2: the per-step rounding of the state of LSTM
 and RNN (1e-3 over 64 steps); products rounded before a bias is added in Gemm and Conv, SkipLayerNormalization's sum,
 probabilities inside fused attention and the weights of linear Resize (4e-4 each); and CumSum's running sum in float16
-(0.2 over 3,000 ones), which no rule lowers. Contrib ops without a CPU kernel cannot be evaluated.
+(0.2 over 3,000 ones), which no rule lowers. Contrib ops without a CPU kernel are evaluated where their steps are known.
 """
 
 from __future__ import annotations
@@ -24,7 +24,15 @@ from onnx_ir.passes.common import InlinePass
 
 from ampgraph.onnx_model.element_types import LOW, bodies, fill_element_types
 from ampgraph.onnx_model.schema import Signature, signature
-from ampgraph.onnx_model.stepwise import DOMAIN, OLDEST_OPSET, SCHEMA_FUNCTIONS, STEPPED, function_for, steps_of
+from ampgraph.onnx_model.stepwise import (
+    CUDA_ONLY,
+    DOMAIN,
+    OLDEST_OPSET,
+    SCHEMA_FUNCTIONS,
+    STEPPED,
+    function_for,
+    steps_of,
+)
 
 # Results are some of the operands' elements, already rounded; casts would only cost time.
 _MOVES = frozenset(
@@ -58,6 +66,23 @@ def simulate(model: onnx.ModelProto) -> onnx.ModelProto:
     return ir.to_proto(whole)
 
 
+def for_any_provider(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with operators that only CUDA has a kernel for in standard ones; itself where there are none."""
+    if not cuda_only(model):
+        return model
+    whole = ir.from_proto(model)
+    fill_element_types(whole)
+    _expand_steps(whole, low_too=False)
+    InlinePass()(whole)
+    return ir.to_proto(whole)
+
+
+def cuda_only(model: onnx.ModelProto) -> tuple[str, ...]:
+    """The types of its operators that only CUDA has a kernel for, those in bodies left aside."""
+    found = (node.op_type for node in model.graph.node if node.domain == "com.microsoft" and node.op_type in CUDA_ONLY)
+    return tuple(sorted(set(found)))
+
+
 @dataclass
 class _State:
     """What the rewrite must remember: the low type that values had, names in use, opsets."""
@@ -84,14 +109,18 @@ def _without_functions(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _expand_steps(model: ir.Model) -> bool:
-    """Turn low-precision calls of stepwise kernels into calls of functions; whether there were any."""
+def _expand_steps(model: ir.Model, *, low_too: bool = True) -> bool:
+    """Turn calls of CUDA's own kernels, and low-precision ones of stepwise kernels, into calls of functions.
+
+    Whether there were any.
+    """
     opset = model.graph.opset_imports.get("", 1)
     if opset < OLDEST_OPSET:
         return False
     for node in list(traversal.RecursiveGraphIterator(model.graph)):
         low = node.outputs[0].dtype if node.outputs else None
-        proto = ir.to_proto(node) if low in LOW and node.op_type in STEPPED else None
+        stepped = (low_too and low in LOW and node.op_type in STEPPED) or _is_cuda_only(node)
+        proto = ir.to_proto(node) if stepped else None
         steps = steps_of(proto) if proto is not None else None
         if proto is not None and steps is not None and low is not None:
             name = f"{node.op_type}_{len(model.functions)}"
@@ -101,6 +130,10 @@ def _expand_steps(model: ir.Model) -> bool:
             node.attributes.clear()
             model.graph.opset_imports[DOMAIN] = 1
     return bool(model.functions)
+
+
+def _is_cuda_only(node: ir.Node) -> bool:
+    return node.domain == "com.microsoft" and node.op_type in CUDA_ONLY
 
 
 def _low_values(model: ir.Model) -> dict[ir.Value, ir.DataType]:

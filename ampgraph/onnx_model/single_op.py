@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, field, replace
 
 import numpy as np
 import onnx
@@ -43,6 +43,7 @@ class Single:
     inputs: Mapping[str, Tensor]
     outputs: Mapping[str, Tensor]
     copies: int
+    options: Mapping[str, str] = field(default_factory=dict)  # of the CUDA provider, as a session sets them
 
 
 def known_tensors(model: ModelProto, inferred: ModelProto) -> dict[str, TensorProto]:
@@ -113,6 +114,54 @@ def single_op(
     )
     opsets = [onnx.OperatorSetIdProto(domain=domain, version=version) for domain, version in graph.opsets.items()]
     return Single(helper.make_model(made, opset_imports=opsets, ir_version=IR_VERSION), inputs, outputs, copies)
+
+
+_CONVOLUTIONS = ("Conv", "ConvTranspose")
+_LAST, _FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
+
+
+def channels_last(single: Single, op: Op) -> Single:
+    """A low convolution of images as an ampgraph session runs it: channels last, its bias inside if it has one group.
+
+    Images come and go with channels last, so that the changes of layout that onnxruntime puts around it cancel out.
+    """
+    images = {name: tensor for name, tensor in {**single.inputs, **single.outputs}.items() if len(tensor.shape) == 4}
+    if op.type not in _CONVOLUTIONS or not {"i0", "o0"} <= images.keys():
+        return single
+    model, turned = ModelProto(), {name: _turned(images[name]) for name in ("i0", "o0")}
+    model.CopyFrom(single.model)
+    graph = model.graph
+    for value in (*graph.input, *graph.output):
+        if value.name in turned:
+            value.CopyFrom(helper.make_tensor_value_info(value.name, *astuple(turned[value.name])))
+    after = []
+    for node in graph.node:
+        node.input[0], made = "i0_first", node.output[0]
+        node.output[0] = f"{made}_first"
+        after.append(helper.make_node("Transpose", [node.output[0]], [made], f"{made}_last", perm=_LAST))
+    before = helper.make_node("Transpose", ["i0"], ["i0_first"], "i0_first", perm=_FIRST)
+    nodes = [before, *map(_copied, graph.node), *after]
+    graph.ClearField("node")
+    graph.node.extend(nodes)
+    alone = int(op.attributes.get("group", 1) == 1)
+    options = {"prefer_nhwc": "1", "fuse_conv_bias": str(alone)}
+    return replace(
+        single,
+        model=model,
+        inputs={**single.inputs, "i0": turned["i0"]},
+        outputs={**single.outputs, "o0": turned["o0"]},
+        options=options,
+    )
+
+
+def _copied(node: NodeProto) -> NodeProto:
+    copy = NodeProto()
+    copy.CopyFrom(node)
+    return copy
+
+
+def _turned(tensor: Tensor) -> Tensor:
+    return Tensor(tensor.elem_type, tuple(tensor.shape[axis] for axis in _LAST))
 
 
 def cast_model(elements: int, source: Precision, target: Precision, copies: int) -> Single:

@@ -20,11 +20,14 @@ DOMAIN = "ampgraph.stepwise"
 OLDEST_OPSET = 9  # the steps use Where
 
 _ACTIVATIONS = "core/providers/cuda/activation/activations_impl.cu"
+_BIAS_ADD = "contrib_ops/cuda/diffusion/bias_add_impl.cu"
 _COMMON = "core/providers/cuda/cu_inc/common.cuh"
 _CONTRIB = "contrib_ops/cuda/activation/activations_impl.cu"
 _FAST = "contrib_ops/cuda/bert/fast_gelu_impl.cu"
+_GROUP_NORM = "contrib_ops/cuda/diffusion/group_norm_impl_kernel.cuh"
 _NORMALIZATION = "core/providers/cuda/nn/instance_norm.cc"
 _REDUCTION = "core/providers/cuda/reduction/reduction_ops.cc"
+_SPLIT_GELU = "contrib_ops/cuda/diffusion/bias_split_gelu_impl.cu"
 _VARIADIC = "core/providers/cuda/math/variadic_elementwise_ops.cc"
 
 
@@ -155,6 +158,29 @@ STEPS: Mapping[tuple[str, ...], Steps] = {
         {"half": 0.5, "root": 0.7071067811865476, "one": 1.0},
         "a, b",
     ),
+    ("com.microsoft", "BiasSplitGelu"): Steps(  # the sum in the element type, all else in float32
+        """
+        sum = Add(a, b)
+        wide = Cast<to = 1>(sum)
+        parts = Constant<value = int64[4] {{0, 0, 2, -1}}>()
+        halves = Reshape(wide, parts)
+        first = Constant<value = int64 {{0}}>()
+        second = Constant<value = int64 {{1}}>()
+        left = Gather<axis = 2>(halves, first)
+        right = Gather<axis = 2>(halves, second)
+        scaled = Mul(right, root32)
+        error = Erf(scaled)
+        shifted = Add(error, one32)
+        part = Mul(right, half32)
+        gelu = Mul(part, shifted)
+        product = Mul(left, gelu)
+        y = Cast<to = {low}>(product)
+        """,
+        _SPLIT_GELU,
+        {"half": 0.5, "root": 0.7071067811865476, "one": 1.0},
+        "a, b",
+    ),
+    ("com.microsoft", "BiasAdd"): Steps("sum = Add(a, b)  y = Add(sum, c)", _BIAS_ADD, {}, "a, b, c"),
     ("", "Gelu", "tanh"): _FAST_GELU,
     ("com.microsoft", "FastGelu"): _FAST_GELU,
     ("", "ReduceSumSquare"): Steps(
@@ -223,7 +249,10 @@ STEPS: Mapping[tuple[str, ...], Steps] = {
         "x, s, b",
     ),
 }
-STEPPED = frozenset(("Sum", *(key[1] for key in STEPS)))
+STEPPED = frozenset(("Sum", "GroupNorm", *(key[1] for key in STEPS)))
+
+# Contrib ops that only the CUDA provider has a kernel for: their steps, in float32 too, are how others compute them.
+CUDA_ONLY = frozenset(("BiasAdd", "BiasSplitGelu", "GroupNorm"))
 
 # Ops without a CUDA kernel that onnxruntime expands into their schema's function body, an op (and a rounding) a step.
 SCHEMA_FUNCTIONS = (("", "Celu"), ("", "Mish"), ("", "Swish"))
@@ -234,6 +263,8 @@ def steps_of(node: onnx.NodeProto) -> Steps | None:
     domain = "" if node.domain == "ai.onnx" else node.domain
     if (domain, node.op_type) == ("", "Sum"):
         return _sum_of(len(node.input))
+    if (domain, node.op_type) == ("com.microsoft", "GroupNorm"):
+        return _group_norm_of(node)
     if node.op_type == "FastGelu" and len(node.input) > 1:
         return None
     approximations = (attribute.s.decode() for attribute in node.attribute if attribute.name == "approximate")
@@ -248,6 +279,42 @@ def _sum_of(count: int) -> Steps | None:
     lines = [f"t{index} = Add({f't{index - 1}' if index > 1 else 'i0'}, i{index})" for index in range(1, count)]
     body = f"{' '.join(lines)} y = Identity(t{count - 1})"
     return Steps(body, _VARIADIC, {}, ", ".join(f"i{index}" for index in range(count)))
+
+
+def _group_norm_of(node: onnx.NodeProto) -> Steps | None:
+    """All in float32, rounded once; the variance is a difference of means of squares. It takes channels last only."""
+    said = {attribute.name: attribute.i for attribute in node.attribute}
+    if not said.get("channels_last", 1) or said.get("groups", 0) < 1:
+        return None
+    body = f"""
+        wide = Cast<to = 1>(x)
+        slope = Cast<to = 1>(s)
+        height = Cast<to = 1>(b)
+        image = Transpose<perm = [0, 3, 1, 2]>(wide)
+        grouped = Constant<value = int64[3] {{{{0, {said["groups"]}, -1}}}}>()
+        rows = Reshape(image, grouped)
+        mean = GlobalAveragePool(rows)
+        squares = Mul(rows, rows)
+        moment = GlobalAveragePool(squares)
+        square = Mul(mean, mean)
+        variance = Sub(moment, square)
+        added = Add(variance, epsilon32)
+        root = Sqrt(added)
+        inverse = Div(one32, root)
+        spread = Greater(variance, zero32)
+        factor = Where(spread, inverse, one32)
+        distance = Sub(rows, mean)
+        normal = Mul(distance, factor)
+        size = Shape(image)
+        whole = Reshape(normal, size)
+        last = Transpose<perm = [0, 2, 3, 1]>(whole)
+        scaled = Mul(last, slope)
+        moved = Add(scaled, height)
+        gate = Sigmoid(moved)
+        gated = Mul(moved, gate)
+        y = Cast<to = {{low}}>({"gated" if said.get("activation") else "moved"})
+        """
+    return Steps(body, _GROUP_NORM, {"epsilon": 1e-5, "one": 1.0, "zero": 0.0}, "x, s, b")
 
 
 def function_for(node: onnx.NodeProto, steps: Steps, name: str, low: int, opset: int) -> onnx.FunctionProto:

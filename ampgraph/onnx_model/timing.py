@@ -101,17 +101,20 @@ def open_timed(
     capture: bool = True,
     merge: bool = False,
     feeds: Mapping[str, Array] | None = None,
+    more: Mapping[str, str] | None = None,
 ) -> Timed:
     """Open, bind and warm up; without a CUDA graph where none can be captured.
 
-    `feeds`: real data for inputs. `merge`: let onnxruntime make one of equal operators on equal inputs, as it does.
+    `more`: options of the CUDA provider. `feeds`: real data for inputs. `merge`: let onnxruntime make one of equal
+    operators on equal inputs, as it does.
     Raises what onnxruntime raises where the model does not open or run at all.
     """
     given = feeds or {}
     if capture and provider == CUDA:
         with contextlib.suppress(Exception):  # of no common class: nodes on the CPU, copies, loops cannot be captured
-            return _warm(_open(model, provider, tf32, merge, capture=True), inputs, outputs, memory, given, True)
-    return _warm(_open(model, provider, tf32, merge, capture=False), inputs, outputs, memory, given, False)
+            session = _open(model, provider, tf32, merge, more or {}, capture=True)
+            return _warm(session, inputs, outputs, memory, given, True)
+    return _warm(_open(model, provider, tf32, merge, more or {}, capture=False), inputs, outputs, memory, given, False)
 
 
 def measure(timed: Mapping[Any, Timed], pace: Pace) -> dict[Any, float]:
@@ -129,12 +132,14 @@ def device_name(provider: Provider) -> str:
     return _gpu_name() if provider == CUDA else _cpu_name()
 
 
-def _open(model: bytes | Path, provider: Provider, tf32: bool, merge: bool, *, capture: bool) -> Any:  # noqa: ANN401
+def _open(
+    model: bytes | Path, provider: Provider, tf32: bool, merge: bool, more: Mapping[str, str], *, capture: bool
+) -> Any:  # noqa: ANN401
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL
     providers: list[Any] = [provider]
     if provider == CUDA:
-        settings = {"use_tf32": str(int(tf32)), "enable_cuda_graph": str(int(capture))}
+        settings = {"use_tf32": str(int(tf32)), "enable_cuda_graph": str(int(capture)), **more}
         providers = [(provider, settings), "CPUExecutionProvider"]
     source = str(model) if isinstance(model, Path) else model
     return ort.InferenceSession(source, options, providers=providers, disabled_optimizers=None if merge else _DISABLED)

@@ -11,7 +11,7 @@ from ampgraph.onnx_model.lift import lift
 from ampgraph.onnx_model.names import node_ids, walk
 from ampgraph.onnx_model.profile import Settings, profile
 from ampgraph.onnx_model.run import CPU
-from ampgraph.onnx_model.single_op import cast_model, known_tensors, low_variables, single_op
+from ampgraph.onnx_model.single_op import cast_model, channels_last, known_tensors, low_variables, single_op
 from ampgraph.onnx_model.sources import as_loaded
 from ampgraph.onnx_model.timing import Memory, Pace, measure, open_timed
 from ampgraph.onnx_model.types import infer, modelled_inputs
@@ -43,6 +43,21 @@ def kept_nodes(model: onnx.ModelProto, path, level=ort.GraphOptimizationLevel.OR
         model.SerializeToString(), options, providers=[CPU], disabled_optimizers=["CommonSubexpressionElimination"]
     )
     return [node.op_type for node in onnx.load(path).graph.node]
+
+
+def test_a_convolution_is_timed_channels_last_with_the_same_answers():
+    model = classifier()
+    op, single = next((op, each) for op, each in singles(model, FLOAT16) if op.type == "Conv")
+    turned = channels_last(single, op)
+    images = np.random.default_rng(0).standard_normal(single.inputs["i0"].shape).astype(np.float16)
+    first, last = (ort.InferenceSession(each.model.SerializeToString(), providers=[CPU]) for each in (single, turned))
+    expected = first.run(["o0"], {"i0": images})[0]
+    answer = last.run(["o0"], {"i0": images.transpose(0, 2, 3, 1)})[0]
+    np.testing.assert_allclose(answer.transpose(0, 3, 1, 2), expected, rtol=2e-3, atol=1e-4)
+    assert turned.options["prefer_nhwc"] == "1"
+    assert turned.outputs["o0"].shape == answer.shape
+    relu, other = next((op, each) for op, each in singles(model, FLOAT16) if op.type == "Relu")
+    assert channels_last(other, relu) is other
 
 
 @pytest.mark.parametrize("precision", [FLOAT32, FLOAT16])

@@ -16,10 +16,12 @@ from ampgraph.errors import ModelError, OptionError
 from ampgraph.onnx_model import buffers
 from ampgraph.onnx_model import session as sessions
 from ampgraph.onnx_model.cpu_nodes import RECORD, CpuNode, cpu_nodes, warning_line, without_shape_arithmetic
+from ampgraph.onnx_model.fuse.net import ORIGIN_KEY
 from ampgraph.onnx_model.run import CPU, CUDA, best_provider, open_session
 from ampgraph.onnx_model.session import (
     Session,
     chosen_provider,
+    has_biases_apart,
     has_grouped_convolutions,
     has_low_convolutions,
     symbol_sizes,
@@ -324,6 +326,16 @@ def test_a_symbol_of_two_sizes_stays_free():
 
 
 def test_grouped_convolutions_are_found():
-    text = '<ir_version: 8, opset_import: ["" : 17]> g (float[1,4,8,8] x, float[4,{}] w) => (y) {{ y = Conv{}(x, w) }}'
+    text = """<ir_version: 8, opset_import: ["" : 17]> g (float[1,4,8,8] x, float[4,{}] w, float[4] b) => (y)
+        {{ y = Conv{}(x, w, b) }}"""
     assert has_grouped_convolutions(parser.parse_model(text.format("1,3,3", " <group = 4> ")))
     assert not has_grouped_convolutions(parser.parse_model(text.format("4,3,3", "")))
+    assert not has_grouped_convolutions(parser.parse_model(text.format("1,3,3", " <group = 4> ").replace(", b)", ")")))
+
+
+def test_biases_that_fusing_took_apart_are_told_from_others():
+    model = parser.parse_model("""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[1,4,8,8] x, float[4,1,3,3] w, float[4,1,1] b) => (y) { c = Conv<group = 4>(x, w)  y = Add(c, b) }""")
+    assert not has_biases_apart(model)
+    model.graph.node[1].metadata_props.add(key=ORIGIN_KEY, value="conv")
+    assert has_biases_apart(model)

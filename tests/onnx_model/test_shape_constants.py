@@ -116,3 +116,14 @@ def test_the_model_keeps_its_nodes() -> None:
     inferred = infer_with_sizes(weightless(model))
     assert [node.op_type for node in inferred.graph.node] == ["Shape", "ReduceProd", "Reshape"]
     assert [node.output[0] for node in model.graph.node] == ["s", "p", "y"]
+
+
+def test_group_normalization_stops_no_shapes():
+    model = parser.parse_model("""<ir_version: 10, opset_import: ["" : 21]>
+        g (float[n,4,h] x, float[4] s) => (float[n,4,h] y) {
+            a = GroupNormalization<num_groups = 2>(x, s, s)  b = GroupNormalization<num_groups = 2>(a, s, s)
+            y = Neg(b) }""")
+    inferred = infer(model, {"x": (3, 4, 5)})
+    assert types_in(inferred.graph)["b"].shape == (3, 4, 5)
+    assert [node.op_type for node in inferred.graph.node] == ["GroupNormalization", "GroupNormalization", "Neg"]
+    assert model.graph.node[0].op_type == "GroupNormalization"

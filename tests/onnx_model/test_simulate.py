@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from onnx import parser
 
 from ampgraph.onnx_model.run import Optimize, open_session, run
-from ampgraph.onnx_model.simulate import simulate
+from ampgraph.onnx_model.simulate import for_any_provider, simulate
 
 HEADER = '<ir_version: 10, opset_import: ["" : 21, "com.microsoft" : 1]>'
 LOW = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
@@ -243,3 +243,57 @@ def test_ops_that_carry_or_inspect_a_dtype(body: str, expected: list[float]) -> 
 def test_a_float32_model_is_left_as_it_is() -> None:
     model = parser.parse_model(f"{HEADER} g (float[2] x) => (float[2] y) {{ h = Sigmoid(x) y = Mul(h, x) }}")
     assert [node.op_type for node in simulate(model).graph.node] == ["Sigmoid", "Mul"]
+
+
+def normalized(x, scale, shift, groups, epsilon, silu):
+    """Group normalization of channels-last images, as its definition says."""
+    count, height, width, channels = x.shape
+    rows = np.asarray(x, np.float64).reshape(count, height * width, groups, channels // groups)
+    rows = (rows - rows.mean((1, 3), keepdims=True)) / np.sqrt(rows.var((1, 3), keepdims=True) + epsilon)
+    found = rows.reshape(x.shape) * scale + shift
+    return found / (1 + np.exp(-found)) if silu else found
+
+
+@pytest.mark.parametrize("silu", [False, True])
+@pytest.mark.parametrize("low", [False, True])
+def test_group_norm_is_computed_in_float32_and_rounded_once(low: bool, silu: bool) -> None:
+    kind = "float16" if low else "float"
+    text = f"""{HEADER} g ({kind}[N, 3, 2, 12] x, float[12] s, float[12] b) => ({kind}[N, 3, 2, 12] y)
+        {{ y = com.microsoft.GroupNorm<groups = 3, activation = {int(silu)}, epsilon = 0.01>(x, s, b) }}"""
+    generator = np.random.default_rng(0)
+    scale, shift = generator.standard_normal((2, 12)).astype(np.float32)
+    x = generator.standard_normal((2, 3, 2, 12)).astype(np.float16 if low else np.float32)
+    expected = normalized(x, scale, shift, 3, 0.01, silu)
+    found = evaluate(text, x=x, s=scale, b=shift)["y"]
+    assert found.dtype == x.dtype
+    np.testing.assert_allclose(found, expected, rtol=2**-10 if low else 1e-4, atol=1e-5)
+
+
+def test_a_group_that_is_all_one_number_is_shifted_alone() -> None:
+    text = f"""{HEADER} g (float[1, 1, 2, 2] x, float[2] s, float[2] b) => (float[1, 1, 2, 2] y)
+        {{ y = com.microsoft.GroupNorm<groups = 1, activation = 0>(x, s, b) }}"""
+    two = np.full(2, 2, np.float32)
+    np.testing.assert_array_equal(evaluate(text, x=np.ones((1, 1, 2, 2), np.float32), s=two, b=two)["y"], 2)
+
+
+def test_a_gated_gelu_rounds_its_sum_and_its_product() -> None:
+    text = f"""{HEADER} g (float16[1, 1, 4] x, float16[4] b) => (float16[1, 1, 2] y)
+        {{ y = com.microsoft.BiasSplitGelu(x, b) }}"""
+    x = np.array([2048, 3, 8, -8], np.float16).reshape(1, 1, 4)
+    found = evaluate(text, x=x, b=np.array([1, 0.5, 0, 0], np.float16))["y"].ravel()
+    np.testing.assert_array_equal(found, np.array([2048 * 8, -0.0], np.float16))  # 2049 is no float16
+
+
+def test_three_are_added_one_after_the_other() -> None:
+    text = f"""{HEADER} g (float16[1, 1, 2] x, float16[2] b, float16[1, 1, 2] s) => (float16[1, 1, 2] y)
+        {{ y = com.microsoft.BiasAdd(x, b, s) }}"""
+    x, one = np.full((1, 1, 2), 2048, np.float16), np.ones((1, 1, 2), np.float16)
+    np.testing.assert_array_equal(evaluate(text, x=x, b=one.ravel(), s=one)["y"], x)
+
+
+def test_only_what_needs_it_is_spelled_out_for_other_providers() -> None:
+    plain = parser.parse_model(f"{HEADER} g (float16[4] x) => (float16[4] y) {{ y = Elu(x) }}")
+    assert for_any_provider(plain) is plain
+    body = "h = Elu(x)  y = com.microsoft.BiasAdd(h, b, h)"
+    mixed = parser.parse_model(f"{HEADER} g (float16[1,2,4] x, float16[4] b) => (float16[1,2,4] y) {{ {body} }}")
+    assert [node.op_type for node in for_any_provider(mixed).graph.node] == ["Elu", "Add", "Add"]

@@ -40,9 +40,10 @@ def attention_of(draft: Draft, product: NodeProto) -> View | None:
     soft = _softmax(draft, product.input[0])
     if soft is None:
         return None
-    scores, scale = _unscaled(draft, soft.input[0])
-    mask = ""
-    if (sum_ := net.maker(scores, "Add")) is not None:
+    causal = soft.input[0] in net.source.causal
+    scores, scale = _unscaled(draft, net.source.causal.get(soft.input[0], soft.input[0]))
+    mask, sum_ = "", net.makers.get(soft.input[0]) if causal else net.maker(scores, "Add")
+    if sum_ is not None and not causal:
         scores, mask = _sides(draft, sum_) if scale == 1.0 else ("", "")  # a mask is added as it is
         scores, more = _unscaled(draft, scores)
         scale = more if mask else 0.0
@@ -61,7 +62,7 @@ def attention_of(draft: Draft, product: NodeProto) -> View | None:
     if value.scale != 1.0:  # the kernels scale scores alone
         return None
     nodes = tuple(each for each in (inner, sum_, soft, product) if each is not None)
-    found = _Attention(query, key, value, scale * left_scale * right_scale, mask, nodes)
+    found = _Attention(query, key, value, scale * left_scale * right_scale, mask, causal, nodes)
     return _emitted(draft, product, found, shapes[0] or (), shapes[1] or ())
 
 
@@ -72,6 +73,7 @@ class _Attention:
     value: Operand
     scale: float
     mask: str
+    causal: bool
     nodes: tuple[NodeProto, ...]  # that it stands for, beside what scales, splits and turns
 
 
@@ -152,21 +154,22 @@ def _emitted(draft: Draft, product: NodeProto, found: _Attention, scores: Shape,
     batch, tokens = draft.shapes[query.base][:2]
     keys = scores[-1]
     spread = any(draft.shapes[each.base][:2] != (batch, keys) for each in (key, value))  # one memory for the batch
-    if spread or min(tokens, keys) < SHORTEST:
+    if spread or min(tokens, keys) < SHORTEST or (found.causal and tokens != keys):
         return None
     mask = _mask(draft, found.mask, query, keys, product)
     if mask is None:
         return None
     scale = found.scale * query.scale * key.scale
     name, width = f"{product.output[0]}_fused", value.heads * value.size
+    said = {"num_heads": query.heads, "scale": scale, "unidirectional": 1 if found.causal else None}
     packed = _packed(draft, found)
     if packed is not None and query.size == value.size:
         inputs = [*packed, "", "", mask] if mask else packed
-        new = node("Attention", inputs, [name], CONTRIB, num_heads=query.heads, scale=scale)
+        new = node("Attention", inputs, [name], CONTRIB, **said)
     else:
         parts = [_alone(draft, each, product) for each in (query, key, value)]
         inputs = [*parts, "", "", mask] if mask else parts
-        new = node("MultiHeadAttention", inputs, [name], CONTRIB, num_heads=query.heads, scale=scale)
+        new = node("MultiHeadAttention", inputs, [name], CONTRIB, **said)
     base = draft.add(new, (batch, tokens, width), *found.nodes)
     rank = len(result)
     return View(base, heads_of(batch, value.heads, tokens, value.size, width, rank))

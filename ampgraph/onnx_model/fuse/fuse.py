@@ -7,36 +7,67 @@ not depend on the sizes that free dimensions are modelled at: it is looked for a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from onnx import ModelProto, TensorProto, numpy_helper
 
 from ampgraph.onnx_model.attributes import constant_tensor
+from ampgraph.onnx_model.fuse.bias import fuse_bias
+from ampgraph.onnx_model.fuse.bias_add import fuse_bias_add
+from ampgraph.onnx_model.fuse.causal import causal_scores, has_masks
 from ampgraph.onnx_model.fuse.gelu import fuse_bias_gelu, fuse_gelu
+from ampgraph.onnx_model.fuse.group_norm import fuse_group_norm
 from ampgraph.onnx_model.fuse.layout import fuse_layout
-from ampgraph.onnx_model.fuse.net import CONTRIB, Fusion, Merged, Net, read, rewritten
+from ampgraph.onnx_model.fuse.net import CONTRIB, Array, Fusion, Net, Source, read, rewritten
+from ampgraph.onnx_model.fuse.patches import fuse_patches
+from ampgraph.onnx_model.fuse.pool import fuse_pool
+from ampgraph.onnx_model.fuse.recipes import Recipe
+from ampgraph.onnx_model.fuse.rotary_groups import fuse_rotary_groups
+from ampgraph.onnx_model.fuse.row_norm import fuse_row_norm
+from ampgraph.onnx_model.fuse.scale import fuse_scale
 from ampgraph.onnx_model.fuse.simplify import simplify
 from ampgraph.onnx_model.fuse.skip_norm import fuse_skip_norm
+from ampgraph.onnx_model.fuse.split_gelu import fuse_split_gelu
 from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.types import LARGEST_CONSTANT_FOR_INFERENCE, fixed_size, infer, types_in
 
-PASSES: tuple[Callable[[Net], Fusion], ...] = (fuse_layout, fuse_gelu, fuse_skip_norm, fuse_bias_gelu)
+PASSES: tuple[Callable[[Net], Fusion], ...] = (
+    fuse_group_norm,
+    fuse_pool,
+    fuse_patches,
+    fuse_scale,
+    fuse_layout,
+    fuse_rotary_groups,
+    fuse_gelu,
+    fuse_split_gelu,
+    fuse_skip_norm,
+    fuse_row_norm,
+    fuse_bias_gelu,
+    fuse_bias_add,
+    fuse_bias,
+)
 _KEPT = ("node", "input", "output", "value_info", "sparse_initializer", "metadata_props", "quantization_annotation")
 # What a pattern cannot do without: an operator on the result of one of these; None: on anything.
 _ANCHORS: Mapping[str, tuple[str, ...] | None] = {
     "MatMul": ("Softmax", "Where"),
     "Erf": None,
-    "Gelu": ("Add",),
-    "LayerNormalization": ("Add",),
+    "Conv": None,
+    "Gelu": ("Add", "Split", "Slice"),
+    "InstanceNormalization": ("Reshape",),
+    "GroupNormalization": None,
+    "LayerNormalization": None,
     "ReduceMean": ("Pow", "Mul"),
 }
 _HEAVY = frozenset(("MatMul", "Gemm", "FusedMatMul", "Conv", "Attention", "MultiHeadAttention"))
 FUSED = (
     "Attention",
+    "BiasAdd",
     "BiasGelu",
+    "BiasSplitGelu",
     "Gelu",
+    "GroupNorm",
     "MultiHeadAttention",
     "RotaryEmbedding",
     "SkipLayerNormalization",
@@ -59,35 +90,80 @@ def fuse(model: ModelProto, shapes: Mapping[str, Shape]) -> Fused | None:
         return None
     bones = skeleton(model)
     simple = rewritten(bones, [simplify(bones)])
-    found, merged, known = _fused(simple, shapes)
-    before, after = _counts(bones), _counts(found)
-    counts = {kind: after[kind] - before[kind] for kind in FUSED if after[kind] > before[kind]}
+    first = varied_sizes(model, shapes)
+    second = other_sizes(model, first)
+    one, other = _inferred(simple, first), _inferred(simple, second)
+    source = _source(model, simple, first, one)
+    found, again = _looks(simple, (one, other), source)
+    before, after = _counts(bones), _counts(found.model)
+    counts = {kind: after[kind] - before[kind] for kind in FUSED if after[kind] > before[kind]} | dict(found.kinds)
     if not counts or _heavy(after) > _heavy(before):
         return None
-    others = other_sizes(model, shapes)
-    if others != shapes and _fused(simple, others)[0] != found:
+    if again.model != found.model:
         return None
-    made = (name for node in found.graph.node if node.domain == CONTRIB for name in node.output)
+    known = found.shapes if first == shapes else _looks(simple, (_inferred(simple, shapes), other), source)[0].shapes
+    made = [name for node in found.model.graph.node if node.domain == CONTRIB for name in node.output if name]
     return Fused(
-        _with_weights(found, model, simple, merged), counts, {name: known[name] for name in made if name in known}
+        _with_weights(found.model, model, simple, found.merged),
+        counts,
+        {name: known[name] for name in made if name in known},
     )
 
 
-def _fused(
-    bones: ModelProto, shapes: Mapping[str, Shape]
-) -> tuple[ModelProto, Mapping[str, Merged], Mapping[str, Shape]]:
-    """The skeleton after every pass, in order, at these sizes; how new constants are made; shapes of all values."""
+@dataclass(frozen=True)
+class _Sizes:
+    """What inference says at some sizes of the inputs: the shapes of all values, and small results."""
+
+    shapes: Mapping[str, Shape]
+    computed: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A skeleton after every pass; how its new constants are made; shapes of all values."""
+
+    model: ModelProto
+    merged: Mapping[str, Recipe]
+    shapes: Mapping[str, Shape]
+    kinds: Mapping[str, int] = field(default_factory=dict)
+
+
+def _inferred(bones: ModelProto, shapes: Mapping[str, Shape]) -> _Sizes:
     inferred = infer(bones, shapes).graph
     known = {name: each.shape for name, each in types_in(inferred).items() if each.shape is not None}
     given = {tensor.name for tensor in bones.graph.initializer}
-    computed = {t.name: numpy_helper.to_array(t) for t in inferred.initializer if t.name not in given}
-    merged: dict[str, Merged] = {}
+    return _Sizes(known, {t.name: numpy_helper.to_array(t) for t in inferred.initializer if t.name not in given})
+
+
+def _source(model: ModelProto, bones: ModelProto, shapes: Mapping[str, Shape], one: _Sizes) -> Source:
+    """What the skeleton leaves out, and what masks are causal at these sizes of the inputs and at others."""
+    source = Source({tensor.name: tensor for tensor in model.graph.initializer})
+    net = read(bones, one.shapes, one.computed, source=source)
+    if not has_masks(net):
+        return source
+    other = _inferred(bones, apart_sizes(model, shapes))
+    return replace(source, causal=causal_scores(net, read(bones, other.shapes, other.computed, source=source)))
+
+
+def _looks(bones: ModelProto, sizes: Sequence[_Sizes], source: Source) -> tuple[_Look, _Look]:
+    """What every pass, in order, finds at two sets of sizes; from both together follows which dimensions are free."""
+    looks = [_Look(bones, {}, each.shapes) for each in sizes]
+    nets: list[Net] = []
     for each in PASSES:
-        fusion = each(read(bones, known, computed))
-        known |= fusion.shapes
-        merged |= fusion.merged
-        bones = rewritten(bones, [fusion])
-    return bones, merged, known
+        if not nets:  # something has changed
+            pairs = zip(looks, sizes, reversed(looks), strict=True)
+            nets = [read(look.model, look.shapes, at.computed, other.shapes, source) for look, at, other in pairs]
+        found = [each(net) for net in nets]
+        if any(fusion.nodes or fusion.replaced or fusion.removed for fusion in found):
+            looks, nets = [_further(look, fusion) for look, fusion in zip(looks, found, strict=True)], []
+    return looks[0], looks[1]
+
+
+def _further(look: _Look, found: Fusion) -> _Look:
+    kinds = Counter(look.kinds)
+    kinds.update(found.kinds)
+    shapes, merged = {**look.shapes, **found.shapes}, {**look.merged, **found.merged}
+    return _Look(rewritten(look.model, [found]), merged, shapes, kinds)
 
 
 def _has_anchor(model: ModelProto) -> bool:
@@ -98,6 +174,17 @@ def _has_anchor(model: ModelProto) -> bool:
             if before is None or makers.get(node.input[0]) in before:
                 return True
     return False
+
+
+def varied_sizes(model: ModelProto, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+    """The shapes with 2 in every free dimension of 1: what a 1 hides is found then, what holds for a 1 alone is not."""
+    found = dict(shapes)
+    for value in model.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        if value.name in found and len(dims) == len(found[value.name]):
+            sizes = zip(dims, found[value.name], strict=True)
+            found[value.name] = tuple(2 if size == 1 and fixed_size(dim) is None else size for dim, size in sizes)
+    return found
 
 
 def other_sizes(model: ModelProto, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
@@ -111,6 +198,20 @@ def other_sizes(model: ModelProto, shapes: Mapping[str, Shape]) -> dict[str, Sha
     return found
 
 
+def apart_sizes(model: ModelProto, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+    """The shapes with one more for the first symbol, two for the next: equal then are only sizes that always are."""
+    found, more = dict(shapes), dict[str, int]()
+    for value in model.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        if value.name in found and len(dims) == len(found[value.name]):
+            symbols = [dim.dim_param or f"{value.name} {axis}" for axis, dim in enumerate(dims)]
+            found[value.name] = tuple(
+                size + more.setdefault(symbol, len(more) + 1) if fixed_size(dim) is None else size
+                for size, symbol, dim in zip(found[value.name], symbols, dims, strict=True)
+            )
+    return found
+
+
 def skeleton(model: ModelProto) -> ModelProto:
     """A copy whose large initializers have a shape and no data."""
     bones = ModelProto()
@@ -118,8 +219,8 @@ def skeleton(model: ModelProto) -> ModelProto:
     bones.opset_import.extend(model.opset_import)
     bones.metadata_props.extend(model.metadata_props)
     bones.functions.extend(model.functions)  # those that could not be inlined
-    for field in ("producer_name", "producer_version", "domain", "doc_string", "model_version"):
-        setattr(bones, field, getattr(model, field))
+    for said in ("producer_name", "producer_version", "domain", "doc_string", "model_version"):
+        setattr(bones, said, getattr(model, said))
     source, target = model.graph, bones.graph
     target.name, target.doc_string = source.name, source.doc_string
     for repeated in (
@@ -141,19 +242,20 @@ def skeleton(model: ModelProto) -> ModelProto:
     return bones
 
 
-def _with_weights(bones: ModelProto, model: ModelProto, simple: ModelProto, merged: Mapping[str, Merged]) -> ModelProto:
-    """The skeleton with the model's weights, side by side where they were merged.
+def _with_weights(bones: ModelProto, model: ModelProto, simple: ModelProto, merged: Mapping[str, Recipe]) -> ModelProto:
+    """The skeleton with the model's weights, and those that are made of them.
 
     `simple`: where constants are that the model computes.
     """
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    known = _constants(simple) | _constants(model)
+    left = {tensor.name for tensor in bones.graph.initializer}
+    made = _made(_needed(merged, left), _constants(simple) | _constants(model))
     full = ModelProto()
     full.CopyFrom(bones)
     del full.graph.initializer[:]
     for tensor in bones.graph.initializer:
-        if tensor.name in merged:
-            full.graph.initializer.append(_joined(tensor, merged[tensor.name], known))
+        if tensor.name in made:
+            full.graph.initializer.append(made[tensor.name])
         else:
             full.graph.initializer.add().CopyFrom(weights[tensor.name] if _is_stripped(tensor) else tensor)
     return full
@@ -176,11 +278,24 @@ def _constants(model: ModelProto) -> dict[str, TensorProto]:
     return known
 
 
-def _joined(tensor: TensorProto, recipe: Merged, known: Mapping[str, TensorProto]) -> TensorProto:
-    shape = list(tensor.dims)
-    shape[recipe.axis] = recipe.width
-    parts = [numpy_helper.to_array(known[name]) if name else np.zeros(shape, np.float32) for name in recipe.names]
-    return numpy_helper.from_array(np.concatenate(parts, recipe.axis), tensor.name)
+def _needed(merged: Mapping[str, Recipe], left: set[str]) -> dict[str, Recipe]:
+    """The recipes of constants that are left, and those that they ask for."""
+    wanted = set(left)
+    for made, recipe in reversed(list(merged.items())):
+        if made in wanted:
+            wanted.update(recipe.names)
+    return {made: recipe for made, recipe in merged.items() if made in wanted}
+
+
+def _made(merged: Mapping[str, Recipe], known: Mapping[str, TensorProto]) -> dict[str, TensorProto]:
+    """New constants by name; a recipe may ask for what an earlier one makes."""
+    arrays: dict[str, Array] = {}
+    for made, recipe in merged.items():
+        for name in filter(None, recipe.names):
+            if name not in arrays:
+                arrays[name] = numpy_helper.to_array(known[name])
+        arrays[made] = recipe.array(arrays)
+    return {name: numpy_helper.from_array(arrays[name], name) for name in merged}
 
 
 def _counts(model: ModelProto) -> Counter[str]:

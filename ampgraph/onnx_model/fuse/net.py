@@ -11,6 +11,7 @@ import numpy.typing as npt
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from ampgraph.onnx_model.attributes import constant_tensor
+from ampgraph.onnx_model.fuse.recipes import Recipe
 from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.prepare import captured, prepare
 from ampgraph.onnx_model.raising import opset_of
@@ -22,28 +23,29 @@ CONTRIB = "com.microsoft"
 ORIGIN_KEY = "ampgraph.origin"  # node metadata: the names that a replacement stands for
 
 
-@dataclass(frozen=True, slots=True)
-class Merged:
-    """How a new constant is made of others: side by side along an axis, zeros of that width for ""."""
-
-    names: tuple[str, ...]
-    width: int
-    axis: int
-
-
 @dataclass(frozen=True)
 class Fusion:
     """A replacement: new nodes, whose outputs may bear the names of those of `removed`, and values renamed.
 
-    `shapes`: of new values. `constants`: new initializers, those in `merged` without their data yet.
+    `shapes`: of new values. `constants`: new initializers, those with a recipe in `merged` without their data yet.
+    `kinds`: how much was done that no new operator shows.
     """
 
     nodes: tuple[NodeProto, ...]
     replaced: Mapping[str, str] = field(default_factory=dict)
     removed: tuple[NodeProto, ...] = ()
     constants: tuple[TensorProto, ...] = ()
-    merged: Mapping[str, Merged] = field(default_factory=dict)
+    merged: Mapping[str, Recipe] = field(default_factory=dict)
     shapes: Mapping[str, Shape] = field(default_factory=dict)
+    kinds: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a skeleton does not say of the model it was made from."""
+
+    weights: Mapping[str, TensorProto] = field(default_factory=dict)  # initializers with their data
+    causal: Mapping[str, str] = field(default_factory=dict)  # scores with a causal mask on them -> the scores alone
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,14 @@ class Net:
 
     graph: GraphProto
     shapes: Mapping[str, Shape]
+    others: Mapping[str, Shape]  # shapes at sizes that differ in every free dimension
     constants: Mapping[str, TensorProto]
     computed: Mapping[str, Array]  # small results that inference could compute at these sizes
     makers: Mapping[str, NodeProto]
     readers: Mapping[str, tuple[NodeProto, ...]]
     fixed: frozenset[str]  # values that must stay: graph outputs, and what bodies read
     opset: int
+    source: Source = field(default_factory=Source)
 
     def maker(self, name: str, *types: str) -> NodeProto | None:
         """The node that makes a value, if it is one of these standard operators."""
@@ -71,14 +75,27 @@ class Net:
             return None
         return found[0] if found[0].domain in ("", "ai.onnx") and found[0].op_type in types else None
 
+    def sizes(self, name: str) -> tuple[int | None, ...] | None:
+        """The sizes of a value's dimensions, None for those that are free; None where they are not known."""
+        one, other = self.shapes.get(name), self.others.get(name)
+        if one is None or other is None or len(one) != len(other):
+            return None
+        return tuple(size if size == same else None for size, same in zip(one, other, strict=True))
+
     def values(self, name: str) -> Array | None:
-        """The elements of a small constant."""
+        """The elements of a constant that has its data here, as all small ones do."""
         if name in self.computed:
             return self.computed[name]
         tensor = self.constants.get(name)
         if tensor is None or tensor.data_location == TensorProto.EXTERNAL:
             return None
-        return numpy_helper.to_array(tensor) if np.prod(tensor.dims) <= LARGEST_CONSTANT_FOR_INFERENCE else None
+        return numpy_helper.to_array(tensor) if _has_data(tensor) else None
+
+    def table(self, name: str) -> Array | None:
+        """The elements of a constant of any size."""
+        tensor = self.constants.get(name)
+        full = self.source.weights.get(tensor.name) if tensor is not None and not _has_data(tensor) else None
+        return self.values(name) if full is None else numpy_helper.to_array(full)
 
     def scalar(self, name: str) -> float | None:
         """The value of a constant of one element, or of one that sizes alone decide."""
@@ -99,8 +116,18 @@ class Net:
         return name in self.constants and self.constants[name].data_type == TensorProto.FLOAT
 
 
-def read(model: ModelProto, shapes: Mapping[str, Shape], computed: Mapping[str, Array]) -> Net:
-    """Look a model's main graph over. Its nodes stand in topological order."""
+def _has_data(tensor: TensorProto) -> bool:
+    return bool(tensor.raw_data) or bool(np.prod(tensor.dims) <= LARGEST_CONSTANT_FOR_INFERENCE)
+
+
+def read(
+    model: ModelProto,
+    shapes: Mapping[str, Shape],
+    computed: Mapping[str, Array],
+    others: Mapping[str, Shape] | None = None,
+    source: Source | None = None,
+) -> Net:
+    """Look a model's main graph over. Its nodes stand in topological order. `others`: shapes at other sizes."""
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     for value in graph.input:  # overridable
@@ -120,7 +147,8 @@ def read(model: ModelProto, shapes: Mapping[str, Shape], computed: Mapping[str, 
         for _, body in bodies(node):
             fixed |= captured(body)
     by_name = {name: tuple(found) for name, found in readers.items()}
-    return Net(graph, shapes, constants, computed, makers, by_name, frozenset(fixed), opset_of(model))
+    places, opset = frozenset(fixed), opset_of(model)
+    return Net(graph, shapes, others or {}, constants, computed, makers, by_name, places, opset, source or Source())
 
 
 def fresh(net: Net, name: str, taken: Collection[str] = ()) -> str:

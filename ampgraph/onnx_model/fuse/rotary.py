@@ -7,9 +7,11 @@ from onnx import NodeProto
 
 from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.fuse.attention import heads_of
-from ampgraph.onnx_model.fuse.net import CONTRIB, node
+from ampgraph.onnx_model.fuse.net import CONTRIB, Net, node
 from ampgraph.onnx_model.fuse.rows import Draft
 from ampgraph.onnx_model.fuse.view import View
+
+_START = "rotary_start"
 
 
 def rotary_of(draft: Draft, sum_: NodeProto) -> View | None:
@@ -31,18 +33,36 @@ def _rotated(draft: Draft, name: str) -> str:
     net = draft.net
     whole = net.maker(name, "Concat")
     negative = net.maker(whole.input[0], "Neg") if whole is not None and len(whole.input) == 2 else None
-    if whole is None or negative is None or plain_attributes(whole).get("axis") not in (-1, len(net.shapes[name]) - 1):
+    if whole is None or negative is None or not _is_last_axis(net, whole):
         return ""
-    second, first = net.maker(negative.input[0], "Slice"), net.maker(whole.input[1], "Slice")
-    if second is None or first is None or second.input[0] != first.input[0]:
+    return _halved(net, whole.input[1], negative.input[0])
+
+
+def _is_last_axis(net: Net, joined: NodeProto) -> bool:
+    rank = len(net.shapes.get(joined.output[0], ()))
+    return rank > 0 and plain_attributes(joined).get("axis") in (-1, rank - 1)
+
+
+def _halved(net: Net, first: str, second: str) -> str:
+    """The value of which these are the halves along the last axis, "" where they are not."""
+    makers = [net.maker(name, "Slice", "Split") for name in (first, second)]
+    one, other = makers
+    if one is None or other is None or one.input[0] != other.input[0]:
         return ""
-    shape = net.shapes.get(first.input[0], ())
-    starts = [net.values(each.input[1]) for each in (first, second)]
-    halves = [net.shapes.get(each.output[0], ())[-1:] for each in (first, second)]
-    if not shape or any(start is None or start.size != 1 for start in starts) or halves != [(shape[-1] // 2,)] * 2:
+    shape = net.shapes.get(one.input[0], ())
+    if not shape or any(net.shapes.get(name) != (*shape[:-1], shape[-1] // 2) for name in (first, second)):
         return ""
-    ends = [int(start.reshape(-1)[0]) for start in starts if start is not None]
-    return first.input[0] if ends == [0, shape[-1] // 2] else ""
+    if one.op_type == other.op_type == "Split":
+        return str(one.input[0]) if one is other and list(one.output) == [first, second] else ""
+    places = [_start(net, each) for each in (one, other)]
+    return str(one.input[0]) if places == [0, shape[-1] // 2] else ""
+
+
+def _start(net: Net, cut: NodeProto) -> int | None:
+    """Where a slice of one axis starts; None where it leaves places out or is none."""
+    start = net.values(cut.input[1]) if cut.op_type == "Slice" and len(cut.input) > 1 else None
+    step = net.scalar(cut.input[4]) if len(cut.input) > 4 else 1
+    return int(start.reshape(-1)[0]) if start is not None and start.size == step == 1 else None
 
 
 def _emitted(draft: Draft, sum_: NodeProto, value: str, cosine: str, sine: str) -> View | None:
@@ -56,7 +76,7 @@ def _emitted(draft: Draft, sum_: NodeProto, value: str, cosine: str, sine: str) 
     tables = [_table(draft, name, tokens, size, sum_) for name in (cosine, sine)]
     if None in tables:
         return None
-    start = draft.integers("rotary_start", [0])
+    start = _START if _START in draft.constants else draft.integers(_START, [0])
     new = node(
         "RotaryEmbedding", [view.base, start, *map(str, tables)], [f"{sum_.output[0]}_rotary"], CONTRIB, num_heads=heads
     )
@@ -86,7 +106,6 @@ def _repeats(draft: Draft, name: str) -> bool:
         name = made.input[0]
     joined = net.maker(name, "Concat")
     if joined is not None:
-        last = plain_attributes(joined).get("axis") in (-1, len(net.shapes[name]) - 1)
-        return last and len(joined.input) == 2 and joined.input[0] == joined.input[1]
-    values = net.values(name)
+        return _is_last_axis(net, joined) and len(joined.input) == 2 and joined.input[0] == joined.input[1]
+    values = net.table(name)
     return values is not None and not np.any(np.diff(np.stack(np.split(values, 2, -1)), axis=0))

@@ -14,7 +14,8 @@ import numpy as np
 from onnx import NodeProto, TensorProto, numpy_helper
 
 from ampgraph.onnx_model.attributes import plain_attributes
-from ampgraph.onnx_model.fuse.net import CONTRIB, Merged, Net, fresh, node, with_origin
+from ampgraph.onnx_model.fuse.net import CONTRIB, Net, fresh, node, with_origin
+from ampgraph.onnx_model.fuse.recipes import Merged, Recipe
 from ampgraph.onnx_model.fuse.view import (
     Shape,
     View,
@@ -37,7 +38,7 @@ class Draft:
     shapes: dict[str, Shape] = field(default_factory=dict)  # of bases
     made: dict[str, NodeProto] = field(default_factory=dict)  # output -> new node, in order
     constants: dict[str, TensorProto] = field(default_factory=dict)
-    merged: dict[str, Merged] = field(default_factory=dict)
+    merged: dict[str, Recipe] = field(default_factory=dict)
 
     def view(self, name: str) -> View | None:
         """A value's view; it is its own where nothing better is known."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from onnx import NodeProto
+from onnx import NodeProto, TensorProto
 
 from ampgraph.onnx_model.attributes import plain_attributes
-from ampgraph.onnx_model.fuse.net import CONTRIB, Fusion, Net, node, with_origin
+from ampgraph.onnx_model.fuse.flat import flat_of
+from ampgraph.onnx_model.fuse.net import CONTRIB, Fusion, Net, fresh, node, with_origin
+from ampgraph.onnx_model.fuse.view import Shape
 
 _RMS = "SkipSimplifiedLayerNormalization"
 
@@ -28,24 +31,46 @@ class Norm:
         return str(self.nodes[-1].output[0])
 
 
+@dataclass(frozen=True)
+class Found:
+    """A fused normalization: its nodes, what they stand for, the constants they need and the shapes of new values."""
+
+    nodes: tuple[NodeProto, ...]
+    removed: tuple[NodeProto, ...]
+    constants: tuple[TensorProto, ...] = ()
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
+
+
 def fuse_skip_norm(net: Net) -> Fusion:
     """Every first normalization of a sum."""
-    found: dict[str, tuple[NodeProto, tuple[NodeProto, ...]]] = {}
+    found: dict[str, Found] = {}
     for each in net.graph.node:
-        for norm in (_layer(net, each), _root_mean_square(net, each)):
+        for norm in (layer_norm(net, each), _root_mean_square(net, each)):
             fused = _with_sum(net, norm) if norm is not None and norm.value not in found else None
             if norm is not None and fused is not None:
                 found[norm.value] = fused
-    pairs = found.values()
-    return Fusion(tuple(new for new, _ in pairs), removed=tuple(old for _, removed in pairs for old in removed))
+    return as_fusion(net, found.values())
 
 
-def _layer(net: Net, each: NodeProto) -> Norm | None:
+def as_fusion(net: Net, found: Iterable[Found]) -> Fusion:
+    """All of them as one replacement; constants of one name are one."""
+    every = list(found)
+    constants = {tensor.name: tensor for each in every for tensor in each.constants}
+    return Fusion(
+        tuple(new for each in every for new in each.nodes),
+        removed=tuple(old for each in every for old in each.removed),
+        constants=tuple(tensor for name, tensor in constants.items() if name not in net.constants),
+        shapes={name: shape for each in every for name, shape in each.shapes.items()},
+    )
+
+
+def layer_norm(net: Net, each: NodeProto) -> Norm | None:
+    """The layer normalization over the last axis that a node is."""
     if each.op_type != "LayerNormalization" or each.domain:
         return None
     said = plain_attributes(each)
     rank = len(net.shapes.get(each.input[0], ()))
-    if rank != 3 or said.get("axis", -1) not in (-1, rank - 1) or len([name for name in each.output if name]) > 1:
+    if rank < 2 or said.get("axis", -1) not in (-1, rank - 1) or len([name for name in each.output if name]) > 1:
         return None
     epsilon = said.get("epsilon", 1e-5)
     shift = each.input[2] if len(each.input) > 2 else ""
@@ -99,26 +124,62 @@ def _is_last_axis(net: Net, mean: NodeProto) -> bool:
     return said.get("keepdims", 1) == 1 and axes in ([-1], [rank - 1])
 
 
-def _with_sum(net: Net, norm: Norm) -> tuple[NodeProto, tuple[NodeProto, ...]] | None:
+def _with_sum(net: Net, norm: Norm) -> Found | None:
     """The fused node and what it stands for; None where the input is no sum of two alike, or has no row to scale."""
     sum_ = net.maker(norm.value, "Add")
     width = net.shapes.get(norm.value, (0,))[-1]
     rows = net.is_vector(norm.scale, width) and (not norm.shift or net.is_vector(norm.shift, width))
-    if sum_ is None or not rows or any(net.shapes.get(name) != net.shapes[norm.value] for name in sum_.input):
+    if sum_ is None or not rows:
+        return None
+    operands = _operands(net, sum_)
+    if not operands:
         return None
     before, bias = _biased(net, sum_, width)
-    operands = list(sum_.input)
     if before is not None:
         value = next(name for name in before.input if name != bias)
-        operands = [value, next(name for name in sum_.input if name != before.output[0])]
+        operands = [value if name == before.output[0] else name for name in operands]
     removed = (*([before] if before is not None else []), sum_, *norm.nodes)
     others = [each for each in net.readers[norm.value] if not any(each is mine for mine in norm.nodes)]
     outputs = [norm.output, "", "", norm.value] if others or norm.value in net.fixed else [norm.output]
     op, shift = (
         ("SkipLayerNormalization", [norm.shift]) if norm.nodes[0].op_type == "LayerNormalization" else (_RMS, [])
     )
-    inputs = [*operands, norm.scale, *shift, *([bias] if bias else [])]
-    return with_origin(node(op, inputs, outputs, CONTRIB, epsilon=norm.epsilon), removed), removed
+    tail = [norm.scale, *shift, *([bias] if bias else [])]
+    if len(net.shapes[norm.value]) == 3:
+        new = node(op, [*operands, *tail], outputs, CONTRIB, epsilon=norm.epsilon)
+        return Found((with_origin(new, removed),), removed)
+    return flattened(net, norm, op, operands, tail, outputs, removed)
+
+
+def flattened(
+    net: Net,
+    norm: Norm,
+    op: str,
+    operands: Sequence[str],
+    tail: Sequence[str],
+    outputs: Sequence[str],
+    removed: tuple[NodeProto, ...],
+) -> Found | None:
+    """The fused node between reshapes of the operands that are of the value's shape and of what it makes."""
+    flat, shape = flat_of(net, norm.value), net.shapes[norm.value]
+    if flat is None:
+        return None
+    names = {name: fresh(net, f"{name}_in_rows_of_{norm.output}") for name in (*operands, *filter(None, outputs))}
+    wide = [name for name in operands if net.shapes.get(name) == shape]
+    before = [flat.flattened(name, names[name]) for name in dict.fromkeys(wide)]
+    after = [flat.restored(names[name], name) for name in outputs if name]
+    inputs = [names[name] if name in wide else name for name in operands]
+    new = node(op, [*inputs, *tail], [names.get(name, "") for name in outputs], CONTRIB, epsilon=norm.epsilon)
+    shapes = {names[name]: flat.shape for name in (*wide, *filter(None, outputs))}
+    return Found((*before, with_origin(new, removed), *after), removed, (flat.there, flat.back), shapes)
+
+
+def _operands(net: Net, sum_: NodeProto) -> list[str]:
+    """The value and what is added to it, of its shape or once for the whole batch; none where they are not alike."""
+    shape = net.shapes[sum_.output[0]]
+    alike = [name for name in sum_.input if net.shapes.get(name) == shape]
+    once = [name for name in sum_.input if len(shape) == 3 and net.shapes.get(name) == (1, *shape[1:])]
+    return (alike + once if shape[:1] != (1,) else alike)[:2] if len(alike) + len(once) >= 2 and alike else []
 
 
 def _biased(net: Net, sum_: NodeProto, width: int) -> tuple[NodeProto | None, str]:

@@ -1,0 +1,182 @@
+"""Causal masks: every token attends to itself and to those before it, whatever the data.
+
+Kernels know that mask by name and need not read it. On one H100, microseconds a layer, float16, 4 x 512 tokens in
+16 heads of 64: 24.2 with the mask as a tensor, 14.6 with `unidirectional`. What makes a mask is not looked at but run,
+at both sizes that fusions are looked for at; sizes and constants are all that it may read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from ampgraph.onnx_model.fuse.net import Array, Net
+from ampgraph.onnx_model.run import CPU, open_session, run
+from ampgraph.onnx_model.single_op import IR_VERSION
+from ampgraph.onnx_model.types import bodies
+
+FORBIDDEN = -1e4  # what is added to a score, or put in its place, that leaves no weight
+_LARGEST = 2**25  # elements of all masks; more are not computed
+_MEASURES = ("Shape", "Size")
+_RANDOM = frozenset(("Bernoulli", "Dropout", "Multinomial", "RandomNormalLike", "RandomUniformLike"))
+_TO_THE_END = 2**24  # numbers from here on are bounds of slices that mean no number
+
+
+@dataclass(frozen=True)
+class Masked:
+    """Scores with a mask on them: added, or a condition by which they are kept or else replaced with a low number."""
+
+    result: str
+    scores: str
+    mask: str
+    how: str  # "added", "kept" or "replaced"
+
+    def forbidden(self, mask: Array) -> Array | None:
+        """Where the mask leaves no weight; None where it does something between."""
+        if self.how != "added":
+            return mask if self.how == "replaced" else ~mask
+        low: Array = mask <= FORBIDDEN
+        return low if np.all(low | (mask == 0)) else None
+
+    def is_causal(self, mask: Array) -> bool:
+        """Whether every token attends to itself and to all before it, in every head."""
+        forbidden = self.forbidden(mask) if mask.ndim > 1 and mask.shape[-1] == mask.shape[-2] > 1 else None
+        return forbidden is not None and bool(np.all(forbidden == np.triu(np.ones(mask.shape[-2:], bool), 1)))
+
+
+def has_masks(net: Net) -> bool:
+    """Whether any scores have a mask on them that may be causal."""
+    return next(_masked(net), None) is not None
+
+
+def causal_scores(one: Net, other: Net) -> Mapping[str, str]:
+    """Scores that a causal mask is put on, by the name of the masked ones.
+
+    `one`, `other`: the same graph at two sets of sizes; in `other`, what may differ does, such as two lengths.
+    """
+    masked = list(_masked(one))
+    names = sorted({each.mask for each in masked})
+    if not names:
+        return {}
+    first, second = _computed(one, names), _computed(other, names)
+    both = [each for each in masked if each.mask in first and each.mask in second]
+    causal = [each for each in both if each.is_causal(first[each.mask]) and each.is_causal(second[each.mask])]
+    sure = {
+        name
+        for name in {each.mask for each in causal}
+        if first[name].shape[-1] == second[name].shape[-1] or not _may_change(one, name, first[name])
+    }
+    return {each.result: each.scores for each in causal if each.mask in sure}
+
+
+def _masked(net: Net) -> Iterator[Masked]:
+    """What goes into a softmax and is scores with a mask that depends on no data."""
+    sure = _without_data(net)
+    for each in net.graph.node:
+        made = net.maker(each.input[0], "Add", "Where") if each.op_type == "Softmax" else None
+        for scores, mask, how in _readings(net, made) if made is not None else ():
+            shape = net.shapes.get(scores)
+            if mask in sure and scores not in sure and shape is not None and shape == net.shapes.get(each.input[0]):
+                yield Masked(each.input[0], scores, mask, how)
+
+
+def _readings(net: Net, made: NodeProto) -> list[tuple[str, str, str]]:
+    """What may be scores, what a mask, and how it is put on them."""
+    if made.op_type == "Add":
+        one, other = made.input
+        return [(one, other, "added"), (other, one, "added")]
+    condition, yes, no = made.input
+    low = {name for name in (yes, no) if (number := net.scalar(name)) is not None and number <= FORBIDDEN}
+    readings = [(yes, condition, "kept", no), (no, condition, "replaced", yes)]
+    return [(scores, mask, how) for scores, mask, how, number in readings if number in low]
+
+
+def _without_data(net: Net) -> set[str]:
+    """Values that follow from constants and from sizes."""
+    apart = {name for name, tensor in net.constants.items() if tensor.data_location == TensorProto.EXTERNAL}
+    sure = {"", *net.constants, *_sizes(net)} - apart
+    for each in net.graph.node:
+        plain = each.domain in ("", "ai.onnx") and each.op_type not in _RANDOM and not any(bodies(each))
+        if plain and each.input and sure.issuperset(each.input):
+            sure.update(each.output)
+    return sure
+
+
+def _sizes(net: Net) -> dict[str, Array]:
+    """What sizes alone decide: results that inference computed, and the shapes of values."""
+    found = dict(net.computed)
+    for each in net.graph.node:
+        shape = net.shapes.get(each.input[0]) if each.op_type in _MEASURES and not each.domain else None
+        if shape is not None:
+            ends = {entry.name: entry.i for entry in each.attribute}
+            part = shape[ends.get("start", 0) : ends.get("end")]
+            found[each.output[0]] = np.array(part if each.op_type == "Shape" else prod(shape), np.int64)
+    return found
+
+
+def _ancestors(net: Net, names: Iterable[str], known: Iterable[str]) -> tuple[list[NodeProto], set[str]]:
+    """The nodes that make these values of what is known, in order, and what they read of that."""
+    leaves, wanted = set(known), set(names)
+    nodes = []
+    for each in reversed(net.graph.node):
+        if wanted.intersection(each.output) and leaves.isdisjoint(each.output):
+            nodes.append(each)
+            wanted.update(each.input)
+    return nodes[::-1], leaves & wanted
+
+
+def _computed(net: Net, names: Iterable[str]) -> dict[str, Array]:
+    """These values at the net's sizes; none of them where onnxruntime cannot compute one."""
+    if sum(prod(net.shapes.get(name, (_LARGEST + 1,))) for name in names) > _LARGEST:
+        return {}
+    sizes = _sizes(net)
+    nodes, leaves = _ancestors(net, names, {*sizes, *net.constants})
+    values = {name: sizes[name] if name in sizes else net.table(name) for name in leaves}
+    known = {name: value for name, value in values.items() if value is not None}
+    wanted = [name for name in names if name not in known]
+    outputs = [helper.make_empty_tensor_value_info(name) for name in wanted]
+    constants = [numpy_helper.from_array(value, name) for name, value in known.items()]
+    graph = helper.make_graph(nodes, "masks", [], outputs, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", net.opset)], ir_version=IR_VERSION)
+    try:
+        results = run(open_session(model, provider=CPU, optimize="disabled"), {}) if wanted else {}
+    except Exception:  # onnxruntime's exceptions share no base class
+        return {}
+    return {name: known[name] if name in known else results[name] for name in names}
+
+
+def _may_change(net: Net, name: str, mask: Array) -> bool:
+    """Whether more tokens may show what a mask hides: a window wider than the modelled length, a table's other places.
+
+    Only constants can say where; those of shapes are not followed.
+    """
+    sizes = {output for each in net.graph.node if each.op_type in _MEASURES for output in each.output}
+    _, leaves = _ancestors(net, [name], sizes | set(net.constants))
+    tables = [net.table(leaf) for leaf in leaves - sizes]
+    return any(table is None or _says_more(table, mask.shape[-1]) for table in tables)
+
+
+def _says_more(values: Array, tokens: int) -> bool:
+    """Whether a constant has numbers above the length, or is a longer table that is not regular throughout."""
+    if values.size > tokens and _is_triangular(values):
+        return False
+    flat = values.reshape(-1)
+    if values.size > tokens and (flat.dtype == bool or not np.array_equal(flat, np.arange(flat.size) + flat[0])):
+        return bool(np.any(flat != flat[0])) or _says_more(flat[:1], tokens)
+    if values.size > tokens or flat.dtype == bool:
+        return False
+    large = (np.abs(flat) > tokens) & (np.abs(flat) < _TO_THE_END)
+    return bool(np.any(large & ((flat > FORBIDDEN) | (flat.dtype.kind != "f"))))
+
+
+def _is_triangular(values: Array) -> bool:
+    """Whether a table has one value above the diagonal and one elsewhere."""
+    if values.ndim < 2 or not values.shape[-1] == values.shape[-2] > 1:
+        return False
+    rows = values.reshape(-1, *values.shape[-2:])
+    above = np.triu(np.ones(rows.shape[-2:], bool), 1)
+    return bool(np.all(rows == np.where(above, rows[0, 0, 1], rows[0, 0, 0])))

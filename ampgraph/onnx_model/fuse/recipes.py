@@ -1,0 +1,113 @@
+"""Recipes: new constants made of the model's own, which keep their data out of the way until everything is found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+class Recipe(Protocol):
+    """How a new constant is made of others."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The constants that it is made of, "" for none."""
+
+    def array(self, known: Mapping[str, Array]) -> Array:
+        """Its data, of theirs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """Constants side by side along an axis, zeros of that width for ""."""
+
+    names: tuple[str, ...]
+    width: int
+    axis: int
+
+    def array(self, known: Mapping[str, Array]) -> Array:
+        """Its data."""
+        shape = next((list(known[name].shape) for name in self.names if name), [self.width])
+        shape[self.axis] = self.width
+        return np.concatenate([known[name] if name else np.zeros(shape, np.float32) for name in self.names], self.axis)
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """A constant with every place along its last axis multiplied by that of another one."""
+
+    name: str
+    scale: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The constants that it is made of."""
+        return (self.name, self.scale)
+
+    def array(self, known: Mapping[str, Array]) -> Array:
+        """Its data."""
+        found: Array = known[self.name] * known[self.scale].reshape(-1)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """A constant with its axes in another order, then in two: the first so many as rows, the others as columns."""
+
+    name: str
+    order: tuple[int, ...]
+    rows: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The constants that it is made of."""
+        return (self.name,)
+
+    def array(self, known: Mapping[str, Array]) -> Array:
+        """Its data."""
+        turned = known[self.name].transpose(self.order)
+        return np.ascontiguousarray(turned).reshape(math.prod(turned.shape[: self.rows]), -1)
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """A constant with the halves of every head, along an axis, place by place side by side."""
+
+    name: str
+    heads: int
+    axis: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The constants that it is made of."""
+        return (self.name,)
+
+    def array(self, known: Mapping[str, Array]) -> Array:
+        """Its data."""
+        values = known[self.name]
+        places = np.arange(values.shape[self.axis]).reshape(self.heads, 2, -1).swapaxes(1, 2)
+        return values.take(places.reshape(-1), self.axis)
+
+
+@dataclass(frozen=True, slots=True)
+class Channels:
+    """A vector with so many axes of 1 behind it, which is one number per channel."""
+
+    name: str
+    axes: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The constants that it is made of."""
+        return (self.name,)
+
+    def array(self, known: Mapping[str, Array]) -> Array:
+        """Its data."""
+        return known[self.name].reshape(-1, *[1] * self.axes)
