@@ -165,6 +165,8 @@ def _lost(constant: Constant, rule: Rule, precise: bool, added: bool, precision:
         return f"{loss.overflowed} of its values exceed {limits.largest:.6g}, up to {constant.magnitude:.3g}"
     if precise and loss.subnormal:
         return f"{loss.subnormal} of its values are below {limits.smallest_normal:.2g}, and here each of them matters"
+    if added and constant.magnitude < limits.smallest_normal:
+        return ""  # rounding moves it by no more than it moves the result
     if loss.error > max(rule.constant_error, SUMMAND_ERROR if added else 0.0, 2 * limits.unit_roundoff):
         return f"rounding it to {precision} moves it by {loss.error:.2g}, relative (smallest: {constant.smallest:.2g})"
     if constant.magnitude > LARGE_CONSTANT and not saturates and not rule.large_constants:

@@ -59,7 +59,8 @@ class Rule:
     `saturates` (judge): a constant beyond the format's range is clamped to its ends without changing the result.
     `precise_slots` (judge): constants in these input slots must survive conversion element by element.
     `constant_error` (judge): relative L2 error that rounding a constant may have; 0: twice the unit roundoff.
-    `summands` (judge): names of inputs that are only added: there a constant may lose 5 %, see the rule addition.
+    `summands` (judge): names of inputs that are only added: there a constant may lose 5 %, and all that is
+    lost among subnormal numbers, where the result is rounded as coarsely.
     `large_constants` (judge): the kernel computes in float32 inside, so constants do no harm while they are finite.
     """
 

@@ -159,18 +159,19 @@ def export(name: str, path: Path, *, dynamo: bool = True) -> Path:
     """Write the network as ONNX with a free batch, weights inside."""
     arguments: Any = inputs(name, 2)
     names = [f"input{index}" for index in range(len(arguments))]
+    network = build(name)
     if dynamo:
         shapes = tuple({0: torch.export.Dim("batch")} for _ in arguments)
-        wrapped = (shapes,) if isinstance(build(name), FirstOutput) else shapes
+        wrapped = (shapes,) if isinstance(network, FirstOutput) else shapes
         program = torch.onnx.export(
-            build(name), arguments, dynamo=True, dynamic_shapes=wrapped, input_names=names, verbose=False
+            network, arguments, dynamo=True, dynamic_shapes=wrapped, input_names=names, verbose=False
         )
         assert program is not None
         program.save(str(path))
     else:
         axes = {each: {0: "batch"} for each in names}
         torch.onnx.export(
-            build(name), arguments, str(path), dynamo=False, dynamic_axes=axes, input_names=names, opset_version=17
+            network, arguments, str(path), dynamo=False, dynamic_axes=axes, input_names=names, opset_version=17
         )
     return path
 

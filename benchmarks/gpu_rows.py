@@ -1,19 +1,24 @@
-"""ampgraph against its peers on one GPU: `python -m benchmarks.gpu_rows [--models DIR | --corpus DIR] [--torch]`.
+"""ampgraph against its peers on one GPU: `python -m benchmarks.gpu_rows [--only A,B] [--models DIR] [--corpus DIR]`.
 
-Networks of benchmarks/gpu_models.py at their large batch and at batch 1, or the models of the corpus at 1 and 16. Like
-with like: plain runs and CUDA graphs are rows of their own, each with convolutions channels first or last, whichever is
-faster for that contender; medians of interleaved rounds, error to float32. `--torch` adds PyTorch in half precision,
-eager and compiled into CUDA graphs, on the same architecture.
+Networks of benchmarks/gpu_models.py at their large batch and at batch 1, or the models of the corpus at 1 and 16. All
+contenders of a network at a batch run in one process in interleaved rounds, with the same weights: float32, TF32,
+ampgraph, every other converter (gpu_onnx.py), torch in half precision (gpu_torch.py). Like with like: CUDA graphs, or
+with `--plain` runs without them; of each contender the faster layout of convolutions.
+
+Results are added case by case to one file, so a run that is cut short keeps what it has. Networks may be measured by
+several processes at a time with the same `--lock`: they open models side by side and measure alone.
+
+`python -m benchmarks.gpu_rows --add FILE` adds a file from another machine to the kept ones.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
+import gc
+import json
 import tempfile
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,224 +27,234 @@ import numpy as np
 import onnx
 import torch
 
-import ampgraph
-from ampgraph.onnx_model.bench import interleaved, spread
 from ampgraph.onnx_model.feeds import batch_axes, batched
-from benchmarks import gpu_models
-from benchmarks.converters import quiet
+from benchmarks import gpu_models, gpu_onnx, gpu_torch
 from benchmarks.corpus_inputs import stream_for
-from benchmarks.record import keep, table
-from benchmarks.weightless import filled
+from benchmarks.gpu_limits import Ceilings, Work, as_json, ceilings, limits
+from benchmarks.gpu_onnx import FLOAT32, FOR_GRAPHS, OURS, TF32, Case
+from benchmarks.gpu_timing import Contender, Turns, relative, timed
+from benchmarks.record import RESULTS, add, machine, table
 
-ROUNDS, SAMPLE = 7, 0.03  # seconds a sample takes
-Feeds = dict[str, np.ndarray[Any, Any]]
-SETTINGS = tuple({"cuda_graph": graph, "nhwc": nhwc} for nhwc in (False, True) for graph in (False, "auto"))
+BEST = "ampgraph, best setting"
+_TOLERANCE = 2e-2  # relative L2: who is further off is no peer
+_CORPUS_BATCHES = (1, 16)
+_NO_PEERS = (FLOAT32, TF32, OURS, FOR_GRAPHS, BEST)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One contender on one network at one batch."""
+    """One contender on one network at one batch: milliseconds, median and quartiles; error to float32."""
 
-    network: str
-    batch: int
     contender: str
     ms: float
+    low: float
+    high: float
     error: float
     setting: str
     note: str = ""
 
 
-@dataclass(frozen=True)
-class Contender:
-    """Something that runs: `run` starts a run, `wait` returns when the device is done."""
-
-    name: str
-    setting: str
-    run: Callable[[], Any]
-    wait: Callable[[], Any]
-    error: float
-    note: str = ""
-
-    def sample(self) -> float:
-        """Milliseconds a run."""
-        runs = self._runs()
-        start = time.perf_counter()
-        for _ in range(runs):
-            self.run()
-        self.wait()
-        return (time.perf_counter() - start) / runs * 1e3
-
-    def _runs(self) -> int:
-        self.run()
-        self.wait()
-        start = time.perf_counter()
-        self.run()
-        self.wait()
-        return max(3, min(200, int(SAMPLE / (time.perf_counter() - start))))
-
-
-def relative(reference: np.ndarray[Any, Any], found: np.ndarray[Any, Any]) -> float:
-    """Relative L2 error."""
-    difference = reference.astype(np.float64) - found.astype(np.float64)
-    return float(np.linalg.norm(difference) / np.linalg.norm(reference.astype(np.float64)))
-
-
-def converted(model: onnx.ModelProto, feeds: Feeds, brief: bool) -> Iterator[tuple[str, onnx.ModelProto, bool, str]]:
-    """Every converter's model: name, model, TF32 or not, a note. `brief`: the quick ones."""
-    yield "float32", model, False, ""
-    yield "tf32", model, True, ""
-    shapes = {key: value.shape for key, value in feeds.items()}
-    ways: dict[str, dict[str, Any]] = (
-        {"ampgraph": {}} if brief else {"ampgraph": {}, "ampgraph --no-fuse": {"fuse": False}}
-    )
-    for title, words in ways.items():
-        start = time.perf_counter()
-        result = ampgraph.convert(model, device=_device(), shapes=shapes, **words)
-        seconds = time.perf_counter() - start
-        made = "left alone" if result.planned.changes_nothing else result.plan.fused or "nothing fused"
-        note = f"{made}{result.planned.fusing}; {seconds:.1f} s to convert"
-        yield title, result.model, True, note
-    peers = (("ort float16", _ort), ("ort_fusions + float16", _ort_fused))
-    for title, make in peers[:1] if brief else peers:
-        with quiet(), contextlib.suppress(Exception):
-            copy = onnx.ModelProto()
-            copy.CopyFrom(model)
-            yield title, make(copy), True, ""
-
-
-def _device() -> str:
-    return "h200" if "H200" in torch.cuda.get_device_name() else "h100"
-
-
-def _ort(model: onnx.ModelProto) -> onnx.ModelProto:
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    return convert_float_to_float16(model, keep_io_types=True)
-
-
-def _ort_fused(model: onnx.ModelProto) -> onnx.ModelProto:
-    import onnx_ir as ir
-    from onnxscript.rewriter.ort_fusions import optimize_for_ort
-
-    fused, _ = optimize_for_ort(ir.from_proto(model))
-    return _ort(ir.to_proto(fused))
-
-
-def contenders(name: str, model: onnx.ModelProto, feeds: Feeds, brief: bool) -> Iterator[Contender]:
-    """Every converter's model in every setting that opens."""
-    expected: np.ndarray[Any, Any] | None = None
-    shapes = {key: value.shape for key, value in feeds.items()}
-    for title, made, tf32, note in converted(model, feeds, brief):
-        convolves = any(node.op_type == "Conv" for node in model.graph.node)
-        # CUDA graphs are every other setting
-        for setting in SETTINGS[brief :: 1 + brief] if convolves else SETTINGS[brief:2]:
-            try:
-                session = ampgraph.Session(made, provider="cuda", tf32=tf32, shapes=shapes, **setting)
-                bound = session.bind(feeds)
-                bound.run()
-                bound.wait()
-                answer = next(iter(bound.outputs().values()))
-            except Exception as error:
-                print(f"{name} {title} {setting}: {str(error)[:200]}", flush=True)
-                continue
-            expected = answer if expected is None else expected
-            if setting["cuda_graph"] and not bound.cuda_graph:
-                print(f"{name} {title} {setting}: {session.notes}"[:300], flush=True)
-                continue
-            words = f"{'graph' if bound.cuda_graph else 'plain'}{' nhwc' if setting['nhwc'] else ''}"
-            more = "; ".join((note, *session.notes, *(f"CPU: {each}" for each in session.on_cpu)))
-            yield Contender(title, words, bound.run, bound.wait, relative(expected, answer), more)
-
-
-def torch_contenders(name: str, batch: int) -> Iterator[Contender]:
-    """PyTorch's float16, eager and compiled into CUDA graphs."""
-    network = gpu_models.build(name).cuda()
-    inputs = tuple(each.cuda() for each in gpu_models.inputs(name, batch))
-    low = tuple(each.half() if each.is_floating_point() else each for each in inputs)
-    with torch.inference_mode():
-        expected = network(*inputs).float().cpu().numpy()
-        half = network.half()
-        convolves = any(isinstance(each, torch.nn.Conv2d) for each in network.modules())
-        for title, model in (("torch eager", half), ("torch compile", torch.compile(half, mode="reduce-overhead"))):
-            for last in (False, True) if convolves else (False,):
-                if last:
-                    half.to(memory_format=torch.channels_last)
-
-                def run(model: Any = model) -> Any:  # noqa: ANN401
-                    with torch.inference_mode():
-                        return model(*low)
-
-                for _ in range(3):
-                    answer = run().float().cpu().numpy()
-                setting = f"{title}{' nhwc' if last else ''}"
-                yield Contender(title, setting, run, torch.cuda.synchronize, relative(expected, answer))
-
-
-def measured(name: str, batch: int, found: list[Contender]) -> list[Row]:
-    """Medians of interleaved rounds; of each contender its faster layout, plain and as a CUDA graph."""
-    samples = interleaved([each.sample for each in found], ROUNDS)
-    rows = [
-        Row(name, batch, each.name, spread(times).median, each.error, each.setting, each.note)
-        for each, times in zip(found, samples, strict=True)
-    ]
+def fastest(rows: Sequence[Row]) -> list[Row]:
+    """Of each contender its faster setting, of ours the session's own choice and the fastest, plain and as a graph."""
     best: dict[tuple[str, bool], Row] = {}
     for row in rows:
-        key = row.contender, row.setting.startswith("graph")
-        if key not in best or row.ms < best[key].ms:
-            best[key] = row
+        names = [row.contender]
+        if row.contender in (OURS, FOR_GRAPHS):
+            own = "default" in row.setting and "no tf32" not in row.setting
+            names = [BEST, *([row.contender] if own else [])]
+        for name in names:
+            key = name, row.setting.startswith("graph")
+            if key not in best or row.ms < best[key].ms:
+                best[key] = Row(name, row.ms, row.low, row.high, row.error, row.setting, row.note)
     return list(best.values())
 
 
-def source(name: str, models: Path | None, scratch: Path) -> onnx.ModelProto:
-    """The network as ONNX: without weights from a folder, random ones put in, or exported here."""
-    if models is not None:
-        return filled(onnx.load(models / f"{name}.onnx"))
-    return onnx.load(gpu_models.export(name, scratch / f"{name}.onnx"))
+def summary(rows: Sequence[Row], allowed: Mapping[str, float]) -> dict[str, Any]:
+    """Ours, the best peers (those whose answers are right), the ratios and the distance to the hardware's limit."""
+
+    def least(found: list[Row]) -> Row | None:
+        return min(found, key=lambda row: row.ms, default=None)
+
+    peers = [row for row in rows if row.contender not in _NO_PEERS and row.error <= _TOLERANCE]
+    best_onnx, best = least([row for row in peers if not row.contender.startswith("torch")]), least(peers)
+    said: dict[str, Any] = {
+        "best_onnx_peer": best_onnx and f"{best_onnx.contender}, {best_onnx.setting}",
+        "best_onnx_peer_ms": best_onnx and best_onnx.ms,
+        "best_peer": best and f"{best.contender}, {best.setting}",
+        "best_peer_ms": best and best.ms,
+    }
+    for name, key in ((_ours_in(rows), "ampgraph"), (BEST, "ampgraph_best")):
+        row = least([row for row in rows if row.contender == name])
+        said[f"{key}_ms"] = row and row.ms
+        said[f"{key}_to_best_peer"] = row and best and row.ms / best.ms
+        said[f"{key}_to_limit"] = row.ms / allowed["limit"] if row and allowed else None
+    return said
 
 
-def cases(arguments: argparse.Namespace) -> Iterator[tuple[str, int, onnx.ModelProto | None, Feeds]]:
-    """Name, batch, model and inputs of everything to be measured."""
-    if arguments.corpus is not None:
-        for path in sorted(arguments.corpus.glob("*.onnx")):
-            model, feeds = onnx.load(path), stream_for(path.stem, arguments.corpus).feeds[0]
-            axes = batch_axes(model, feeds)
-            for batch in (1, 16) if axes else (1,):
-                yield path.stem, batch, model, batched(feeds, batch, axes)
-        return
+def _ours_in(rows: Sequence[Row]) -> str:
+    """The contender that is ours: CUDA graphs have plans of their own."""
+    graphs = any(row.contender == FOR_GRAPHS and row.setting.startswith("graph") for row in rows)
+    return FOR_GRAPHS if graphs or all(row.contender != OURS for row in rows) else OURS
+
+
+def measured(found: Sequence[Contender]) -> list[Row]:
+    """Time them all; errors are to the first, which is float32."""
+    return [
+        Row(each.name, times.median, times.low, times.high, relative(found[0].answer, each.answer), each.setting, note)
+        for each, times in zip(found, timed(list(found)), strict=True)
+        for note in (each.note,)
+    ]
+
+
+def line(key: str, said: Mapping[str, Any], allowed: Mapping[str, float]) -> str:
+    """What matters of a case in one line."""
+
+    def figure(name: str) -> str:
+        return "-" if said[name] is None else f"{said[name]:.3g}"
+
+    words = [
+        f"{key}: ampgraph {figure('ampgraph_ms')} ms (best setting {figure('ampgraph_best_ms')})",
+        f"best ONNX peer {figure('best_onnx_peer_ms')} ({said['best_onnx_peer']})",
+        f"best peer {figure('best_peer_ms')} ({said['best_peer']})",
+        f"ours/peer {figure('ampgraph_to_best_peer')} (best setting {figure('ampgraph_best_to_best_peer')})",
+    ]
+    if allowed:
+        parts = ", ".join(f"{name} {ms:.3g}" for name, ms in allowed.items())
+        words.append(f"{figure('ampgraph_to_limit')} times the limit ({parts} ms)")
+    return "; ".join(words)
+
+
+def network_cases(arguments: argparse.Namespace, folder: Path) -> Iterator[Case]:
+    """The networks that are asked for; inputs as torch gets them."""
     for name in (name for name in gpu_models.ROWS if any(each in name for each in arguments.only.split(","))):
-        model = None if arguments.no_onnx else source(name, arguments.models, Path(tempfile.mkdtemp()))
+        path = gpu_onnx.source_path(name, arguments.models, folder)
+        names = [value.name for value in onnx.load(path, load_external_data=False).graph.input]
         for size in arguments.batches.split(","):
             batch = gpu_models.ROWS[name][2] if size == "large" else int(size)
             arrays = [each.numpy() for each in gpu_models.inputs(name, batch)]
-            names = [value.name for value in model.graph.input] if model is not None else []
-            yield name, batch, model, dict(zip(names, arrays, strict=False))
+            feeds = dict(zip(names, arrays, strict=True))
+            yield Case(name, batch, path, feeds, path.parent, arguments.modelopt, arguments.plain)
 
 
-def main() -> None:
-    """Print the table and keep it."""
+def corpus_cases(arguments: argparse.Namespace, folder: Path) -> Iterator[Case]:
+    """The real models, one sample repeated; at batch 1 alone where no batch is free."""
+    for path in sorted(arguments.corpus.glob("*.onnx")):
+        if not any(each in path.stem for each in arguments.only.split(",")):
+            continue
+        model, feeds = onnx.load(path), stream_for(path.stem, arguments.corpus).feeds[0]
+        axes = batch_axes(model, feeds)
+        for batch in _CORPUS_BATCHES if axes else (1,):
+            arrays = {name: np.asarray(value) for name, value in batched(feeds, batch, axes).items()}
+            yield Case(path.stem, batch, path, arrays, folder, arguments.modelopt, runs_plain=True)
+
+
+def contenders(case: Case, made: list[gpu_onnx.Made], arguments: argparse.Namespace, turns: Turns) -> list[Contender]:
+    """All of a case: of the corpus, which torch does not have, both plain runs and CUDA graphs."""
+    found = list(gpu_onnx.contenders(case, made, turns, arguments.plain, arguments.provider))
+    if arguments.corpus is not None and not arguments.plain and arguments.provider != "cpu":
+        found += gpu_onnx.contenders(case, made, turns, plain=True, provider=arguments.provider)
+    if arguments.corpus is None and torch.cuda.is_available():
+        compiled = gpu_torch.COMPILED[: 1 + arguments.max_autotune]
+        modes = () if arguments.plain or arguments.no_compile else compiled
+        try:
+            found += gpu_torch.contenders(case.network, case.batch, modes, turns)
+        except torch.cuda.OutOfMemoryError as error:
+            print(f"{case.network} torch: {str(error)[:200]}", flush=True)
+    return found
+
+
+def run_case(
+    case: Case, key: str, arguments: argparse.Namespace, turns: Turns, reached: Ceilings | None
+) -> Ceilings | None:
+    """Measure one case, print and keep it. Returns the GPU's ceilings, measured once in a process."""
+    made = gpu_onnx.prepared(case)
+    found = contenders(case, made, arguments, turns)
+    with turns.alone():
+        if reached is None and torch.cuda.is_available():
+            reached = ceilings()
+        rows = measured(found)
+    work = next((each.work for each in made if each.work), None)
+    allowed = limits(work, reached) if work and reached else {}
+    best = fastest(rows)
+    said = summary(best, allowed)
+    cells = [[row.contender, row.ms, row.error, row.setting] for row in sorted(best, key=lambda row: row.ms)]
+    print(table(["contender", "ms", "error", "setting"], cells))
+    print(line(key, said, allowed), flush=True)
+    kept = _kept(case, said, rows, made) | _limits_kept(work, reached, allowed)
+    add(arguments.result, {key: kept}, arguments.result_dir)
+    return reached
+
+
+def _kept(case: Case, said: Mapping[str, Any], rows: list[Row], made: list[gpu_onnx.Made]) -> dict[str, Any]:
+    failures = {each.title: each.failure for each in made if each.failure}
+    known = {"network": case.network, "batch": case.batch, "machine": machine(), "torch": torch.__version__}
+    modelled = {each.title: dict(each.modelled) for each in made if each.modelled}
+    return {
+        **known,
+        "summary": said,
+        "not_there": failures,
+        "modelled": modelled,
+        "rows": [asdict(row) for row in rows],
+    }
+
+
+def _limits_kept(work: Work | None, reached: Ceilings | None, allowed: Mapping[str, float]) -> dict[str, Any]:
+    if work is None or reached is None:
+        return {}
+    return {"work": as_json(work), "ceilings": as_json(reached), "limits_ms": dict(allowed)}
+
+
+def _key(case: Case, plain: bool) -> str:
+    return f"{case.network} b{case.batch}{' plain' if plain else ''}"
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", type=Path, help="folder of stripped models (benchmarks/weightless.py)")
+    parser.add_argument("--models", type=Path, help="folder of models; what is made of them goes there too")
+    parser.add_argument("--modelopt", type=Path, help="folder of benchmarks/modelopt_stripped.py")
     parser.add_argument("--corpus", type=Path, help="real models instead (benchmarks/fetch_corpus.py)")
     parser.add_argument("--only", default="", help="comma-separated substrings of the networks")
     parser.add_argument("--batches", default="large,1")
-    parser.add_argument("--torch", action="store_true")
-    parser.add_argument("--no-onnx", action="store_true")
-    parser.add_argument("--brief", action="store_true", help="few peers, and CUDA graphs alone")
+    parser.add_argument("--plain", action="store_true", help="runs without CUDA graphs")
+    parser.add_argument("--no-compile", action="store_true", help="without torch.compile")
+    parser.add_argument("--max-autotune", action="store_true", help="torch.compile in that mode too")
+    parser.add_argument("--provider", default="cuda", help="cpu: to try the benchmark itself")
+    parser.add_argument("--lock", type=Path, help="a file's path: the same for all processes on this GPU")
+    parser.add_argument("--missing", action="store_true", help="only cases that the result does not have")
     parser.add_argument("--result", default="gpu_rows")
-    arguments = parser.parse_args()
+    parser.add_argument("--result-dir", type=Path, default=RESULTS)
+    parser.add_argument("--add", type=Path, nargs="*", default=[], help="results to add to the kept ones, and stop")
+    return parser
+
+
+def _done(arguments: argparse.Namespace) -> frozenset[str]:
+    path = arguments.result_dir / f"{arguments.result}.json"
+    return frozenset(json.loads(path.read_text())["figures"]) if path.exists() and arguments.missing else frozenset()
+
+
+def main() -> None:
+    """Measure case by case; or add files of other runs."""
+    arguments = _parser().parse_args()
+    for file in arguments.add:
+        print(add(arguments.result, json.loads(file.read_text())["figures"], arguments.result_dir))
+    if arguments.add:
+        return
     warnings.simplefilter("ignore")
-    rows: list[Row] = []
-    for name, batch, model, feeds in cases(arguments):
-        found = (
-            measured(name, batch, list(contenders(name, model, feeds, arguments.brief))) if model is not None else []
-        )
-        if arguments.torch:
-            with contextlib.suppress(torch.cuda.OutOfMemoryError):
-                found += measured(name, batch, list(torch_contenders(name, batch)))
-        rows += found
-        print(table(["contender", "ms", "error", "setting"], [[r.contender, r.ms, r.error, r.setting] for r in found]))
-        print(f"^ {name} b{batch}", *dict.fromkeys(r.note for r in found if r.note), sep="\n  ", flush=True)
-        keep(arguments.result, [asdict(row) for row in rows])
+    done, turns = _done(arguments), Turns(arguments.lock)
+    reached: Ceilings | None = None
+    with tempfile.TemporaryDirectory() as scratch:
+        cases = corpus_cases if arguments.corpus is not None else network_cases
+        for case in cases(arguments, Path(scratch)):
+            key = _key(case, arguments.plain)
+            if key in done:
+                continue
+            try:
+                reached = run_case(case, key, arguments, turns, reached)
+            except Exception as error:  # one case's fault is no other's
+                print(f"{key}: {type(error).__name__}: {str(error)[:300]}", flush=True)
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
 
 
 if __name__ == "__main__":

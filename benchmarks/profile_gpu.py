@@ -82,12 +82,13 @@ class Subject:
         return {name: value.shape for name, value in self.feeds.items()}
 
 
-def plans(subject: Subject, costs: MeasuredCosts, device: str) -> dict[str, Result]:
+def plans(subject: Subject, costs: MeasuredCosts, device: str, graph: bool) -> dict[str, Result]:
     """The plans that are compared."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "costs.json")
         file.write_text(to_json(costs))
-        common: dict[str, Any] = {"device": device, "shapes": subject.shapes}
+        # one graph, so that only the prices differ
+        common: dict[str, Any] = {"device": device, "shapes": subject.shapes, "fuse": False, "cuda_graph": graph}
         made = {
             "roofline": ampgraph.convert(subject.path, objective="speed", **common),
             "measured": ampgraph.convert(subject.path, objective="speed", costs=file, **common),
@@ -98,10 +99,10 @@ def plans(subject: Subject, costs: MeasuredCosts, device: str) -> dict[str, Resu
     return made
 
 
-def modelled(result: Result, low: frozenset[str], device: str, costs: MeasuredCosts | None) -> float:
+def modelled(result: Result, low: frozenset[str], device: str, costs: MeasuredCosts | None, cuda_graph: bool) -> float:
     """Milliseconds that a cost model says of an assignment."""
-    graph = result.planned.graph
-    prices = price(graph, "speed", device_named(device), Precision.FLOAT16, measured=costs)
+    graph, where = result.planned.graph, device_named(device, cuda_graph=cuda_graph)
+    prices = price(graph, "speed", where, Precision.FLOAT16, measured=costs)
     return assignment_cost(graph, low, prices) / 1e9
 
 
@@ -125,7 +126,7 @@ def opened(subject: Subject, model: onnx.ModelProto, result: Result, where: Prov
 
 def measured_rows(subject: Subject, costs: MeasuredCosts, device: str, graph: bool) -> Iterator[Row]:
     """Time the sources and every plan, and set beside it what is modelled."""
-    made, where = plans(subject, costs, device), best_provider()
+    made, where = plans(subject, costs, device, graph), best_provider()
     some = made["roofline"]
     source = onnx.load(subject.path)
     timed = {
@@ -136,7 +137,9 @@ def measured_rows(subject: Subject, costs: MeasuredCosts, device: str, graph: bo
     took = measure(timed, PACE)
     lows = {"float32": frozenset[str](), "tf32": frozenset[str]()} | {name: low_of(each) for name, each in made.items()}
     for name, low in lows.items():
-        roofline, priced = (None if name == "float32" else modelled(some, low, device, each) for each in (None, costs))
+        roofline, priced = (
+            None if name == "float32" else modelled(some, low, device, each, graph) for each in (None, costs)
+        )
         took_ms, gain = took[name] * 1e3, took["tf32"] / took[name]
         yield Row(subject.name, subject.batch, name, len(low), roofline, priced, took_ms, gain, timed[name].captured)
 

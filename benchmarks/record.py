@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,23 @@ def keep(name: str, figures: Any) -> Path:  # noqa: ANN401  (whatever JSON can s
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps({"machine": machine(), "figures": figures}, indent=1) + "\n")
+    return path
+
+
+def add(name: str, cases: Mapping[str, Mapping[str, Any]], folder: Path = RESULTS) -> Path:
+    """Add cases, by key, to the figures of a benchmark that is measured in parts; each names its machine.
+
+    A case that is there already is replaced. Several processes may add to one file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    with path.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        text = file.read()
+        figures = {**(json.loads(text)["figures"] if text else {}), **cases}
+        file.truncate(0)
+        file.write(json.dumps({"figures": figures}, indent=1) + "\n")
     return path
 
 

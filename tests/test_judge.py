@@ -26,6 +26,7 @@ moves: category = "clear"; ops = ["Identity", "Transpose"]
 powers: category = "deny"; ops = ["Exp", "Cast"]
 bounded: category = "infer"; ops = ["Min"]; saturates = true
 root: category = "infer"; ops = ["Div"]; precise_slots = [1]
+layer: category = "allow"; ops = ["Gemm"]; summands = ["C"]
 gated: category = "infer"; ops = ["Sub"]; only_after = "allow"; small = 8
 """
 HEAD = '[[rule]]\nname = "{}"\nwhy = "{} is so"\nsource = "s"\n'
@@ -140,6 +141,18 @@ def test_ranges_forbid_what_the_format_cannot_hold(op: str, reach: float, precis
 def test_a_value_beyond_the_format_admits_no_cast() -> None:
     assert judged("[op] y = Identity(x)", WIDE).ties == (("input:x", "op:V"),)
     assert judged("[op] y = Identity(x)").ties == ()
+
+
+@pytest.mark.parametrize(
+    ("slots", "is_legal"),
+    [("x, w, lost", True), ("x, lost2, tiny", False), ("x, w, big", False)],
+    ids=["a bias that vanishes", "a weight that vanishes", "a bias out of range"],
+)
+def test_a_bias_may_vanish_where_the_result_is_rounded_as_coarsely(slots: str, is_legal: bool) -> None:
+    lost = (
+        "lost = Constant<value = float[2] {1e-9, -2e-8}>()  lost2 = Constant<value = float[2,2] {1e-9, 0, 0, 1e-9}>()"
+    )
+    assert of(judged(f"{lost} [op] y = Gemm({slots})"), "op").legal == is_legal
 
 
 # only_after

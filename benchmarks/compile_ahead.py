@@ -1,0 +1,119 @@
+"""Everything a measurement needs that takes no GPU's time: `python -m benchmarks.compile_ahead FOLDER [--only A,B]`.
+
+Where a GPU is lent for minutes, they are for measuring. This exports the networks, runs every converter on them
+(gpu_onnx.py finds the files by name) and compiles torch's, all side by side, so that Inductor's cache is warm when
+`python -m benchmarks.gpu_rows --models FOLDER` opens them. One process a network for the files and one for torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import gpu_models
+
+FILES, TORCH = "files", "torch"
+_THREADS = {"TORCHINDUCTOR_COMPILE_THREADS": "3", "OMP_NUM_THREADS": "2"}  # a process: 16 cores, 18 processes
+_POLL = 0.5  # seconds
+
+
+@dataclass(frozen=True)
+class Job:
+    """A process of its own session, so that the compilers it starts end with it."""
+
+    title: str
+    process: subprocess.Popen[bytes]
+    started: float
+
+    def stop(self) -> None:
+        """End it with all it started."""
+        os.killpg(self.process.pid, signal.SIGTERM)
+        self.process.wait()
+
+
+def make_files(name: str, arguments: argparse.Namespace) -> None:
+    """Export a network unless it is there, and run every converter."""
+    from benchmarks import gpu_onnx, gpu_rows
+
+    folder = arguments.folder
+    if not (folder / f"{name}.onnx").exists():
+        unfinished = folder / f"{name}.{os.getpid()}"
+        gpu_models.export(name, unfinished).replace(folder / f"{name}.onnx")
+    arguments.only, arguments.models, arguments.plain = name, folder, False
+    for case in gpu_rows.network_cases(arguments, folder):
+        for made in gpu_onnx.prepared(case):
+            print(f"{name} b{case.batch} {made.title}: {made.failure or made.note or 'made'}", flush=True)
+
+
+def compile_torch(name: str, arguments: argparse.Namespace) -> None:
+    """Compile and run a network at every batch, which fills Inductor's cache."""
+    from benchmarks import gpu_torch
+    from benchmarks.gpu_timing import Turns
+
+    modes = gpu_torch.COMPILED[: 1 + arguments.max_autotune]
+    for size in arguments.batches.split(","):
+        batch = gpu_models.ROWS[name][2] if size == "large" else int(size)
+        start = time.perf_counter()
+        for found in gpu_torch.contenders(name, batch, modes, Turns(), eager=False):
+            print(f"{name} b{batch} {found.name}: {time.perf_counter() - start:.0f} s", flush=True)
+
+
+def run_all(commands: Sequence[tuple[str, Sequence[str]]], limit: float) -> list[str]:
+    """Run them side by side. Returns the titles of those that were stopped at the limit (seconds) or failed."""
+    environment = {**_THREADS, **os.environ}
+    start = time.perf_counter()
+    running = [
+        Job(title, subprocess.Popen(command, env=environment, start_new_session=True), start)
+        for title, command in commands
+    ]
+    unfinished = []
+    while running and time.perf_counter() - start < limit:
+        for job in [job for job in running if job.process.poll() is not None]:
+            running.remove(job)
+            unfinished += [job.title] if job.process.returncode else []
+            print(f"-- {job.title}: {time.perf_counter() - start:.0f} s, exit {job.process.returncode}", flush=True)
+        time.sleep(_POLL)
+    for job in running:
+        job.stop()
+    return unfinished + [job.title for job in running]
+
+
+def main() -> None:
+    """Start a process for each network and task, or be one."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--only", default="", help="comma-separated substrings of the networks")
+    parser.add_argument("--batches", default="large,1")
+    parser.add_argument("--tasks", default=f"{FILES},{TORCH}")
+    parser.add_argument("--max-autotune", action="store_true", help="compile in that mode too: minutes")
+    parser.add_argument("--modelopt", type=Path, help="folder of benchmarks/modelopt_stripped.py")
+    parser.add_argument("--limit", type=float, default=200.0, metavar="SECONDS", help="then what still runs is stopped")
+    parser.add_argument("--network", default="", help="the one network of a process that this command started")
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    if arguments.network:
+        task = make_files if arguments.tasks == FILES else compile_torch
+        task(arguments.network, arguments)
+        return
+    names = [name for name in gpu_models.ROWS if any(each in name for each in arguments.only.split(","))]
+    commands = [
+        (
+            f"{task} {name}",
+            [sys.executable, "-m", "benchmarks.compile_ahead", *sys.argv[1:], "--network", name, "--tasks", task],
+        )
+        for task in arguments.tasks.split(",")
+        for name in names
+    ]
+    unfinished = run_all(commands, arguments.limit)
+    print(f"not finished: {', '.join(unfinished) or 'none'}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,20 @@
+"""Processes side by side, with a time limit that also ends what they started."""
+
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.compile_ahead import run_all
+
+
+def test_processes_end_by_themselves_or_at_the_limit(tmp_path: Path):
+    done = tmp_path / "done"
+    start = time.perf_counter()
+    commands = [
+        ("quick", [sys.executable, "-c", f"open({str(done)!r}, 'w')"]),
+        ("wrong", [sys.executable, "-c", "raise SystemExit(3)"]),
+        ("endless", ["sh", "-c", "sleep 60 & wait"]),
+    ]
+    assert sorted(run_all(commands, 4)) == ["endless", "wrong"]
+    assert time.perf_counter() - start < 30
+    assert done.exists()
