@@ -108,6 +108,7 @@ def _speed(graph: PrecisionGraph, device: Device, precision: Precision, measured
     low: dict[str, int] = {}
     known: dict[Work, tuple[float, float]] = {}  # the layers of a model repeat
     free = absorbed(graph) if measured else frozenset[str]()
+    inside = not _has_grouped_bias(graph)
     for decision in _principals(graph):
         op = graph.ops[decision.op]
         work = work_of(op, graph)
@@ -116,7 +117,7 @@ def _speed(graph: PrecisionGraph, device: Device, precision: Precision, measured
         times = _measured_seconds(op, graph, precision, measured)
         if times is None:
             if work not in known:
-                known[work] = _seconds(work, device, precision)
+                known[work] = _seconds(work, device, precision, inside)
             times = (device.launch + known[work][0], device.launch + known[work][1])
         frequency = graph.scopes[op.scope].frequency * _PICOSECONDS
         high[decision.id] = round(times[0] * frequency)
@@ -164,13 +165,20 @@ def _traffic(value: Value) -> int:
     return elements_of(value) * (_HIGH_BYTES + _LOW_BYTES)
 
 
-def _seconds(work: Work, device: Device, precision: Precision) -> tuple[float, float]:
+def _has_grouped_bias(graph: PrecisionGraph) -> bool:
+    """Whether a convolution in groups has a bias: a session then lets no convolution take its bias inside."""
+    convolutions = (op for op in graph.ops.values() if op.type == "Conv")
+    works = (work_of(op, graph) for op in convolutions)
+    return any(work.kind is Kind.GROUPED and work.biased for work in works)
+
+
+def _seconds(work: Work, device: Device, precision: Precision, bias_inside: bool) -> tuple[float, float]:
     """Time after launch in float32 and in low precision, the latter with reserve."""
     slow = _roofline(work, device, Precision.FLOAT32, _HIGH_BYTES)
     emulated = not device.matrix_rate(precision)
     fast = _roofline(work, device, precision, _HIGH_BYTES if emulated else _LOW_BYTES)
     slow += 2 * work.biased * _HIGH_BYTES / (device.byte_rate * _BIAS_HIGH)
-    if work.kind is Kind.GROUPED:
+    if work.kind is Kind.GROUPED or not bias_inside:
         fast += 2 * work.biased * _LOW_BYTES / (device.byte_rate * _BIAS_LOW)
     if work.kind is Kind.CONVOLUTION:
         layout = _LAYOUT_PASSES * work.layout / device.byte_rate

@@ -134,7 +134,7 @@ _PATTERNS = {
     "InstanceNormalization": 6,
     "GroupNormalization": 4,
 }
-_SLOW_BIAS = 2  # the same of a convolution with a bias in groups or of few channels
+_SLOW_BIAS, _OTHER_BIAS = 2, 0.5  # the same of convolutions with a bias, in groups or of few channels and others
 _SHORTEST_ATTENTION = 64  # tokens, see onnx_model/fuse/attention.py
 _FEW_CHANNELS = 8  # of a group, see onnx_model/fuse/patches.py
 
@@ -142,6 +142,7 @@ _FEW_CHANNELS = 8  # of a group, see onnx_model/fuse/patches.py
 def most_saved_by_fusing(graph: PrecisionGraph, costs: Costs) -> int:
     """A bound on what fusing can save, in the unit of the prices: it is looked for only where that is worth it."""
     total, least = 0, min(filter(None, costs.high.values()), default=0)
+    slow = any(op.type == "Conv" and _has_slow_bias(graph, op) for op in graph.ops.values())
     for decision in graph.decisions.values():
         op = graph.ops.get(decision.op) if decision.principal else None
         if op is None:
@@ -149,8 +150,9 @@ def most_saved_by_fusing(graph: PrecisionGraph, costs: Costs) -> int:
         price = max(costs.high.get(decision.id, 0), costs.low.get(decision.id, 0))
         if op.type in _PATTERNS and not _is_short_attention(graph, op):
             total += _PATTERNS[op.type] * price
-        elif op.type == "Conv" and _has_slow_bias(graph, op):
-            total += _SLOW_BIAS * max(price - least, 0)  # what a launch takes stays
+        elif op.type == "Conv" and slow and len(op.inputs) > 2:  # the others then take their bias inside
+            part = _SLOW_BIAS if _has_slow_bias(graph, op) else _OTHER_BIAS
+            total += round(part * max(price - least, 0))  # what a launch takes stays
     return total
 
 

@@ -24,6 +24,7 @@ from ampgraph.onnx_model.session import (
     has_biases_apart,
     has_grouped_convolutions,
     has_low_convolutions,
+    prefers_channels_last,
     symbol_sizes,
 )
 
@@ -339,3 +340,15 @@ def test_biases_that_fusing_took_apart_are_told_from_others():
     assert not has_biases_apart(model)
     model.graph.node[1].metadata_props.add(key=ORIGIN_KEY, value="conv")
     assert has_biases_apart(model)
+
+
+@pytest.mark.parametrize(
+    ("weight", "group", "tf32", "last"),
+    [("4,4,3,3", 1, True, True), ("4,4,3,3", 1, False, False), ("4,1,3,3", 4, True, False), ("4,4,3", 1, True, False)],
+    ids=["images", "no TF32", "groups", "signals"],
+)
+def test_convolutions_of_images_in_tf32_prefer_channels_last(weight, group, tf32, last):
+    model = parser.parse_model(f"""<ir_version: 8, opset_import: ["" : 17]> g (float[1,4,8,8] x) => (y)
+        <float[{weight}] w> {{ y = Conv<group = {group}>(x, w) }}""")
+    model.graph.initializer.add(name="w", data_type=1, dims=map(int, weight.split(",")))
+    assert prefers_channels_last(model, tf32) is last

@@ -48,6 +48,7 @@ PASSES: tuple[Callable[[Net], Fusion], ...] = (
     fuse_bias_add,
     fuse_bias,
 )
+_STEPS = (1, 32)  # by which free dimensions are varied
 _KEPT = ("node", "input", "output", "value_info", "sparse_initializer", "metadata_props", "quantization_annotation")
 # What a pattern cannot do without: an operator on the result of one of these; None: on anything.
 _ANCHORS: Mapping[str, tuple[str, ...] | None] = {
@@ -91,8 +92,8 @@ def fuse(model: ModelProto, shapes: Mapping[str, Shape]) -> Fused | None:
     bones = skeleton(model)
     simple = rewritten(bones, [simplify(bones)])
     first = varied_sizes(model, shapes)
-    second = other_sizes(model, first)
-    one, other = _inferred(simple, first), _inferred(simple, second)
+    one = _inferred(simple, first)
+    other = _inferred_apart(model, simple, first, one)
     source = _source(model, simple, first, one)
     found, again = _looks(simple, (one, other), source)
     before, after = _counts(bones), _counts(found.model)
@@ -116,6 +117,15 @@ class _Sizes:
 
     shapes: Mapping[str, Shape]
     computed: Mapping[str, Array]
+
+
+def _inferred_apart(model: ModelProto, bones: ModelProto, shapes: Mapping[str, Shape], one: _Sizes) -> _Sizes:
+    """What inference says at other sizes of free dimensions, as much as at the first, where steps allow that."""
+    found = [_inferred(bones, other_sizes(model, shapes, step)) for step in _STEPS[:1]]
+    for step in _STEPS[1:]:
+        if len(found[-1].shapes) < len(one.shapes):  # sums of what was halved and doubled again want whole halves
+            found.append(_inferred(bones, other_sizes(model, shapes, step)))
+    return max(found, key=lambda each: len(each.shapes))
 
 
 @dataclass(frozen=True)
@@ -187,14 +197,14 @@ def varied_sizes(model: ModelProto, shapes: Mapping[str, Shape]) -> dict[str, Sh
     return found
 
 
-def other_sizes(model: ModelProto, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
-    """The shapes with one more in every free dimension: what follows from a size alone is then not found again."""
+def other_sizes(model: ModelProto, shapes: Mapping[str, Shape], step: int = 1) -> dict[str, Shape]:
+    """The shapes with more in every free dimension: what follows from a size alone is then not found again."""
     found = dict(shapes)
     for value in model.graph.input:
         dims = value.type.tensor_type.shape.dim
         if value.name in found and len(dims) == len(found[value.name]):
             sizes = zip(dims, found[value.name], strict=True)
-            found[value.name] = tuple(size + (fixed_size(dim) is None) for dim, size in sizes)
+            found[value.name] = tuple(size + step * (fixed_size(dim) is None) for dim, size in sizes)
     return found
 
 

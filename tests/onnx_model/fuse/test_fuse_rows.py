@@ -128,3 +128,30 @@ def test_at_batch_one_the_same_is_found_as_at_any_other():
     found = [fuse(model, {"x": (batch, 4, 4, 16)}) for batch in (1, 2, 7)]
     assert found[0].model == found[1].model == found[2].model
     assert [each.shapes[next(iter(each.shapes))] for each in found] == [(16, 1, 16), (32, 1, 16), (112, 1, 16)]
+
+
+def test_what_halves_and_doubles_its_image_is_looked_at_in_whole_steps():
+    grouped = "Conv<group = 8, pads = [1, 1, 1, 1], kernel_shape = [3, 3]>"
+    text = f"""g (float[n,8,h,w] x) => (float[n,8,h,w] y) {{
+        c = {grouped}(x, k, b)  p = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(c)
+        d = ConvTranspose<kernel_shape = [2, 2], strides = [2, 2]>(p, t)  a = Add(c, d)  y = {grouped}(a, k, b) }}"""
+    model = model_of(text, {"k": (8, 1, 3, 3), "b": (8,), "t": (8, 8, 2, 2)})
+    assert fuse(model, {"x": (2, 8, 16, 16)}).counts == {"bias apart": 2}
+
+
+def test_biases_of_grouped_convolutions_become_sums():
+    text = """g (float[n,8,6,6] x) => (float[n,8,6,6] y) {
+        c = Conv<group = 8, pads = [1, 1, 1, 1], kernel_shape = [3, 3]>(x, k, b)  y = Relu(c) }"""
+    assert counts_of(model_of(text, {"k": (8, 1, 3, 3), "b": (8,)}), {"x": (2, 8, 6, 6)}) == {
+        "Conv": 1,
+        "Add": 1,
+        "Relu": 1,
+    }
+
+
+@pytest.mark.parametrize(("axes", "pools"), [("[2, 3]", 1), ("[-1, -2]", 1), ("[1, 2]", 0), ("[2]", 0)])
+def test_the_mean_of_an_image_is_a_pool(axes, pools):
+    text = f"""g (float[n,8,6,6] x) => (float[n,p,q,r] y) {{
+        c = Conv<group = 8, kernel_shape = [3, 3]>(x, k, b)  y = ReduceMean<axes = {axes}, keepdims = 1>(c) }}"""
+    found = counts_of(model_of(text, {"k": (8, 1, 3, 3), "b": (8,)}), {"x": (2, 8, 6, 6)})
+    assert found["GlobalAveragePool"] == pools
