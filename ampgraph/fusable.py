@@ -130,7 +130,7 @@ _PATTERNS = {
     "LayerNormalization": 3,
     "Erf": 6,
     "Gelu": 7,
-    "ReduceMean": 8,
+    "ReduceMean": 6,
     "InstanceNormalization": 6,
     "GroupNormalization": 4,
 }
