@@ -142,6 +142,8 @@ def _assignments(side: Planned, measured: MeasuredCosts | None) -> Iterator[tupl
     graph, judgement, options = side.graph, side.judgement, side.options
     device, precision = device_named(options.device), options.precision
     yield "roofline", decide(graph, judgement, price(graph, "speed", device, precision))
+    captured = device_named(options.device, cuda_graph=True)
+    yield "graph roofline", decide(graph, judgement, price(graph, "speed", captured, precision))
     if measured is not None:
         yield "measured", decide(graph, judgement, price(graph, "speed", device, precision, measured=measured))
     categories = {key: str(verdict.category) for key, verdict in judgement.verdicts.items()}

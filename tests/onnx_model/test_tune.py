@@ -117,7 +117,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Planned:
 def test_every_candidate_has_a_row(tuned: Planned) -> None:
     assert tuned.tuned is not None
     rows = {each.name: each for each in tuned.tuned.rows}
-    assert list(rows) == ["source", "roofline", "measured", "all low"]
+    assert list(rows) == ["source", "roofline", "graph roofline", "measured", "all low"]
     assert (rows["source"].low, rows["source"].casts) == (0, 0)
     assert rows["all low"].low == 5
     assert rows["all low"].plain is not None

@@ -8,12 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from onnx import NodeProto, TensorProto
 
 from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.fuse.net import Fusion, Net, fresh, node, with_origin
 from ampgraph.onnx_model.fuse.recipes import Scaled
 from ampgraph.onnx_model.fuse.view import Shape
+
+SMALLEST = 2.0**-10  # root mean square of a scale: weights are some 0.01, and float16 loses digits below 6e-5
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,13 @@ def fuse_scale(net: Net) -> Fusion:
         found = _found(net, each) if each.op_type == "Mul" and each.domain == "" else None
         if found is None:
             continue
+        weights = []
         for source in filter(None, (found.matmul.input[1], found.bias)):
-            made = fresh(net, f"{source}_scaled_for_{each.output[0]}", recipes)
-            recipes[made] = Scaled(source, found.scale)
+            weights.append(fresh(net, f"{source}_scaled_for_{each.output[0]}", recipes))
+            recipes[weights[-1]] = Scaled(source, found.scale)
             dims = net.constants[source].dims
-            constants[made] = TensorProto(name=made, data_type=TensorProto.FLOAT, dims=dims)
-        made_nodes = _scaled(net, each, found, list(recipes)[-1 - bool(found.bias) :])
+            constants[weights[-1]] = TensorProto(name=weights[-1], data_type=TensorProto.FLOAT, dims=dims)
+        made_nodes = _scaled(net, each, found, weights)
         shapes |= _shapes(net, each, found, made_nodes)
         nodes += made_nodes
         count += 1
@@ -60,6 +64,8 @@ def _found(net: Net, mul: NodeProto) -> _Product | None:
     shape = net.shapes.get(mul.output[0])
     if not scale or shape is None or not _is_light_float(net, scale) or net.shapes.get(value) != shape:
         return None
+    if not _is_held(net, scale):
+        return None
     dims = net.constants[scale].dims
     aligned = (1,) * (len(shape) - len(dims)) + tuple(dims)
     axis = next((index for index, size in enumerate(aligned) if size != 1), len(shape) - 1)
@@ -70,6 +76,12 @@ def _found(net: Net, mul: NodeProto) -> _Product | None:
         order = plain_attributes(turned).get("perm")
         value, axis = turned.input[0], int(order[axis]) if isinstance(order, tuple) else -1
     return _product(net, value, scale, turned) if axis == len(shape) - 1 else None
+
+
+def _is_held(net: Net, scale: str) -> bool:
+    """Whether what counts in scaled weights keeps its digits in float16: ConvNeXt starts its training at 1e-6."""
+    values = net.table(scale)
+    return values is not None and bool(np.sqrt(np.mean(np.square(values, dtype=np.float64))) >= SMALLEST)
 
 
 def _product(net: Net, value: str, scale: str, turned: NodeProto | None) -> _Product | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from onnx import NodeProto, TensorProto
@@ -144,34 +144,26 @@ def _with_sum(net: Net, norm: Norm) -> Found | None:
     op, shift = (
         ("SkipLayerNormalization", [norm.shift]) if norm.nodes[0].op_type == "LayerNormalization" else (_RMS, [])
     )
-    tail = [norm.scale, *shift, *([bias] if bias else [])]
-    if len(net.shapes[norm.value]) == 3:
-        new = node(op, [*operands, *tail], outputs, CONTRIB, epsilon=norm.epsilon)
-        return Found((with_origin(new, removed),), removed)
-    return flattened(net, norm, op, operands, tail, outputs, removed)
+    inputs = [*operands, norm.scale, *shift, *([bias] if bias else [])]
+    new = with_origin(node(op, inputs, outputs, CONTRIB, epsilon=norm.epsilon), removed)
+    return Found((new,), removed) if len(net.shapes[norm.value]) == 3 else _flattened(net, norm, new, removed)
 
 
-def flattened(
-    net: Net,
-    norm: Norm,
-    op: str,
-    operands: Sequence[str],
-    tail: Sequence[str],
-    outputs: Sequence[str],
-    removed: tuple[NodeProto, ...],
-) -> Found | None:
+def _flattened(net: Net, norm: Norm, new: NodeProto, removed: tuple[NodeProto, ...]) -> Found | None:
     """The fused node between reshapes of the operands that are of the value's shape and of what it makes."""
     flat, shape = flat_of(net, norm.value), net.shapes[norm.value]
     if flat is None:
         return None
-    names = {name: fresh(net, f"{name}_in_rows_of_{norm.output}") for name in (*operands, *filter(None, outputs))}
-    wide = [name for name in operands if net.shapes.get(name) == shape]
-    before = [flat.flattened(name, names[name]) for name in dict.fromkeys(wide)]
-    after = [flat.restored(names[name], name) for name in outputs if name]
-    inputs = [names[name] if name in wide else name for name in operands]
-    new = node(op, [*inputs, *tail], [names.get(name, "") for name in outputs], CONTRIB, epsilon=norm.epsilon)
-    shapes = {names[name]: flat.shape for name in (*wide, *filter(None, outputs))}
-    return Found((*before, with_origin(new, removed), *after), removed, (flat.there, flat.back), shapes)
+    wide = [name for name in dict.fromkeys(new.input) if net.shapes.get(name) == shape]
+    made = [name for name in new.output if name]
+    names = {name: fresh(net, f"{name}_in_rows_of_{norm.output}") for name in (*wide, *made)}
+    before = [flat.flattened(name, names[name]) for name in wide]
+    after = [flat.restored(names[name], name) for name in made]
+    for slots in (new.input, new.output):
+        slots[:] = [names.get(name, name) for name in slots]
+    new.name = new.output[0]
+    shapes = dict.fromkeys(names.values(), flat.shape)
+    return Found((*before, new, *after), removed, (flat.there, flat.back), shapes)
 
 
 def _operands(net: Net, sum_: NodeProto) -> list[str]:

@@ -1,6 +1,8 @@
 """Normalizations of rows, patches as products, and scales in weights: the float32 answers stay."""
 
+import numpy as np
 import pytest
+from onnx import numpy_helper
 
 from ampgraph.onnx_model.fuse.fuse import fuse
 from tests.onnx_model.fuse.answers import counts_of, model_of
@@ -112,6 +114,13 @@ def test_a_scale_per_channel_goes_into_the_weights():
 @pytest.mark.parametrize("scale", [(1, 5), (16, 5), (1, 1)])
 def test_a_scale_along_another_axis_stays(scale):
     model = model_of(SCALED, {"w": (16, 16), "r": (16,), "z": scale, **ROW})
+    assert counts_of(model, {"x": (2, 5, 16)})["Mul"] == 1
+
+
+def test_a_scale_that_would_take_weights_below_float16_stays():
+    model = model_of(SCALED, {"w": (16, 16), "r": (16,), "z": (16, 1), **ROW})
+    scale = next(tensor for tensor in model.graph.initializer if tensor.name == "z")
+    scale.CopyFrom(numpy_helper.from_array(np.full((16, 1), 1e-6, np.float32), "z"))
     assert counts_of(model, {"x": (2, 5, 16)})["Mul"] == 1
 
 
