@@ -17,7 +17,7 @@ from ampgraph.fusable import absorbed
 from ampgraph.graph import Decision, Op, PrecisionGraph, Value
 from ampgraph.measured import MeasuredCosts
 from ampgraph.precision import Precision
-from ampgraph.work import Kind, Work, elements_of, is_view, work_of
+from ampgraph.work import FEW_CHANNELS, Kind, Work, elements_of, is_view, work_of
 
 __all__ = ["Device", "Objective", "count_measured", "device_named", "load_devices", "modelled_milliseconds", "price"]
 
@@ -55,9 +55,9 @@ _GROUPED_HIGH, _GROUPED_LOW = 0.09, 0.33
 _BIAS_HIGH, _BIAS_LOW = 0.8, 0.38
 # With few channels there is nothing for tensor cores to work on, and cuDNN's kernels with a bias inside reach this part
 # of the matrix rate: ResNet's first convolution at batch 32, float16, on one H100 426 us, 60 without the bias.
-_FEW_CHANNELS, _FEW_RATE = 8, 0.035
-# So many elements of a result keep a large GPU busy. A convolution with a bias that makes fewer is
-# no faster in low precision: ResNet-50 at batch 1 on one H100, as a CUDA graph, 0.62 ms in TF32 and 0.65 in float16.
+_FEW_RATE = 0.035
+# So many elements of a result keep a large GPU busy. A convolution with a bias that makes fewer gains next to nothing
+# in low precision: ResNet-50 at batch 1 on one H100, as a CUDA graph, 0.54 ms in TF32 and 0.52 in float16.
 _FILLING = 1 << 20
 # Normalizations move their data so often, and take so long for a row, in seconds. On one H100, microseconds, float16:
 # LayerNormalization of 100,352 x 96 93, 25,088 x 192 44, 6,304 x 768 19; SkipLayerNormalization 62, 17, 7 to 11.
@@ -203,7 +203,7 @@ def _rate(work: Work, device: Device, precision: Precision) -> float:
     """Operations a second that kernels of this kind reach; 0 where the device has none for the precision."""
     if work.kind is Kind.GROUPED:
         return device.plain_rate * (_GROUPED_HIGH if precision is Precision.FLOAT32 else _GROUPED_LOW)
-    few = work.kind is Kind.CONVOLUTION and work.channels < _FEW_CHANNELS and work.biased
+    few = work.kind is Kind.CONVOLUTION and work.channels < FEW_CHANNELS and work.biased
     if few and precision is not Precision.FLOAT32:
         return device.matrix_rate(precision) * _FEW_RATE
     if work.kind is Kind.ATTENTION and precision is Precision.FLOAT32:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from ampgraph.costs import Costs
 from ampgraph.graph import Op, PrecisionGraph
+from ampgraph.work import FEW_CHANNELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,6 @@ _PATTERNS = {
 }
 _SLOW_BIAS, _OTHER_BIAS = 2, 0.5  # the same of convolutions with a bias, in groups or of few channels and others
 _SHORTEST_ATTENTION = 64  # tokens, see onnx_model/fuse/attention.py
-_FEW_CHANNELS = 8  # of a group, see onnx_model/fuse/patches.py
 
 
 def most_saved_by_fusing(graph: PrecisionGraph, costs: Costs) -> int:
@@ -164,5 +164,5 @@ def _is_short_attention(graph: PrecisionGraph, op: Op) -> bool:
 def _has_slow_bias(graph: PrecisionGraph, op: Op) -> bool:
     """Whether a convolution has a bias and works in groups or on few channels, see onnx_model/fuse/bias.py."""
     weight = graph.values[op.inputs[1].value].shape
-    few = weight is not None and len(weight) > 1 and weight[1] < _FEW_CHANNELS
+    few = weight is not None and len(weight) > 1 and weight[1] < FEW_CHANNELS
     return few and len(op.inputs) > 2 and bool(op.inputs[2].value)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ampgraph.graph import Op, PrecisionGraph, Value
 
+FEW_CHANNELS = 8  # fewer, of what a convolution reads in a group, and tensor cores have nothing to work on
 DEFAULT_ELEMENTS = 1 << 16  # of a value of unknown shape
 _DEFAULT_DEPTH = 256  # length of the summed axis of a product of unknown shape
 

@@ -8,7 +8,7 @@ import pytest
 from onnx import parser
 
 from ampgraph.errors import OptionError
-from ampgraph.onnx_model.check import check, read_inputs, tolerance
+from ampgraph.onnx_model.check import _lacks_kernels_alone, check, read_inputs, tolerance
 from ampgraph.onnx_model.io import Loaded
 from ampgraph.onnx_model.run import CUDA, best_provider
 from ampgraph.precision import Precision
@@ -76,3 +76,11 @@ def test_inputs_are_read_in_the_models_types(tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", np.zeros(3))
     with pytest.raises(OptionError, match=r"is no \.npz file"):
         read_inputs(tmp_path / "one.npy", parse(SOURCE))
+
+
+@pytest.mark.parametrize(("more", "alone"), [("y = Neg(g)", True), ("y = com.microsoft.Nonsense(g)", False)])
+def test_what_lacks_a_kernel_on_the_cpu_hides_no_other_fault(more, alone):
+    model = parser.parse_model(f"""<ir_version: 8, opset_import: ["" : 18, "com.microsoft" : 1]>
+        m (float16[1,2,2,32] x) => (float16[1,2,2,32] y) <float[32] s = {{{", ".join(["1"] * 32)}}}> {{
+        g = com.microsoft.GroupNorm<groups = 8, activation = 0, channels_last = 1>(x, s, s)  {more} }}""")
+    assert _lacks_kernels_alone(model) is alone

@@ -13,9 +13,9 @@ from onnx import NodeProto, TensorProto
 
 from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.fuse.net import Fusion, Net, fresh, node, with_origin
-from ampgraph.onnx_model.fuse.patches import FEW
 from ampgraph.onnx_model.fuse.recipes import Channels
 from ampgraph.onnx_model.fuse.view import Shape
+from ampgraph.work import FEW_CHANNELS
 
 
 def fuse_bias(net: Net) -> Fusion:
@@ -51,4 +51,4 @@ def _is_slow(net: Net, each: NodeProto) -> bool:
     if weight is None or bias is None or each.output[0] not in net.shapes or not net.is_float(each.input[2]):
         return False
     grouped = plain_attributes(each).get("group", 1) != 1
-    return (grouped or weight.dims[1] < FEW) and bias.data_location != TensorProto.EXTERNAL
+    return (grouped or weight.dims[1] < FEW_CHANNELS) and bias.data_location != TensorProto.EXTERNAL

@@ -48,7 +48,7 @@ PASSES: tuple[Callable[[Net], Fusion], ...] = (
     fuse_bias_add,
     fuse_bias,
 )
-_STEPS = (1, 32)  # by which free dimensions are varied
+_WHOLE_STEP = 32  # sizes that are halved, and doubled and added again later, want whole halves
 _KEPT = ("node", "input", "output", "value_info", "sparse_initializer", "metadata_props", "quantization_annotation")
 # What a pattern cannot do without: an operator on the result of one of these; None: on anything.
 _ANCHORS: Mapping[str, tuple[str, ...] | None] = {
@@ -121,11 +121,11 @@ class _Sizes:
 
 def _inferred_apart(model: ModelProto, bones: ModelProto, shapes: Mapping[str, Shape], one: _Sizes) -> _Sizes:
     """What inference says at other sizes of free dimensions, as much as at the first, where steps allow that."""
-    found = [_inferred(bones, other_sizes(model, shapes, step)) for step in _STEPS[:1]]
-    for step in _STEPS[1:]:
-        if len(found[-1].shapes) < len(one.shapes):  # sums of what was halved and doubled again want whole halves
-            found.append(_inferred(bones, other_sizes(model, shapes, step)))
-    return max(found, key=lambda each: len(each.shapes))
+    found = _inferred(bones, other_sizes(model, shapes))
+    if len(found.shapes) >= len(one.shapes):
+        return found
+    whole = _inferred(bones, other_sizes(model, shapes, _WHOLE_STEP))
+    return max((found, whole), key=lambda each: len(each.shapes))
 
 
 @dataclass(frozen=True)

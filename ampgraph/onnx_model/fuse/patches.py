@@ -17,8 +17,7 @@ from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.fuse.net import Fusion, Net, fresh, node, with_origin
 from ampgraph.onnx_model.fuse.recipes import Turned
 from ampgraph.onnx_model.fuse.view import Shape
-
-FEW = 8  # channels: what a tensor core takes at once
+from ampgraph.work import FEW_CHANNELS
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def _patches(net: Net, conv: NodeProto) -> _Patches | None:
     height, width = (each or 0 for each in sizes[2:])
     plain = said.get("group", 1) == 1 and pads in ((), (0, 0, 0, 0)) and dilations in ((), (1, 1))
     whole = size != [1, 1] and said.get("strides") == tuple(size) and height % size[0] == width % size[1] == 0
-    if not plain or not whole or said.get("auto_pad", "NOTSET") != "NOTSET" or channels >= FEW:
+    if not plain or not whole or said.get("auto_pad", "NOTSET") != "NOTSET" or channels >= FEW_CHANNELS:
         return None
     return _Patches(channels, (height // size[0], width // size[1]), (size[0], size[1]), made)
 

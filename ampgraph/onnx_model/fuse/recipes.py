@@ -58,17 +58,23 @@ class Scaled:
 
 
 @dataclass(frozen=True, slots=True)
-class Turned:
-    """A constant with its axes in another order, then in two: the first so many as rows, the others as columns."""
+class _OfOne:
+    """What is made of one constant alone."""
 
     name: str
-    order: tuple[int, ...]
-    rows: int
 
     @property
     def names(self) -> tuple[str, ...]:
         """The constants that it is made of."""
         return (self.name,)
+
+
+@dataclass(frozen=True, slots=True)
+class Turned(_OfOne):
+    """A constant with its axes in another order, then in two: the first so many as rows, the others as columns."""
+
+    order: tuple[int, ...]
+    rows: int
 
     def array(self, known: Mapping[str, Array]) -> Array:
         """Its data."""
@@ -77,17 +83,11 @@ class Turned:
 
 
 @dataclass(frozen=True, slots=True)
-class Paired:
+class Paired(_OfOne):
     """A constant with the halves of every head, along an axis, place by place side by side."""
 
-    name: str
     heads: int
     axis: int
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The constants that it is made of."""
-        return (self.name,)
 
     def array(self, known: Mapping[str, Array]) -> Array:
         """Its data."""
@@ -97,16 +97,10 @@ class Paired:
 
 
 @dataclass(frozen=True, slots=True)
-class Channels:
+class Channels(_OfOne):
     """A vector with so many axes of 1 behind it, which is one number per channel."""
 
-    name: str
     axes: int
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The constants that it is made of."""
-        return (self.name,)
 
     def array(self, known: Mapping[str, Array]) -> Array:
         """Its data."""
