@@ -42,18 +42,17 @@ from ampgraph.onnx_model.types import fixed_size, modelled_inputs
 from ampgraph.onnx_model.verify import verify_written
 from ampgraph.onnx_model.wellformed import refuse_ill_formed
 from ampgraph.options import Options
-from ampgraph.placement import assignment_cost
 from ampgraph.plan import Plan, from_json, is_fused, make_plan, read_mark, untouched
 from ampgraph.precision import Precision
 from ampgraph.ranges import propagate
 from ampgraph.rulebook import RuleBook, load_builtin, with_user_file
+from ampgraph.worth import hardly_pays, left_alone
 
 if TYPE_CHECKING:
     from ampgraph.onnx_model.tune import Tuned
 
 Look = Callable[[Path, str], None]
 
-WORTHWHILE = 0.05  # of the modelled time; below it the model's own error decides (det at batch 1 on an H100)
 FUSABLE = 0.32  # a bound on what fusing saves, of the modelled time; where it is less, it is not looked for
 FUSING_WORTHWHILE = 0.02  # of the modelled time: every fused operator measured faster than what it stands for
 DIGEST_KEY, VERSION_KEY, RUNTIME_KEY = "ampgraph.digest", "ampgraph.version", "ampgraph.runtime"
@@ -205,8 +204,9 @@ def plan_prepared(
         low = from_json(text, str(options.plan), graph, judgement)
     else:
         low = decide(graph, judgement, costs)
-    if not (as_is or text is not None or options.objective != "speed") and _hardly_pays(graph, judgement, costs, low):
-        plan = _left_alone(graph, judgement, costs, low)
+    decides = options.objective == "speed" and text is None and not as_is
+    if decides and hardly_pays(graph, judgement, costs, low, cuda_graph=options.cuda_graph):
+        plan = left_alone(graph, judgement, costs, low)
     else:
         plan = make_plan(graph, judgement, costs, low, options.objective)
     plan = replace(plan, tuned=_stamp_of(options)[1])
@@ -242,31 +242,6 @@ def _planned_as_fused(
         raise PlanError(str(options.plan), fact, "plan this model anew, with the options of the plan")
     planned = plan_prepared(loaded, found.model, options, shapes, text, known=found.shapes)
     return replace(planned, plan=replace(planned.plan, fused=summary(found.counts)))
-
-
-def _hardly_pays(graph: PrecisionGraph, judgement: Judgement, costs: Costs, low: frozenset[str]) -> bool:
-    """Whether an assignment gains less time than the cost model can tell, and nobody asked for it by name."""
-    asked = any(verdict.forced for verdict in judgement.verdicts.values())
-    return not asked and _gain(graph, judgement, costs, low) < WORTHWHILE
-
-
-def _gain(graph: PrecisionGraph, judgement: Judgement, costs: Costs, low: frozenset[str]) -> float:
-    """The part of the model's price that an assignment saves."""
-    baseline = assignment_cost(graph, untouched(graph, judgement.precision), costs)
-    return 1 - assignment_cost(graph, low, costs) / baseline if baseline else 0.0
-
-
-def _left_alone(graph: PrecisionGraph, judgement: Judgement, costs: Costs, low: frozenset[str]) -> Plan:
-    """The plan that changes nothing, with that as the reason where low precision would be legal."""
-    plan = make_plan(graph, judgement, costs, untouched(graph, judgement.precision), "speed")
-    gain = _gain(graph, judgement, costs, low)
-    why = f"{judgement.precision} would make the whole model {gain:.1%} faster at best, less than a model can tell"
-    legal = {key for key, verdict in judgement.verdicts.items() if verdict.legal}
-    choices = {
-        key: replace(choice, cause=None, why=why) if key in legal and choice.precision is Precision.FLOAT32 else choice
-        for key, choice in plan.choices.items()
-    }
-    return replace(plan, choices=choices)
 
 
 def _at_opset(loaded: Loaded, opset: int) -> Loaded:

@@ -57,7 +57,8 @@ _BIAS_HIGH, _BIAS_LOW = 0.8, 0.38
 # of the matrix rate: ResNet's first convolution at batch 32, float16, on one H100 426 us, 60 without the bias.
 _FEW_RATE = 0.035
 # So many elements of a result keep a large GPU busy. A convolution with a bias that makes fewer gains next to nothing
-# in low precision: ResNet-50 at batch 1 on one H100, as a CUDA graph, 0.54 ms in TF32 and 0.52 in float16.
+# in low precision: ResNet-50 at batch 1 on one H100, as a CUDA graph, 0.54 ms in TF32 and 0.52 in float16. Launches
+# of plain runs hide that.
 _FILLING = 1 << 20
 # Normalizations move their data so often, and take so long for a row, in seconds. On one H100, microseconds, float16:
 # LayerNormalization of 100,352 x 96 93, 25,088 x 192 44, 6,304 x 768 19; SkipLayerNormalization 62, 17, 7 to 11.
@@ -66,6 +67,9 @@ _NORM_ROW = {Kind.NORM: 0.6e-9, Kind.SKIP_NORM: 0.5e-9}
 # Fused attention: the part of the matrix rate that it reaches in low precision, and of the plain rate in float32, where
 # onnxruntime's kernels do without tensor cores. On one H200, 197 to 4,096 tokens: 141 to 284 and 14 to 21 TFLOP/s.
 _ATTENTION_LOW, _ATTENTION_HIGH = 0.4, 0.5
+# However few its tokens, a head of a sequence takes so many seconds. On one H100, 2,048 windows of 56 tokens, 3 heads:
+# 163 microseconds.
+_ATTENTION_HEAD = 26e-9
 # Products in a precision without hardware are converted, computed in float32 and converted back.
 _EMULATION = 0.5
 # A precision in which an op was tried and did not run would mean copies to the CPU: more than any gain around it.
@@ -184,7 +188,8 @@ def _seconds(work: Work, device: Device, precision: Precision, bias_inside: bool
         layout = _LAYOUT_PASSES * work.layout / device.byte_rate
         slow += layout * _HIGH_BYTES
         fast += layout * _LOW_BYTES + _LAYOUT_LAUNCHES * device.launch
-    few = work.kind is Kind.CONVOLUTION and 0 < work.biased < _FILLING
+    hidden = device.launch > device.graph_launch
+    few = hidden and work.kind is Kind.CONVOLUTION and 0 < work.biased < _FILLING
     if fast >= slow or few:
         return slow, max(slow, fast)
     return slow, slow - _CREDIT[work.kind] * max(0.0, slow - fast - _UNSEEN_GAIN * device.launch)
@@ -196,7 +201,8 @@ def _roofline(work: Work, device: Device, precision: Precision, size: int) -> fl
         return traffic * _NORM_PASSES[work.kind] + work.rows * _NORM_ROW[work.kind]
     if not work.operations:
         return traffic
-    return max(work.operations / (_rate(work, device, precision) or device.plain_rate * _EMULATION), traffic)
+    heads = work.rows * _ATTENTION_HEAD if work.kind is Kind.ATTENTION else 0.0
+    return max(work.operations / (_rate(work, device, precision) or device.plain_rate * _EMULATION), traffic, heads)
 
 
 def _rate(work: Work, device: Device, precision: Precision) -> float:

@@ -44,7 +44,7 @@ class Work(NamedTuple):
     other_bytes: int
     layout: int = 0  # float elements whose layout a convolution on tensor cores may change
     biased: int = 0  # float elements of a convolution's result that a bias is added to
-    rows: int = 0  # that a normalization works on one by one
+    rows: int = 0  # that a normalization works on one by one; of an attention the heads of all sequences
     channels: int = 0  # of what a convolution reads
 
 
@@ -83,6 +83,8 @@ def work_of(op: Op, graph: PrecisionGraph) -> Work:
         return Work(kind, 0, floats, other, rows=_rows(op, graph) if kind is not Kind.MEMORY else 0)
     kind, count = row
     operations = round(count(op, graph))
+    if kind is Kind.ATTENTION:
+        return Work(kind, operations, floats, other, rows=_heads(op, graph))
     if kind is not Kind.CONVOLUTION:
         return Work(kind, operations, floats, other)
     biased = _outputs(op, graph) if len(op.inputs) > 2 and op.inputs[2].value else 0
@@ -135,6 +137,11 @@ def _outputs(op: Op, graph: PrecisionGraph) -> int:
 
 def _rows(op: Op, graph: PrecisionGraph) -> int:
     return _elements(op.inputs[0].value, graph) // max(_side(_shape(op, 0, graph), -1), 1)
+
+
+def _heads(op: Op, graph: PrecisionGraph) -> int:
+    shape = _shape(op, 0, graph)
+    return shape[0] * _integer(op, "num_heads", 1) if shape else 1
 
 
 def _integer(op: Op, name: str, default: int) -> int:

@@ -19,7 +19,7 @@ MIDDLE = (
     "bounds", "cost", "costs", "cut", "decide", "devices", "errors", "explain", "figures", "fusable", "graph",
     "intervals", "judge", "judgement", "kernels", "laws", "matching", "measured", "network", "numbering", "options",
     "outputs", "placement", "plan", "precision", "range_rules", "range_table", "ranges", "reasons", "report",
-    "report_text", "rule", "rule_text", "rulebook", "work",
+    "report_text", "rule", "rule_text", "rulebook", "work", "worth",
 )  # fmt: skip
 
 

@@ -37,22 +37,22 @@ class Operand:
 def attention_of(draft: Draft, product: NodeProto) -> View | None:
     """The result of a product of weights and values, as a view of a fused attention; None where it is none."""
     net = draft.net
-    soft = _softmax(draft, product.input[0])
+    soft = softmax_of(draft, product.input[0])
     if soft is None:
         return None
     causal = soft.input[0] in net.source.causal
-    scores, scale = _unscaled(draft, net.source.causal.get(soft.input[0], soft.input[0]))
+    scores, scale = unscaled(draft, net.source.causal.get(soft.input[0], soft.input[0]))
     mask, sum_ = "", net.makers.get(soft.input[0]) if causal else net.maker(scores, "Add")
     if sum_ is not None and not causal:
         scores, mask = _sides(draft, sum_) if scale == 1.0 else ("", "")  # a mask is added as it is
-        scores, more = _unscaled(draft, scores)
+        scores, more = unscaled(draft, scores)
         scale = more if mask else 0.0
     inner = net.maker(scores, "MatMul")
     shapes = [net.shapes.get(name) for name in (scores, product.output[0])]
     if inner is None or scale == 0.0 or None in shapes:
         return None
-    left, left_scale = _unscaled(draft, inner.input[0])
-    right, right_scale = _unscaled(draft, inner.input[1])
+    left, left_scale = unscaled(draft, inner.input[0])
+    right, right_scale = unscaled(draft, inner.input[1])
     views = [draft.view(name) for name in (left, right, product.input[1])]
     if any(view is None or len(view.dims) not in (3, 4) for view in views):
         return None
@@ -77,7 +77,7 @@ class _Attention:
     nodes: tuple[NodeProto, ...]  # that it stands for, beside what scales, splits and turns
 
 
-def _softmax(draft: Draft, name: str) -> NodeProto | None:
+def softmax_of(draft: Draft, name: str) -> NodeProto | None:
     """The softmax over the last axis that makes these weights; rows of no number made zero in between or not."""
     net = draft.net
     guard = net.maker(name, "Where")
@@ -93,7 +93,7 @@ def _softmax(draft: Draft, name: str) -> NodeProto | None:
     return found if found is not None and axis in (-1, rank - 1) else None
 
 
-def _unscaled(draft: Draft, name: str) -> tuple[str, float]:
+def unscaled(draft: Draft, name: str) -> tuple[str, float]:
     """A value without the constant number it is multiplied with or divided by, and that number."""
     scale = 1.0
     while (found := draft.net.maker(name, "Mul", "Div")) is not None:
@@ -110,7 +110,7 @@ def _unscaled(draft: Draft, name: str) -> tuple[str, float]:
 def _sides(draft: Draft, sum_: NodeProto) -> tuple[str, str]:
     """The operand that is a product, and the other one."""
     for scores, mask in (sum_.input, reversed(sum_.input)):
-        inner = draft.net.maker(_unscaled(draft, scores)[0], "MatMul")
+        inner = draft.net.maker(unscaled(draft, scores)[0], "MatMul")
         if inner is not None and inner.input[1] not in draft.net.constants:
             return scores, mask
     return "", ""
@@ -135,7 +135,7 @@ def _operand(draft: Draft, view: View, turned: int) -> Operand | None:
     base, scale = view.base, 1.0
     maker = draft.maker(base)
     if maker is not None and maker.op_type == "Mul" and maker.domain == "":
-        base, scale = _unscaled(draft, base)
+        base, scale = unscaled(draft, base)
         draft.shapes.setdefault(base, shape)
     return Operand(base, heads, size, view.offset, width, scale)
 

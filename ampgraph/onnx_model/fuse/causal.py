@@ -7,22 +7,16 @@ at both sizes that fusions are looked for at; sizes and constants are all that i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto
 
+from ampgraph.onnx_model.fuse.known import MEASURES, ancestors, computed, without_data
 from ampgraph.onnx_model.fuse.net import Array, Net
-from ampgraph.onnx_model.run import CPU, open_session, run
-from ampgraph.onnx_model.single_op import IR_VERSION
-from ampgraph.onnx_model.types import bodies
 
 FORBIDDEN = -1e4  # what is added to a score, or put in its place, that leaves no weight
-_LARGEST = 2**25  # elements of all masks; more are not computed
-_MEASURES = ("Shape", "Size")
-_RANDOM = frozenset(("Bernoulli", "Dropout", "Multinomial", "RandomNormalLike", "RandomUniformLike"))
 _TO_THE_END = 2**24  # numbers from here on are bounds of slices that mean no number
 
 
@@ -62,7 +56,7 @@ def causal_scores(one: Net, other: Net) -> Mapping[str, str]:
     names = sorted({each.mask for each in masked})
     if not names:
         return {}
-    first, second = _computed(one, names), _computed(other, names)
+    first, second = computed(one, names), computed(other, names)
     both = [each for each in masked if each.mask in first and each.mask in second]
     causal = [each for each in both if each.is_causal(first[each.mask]) and each.is_causal(second[each.mask])]
     sure = {
@@ -75,7 +69,7 @@ def causal_scores(one: Net, other: Net) -> Mapping[str, str]:
 
 def _masked(net: Net) -> Iterator[Masked]:
     """What goes into a softmax and is scores with a mask that depends on no data."""
-    sure = _without_data(net)
+    sure = without_data(net)
     for each in net.graph.node:
         made = net.maker(each.input[0], "Add", "Where") if each.op_type == "Softmax" else None
         for scores, mask, how in _readings(net, made) if made is not None else ():
@@ -95,67 +89,13 @@ def _readings(net: Net, made: NodeProto) -> list[tuple[str, str, str]]:
     return [(scores, mask, how) for scores, mask, how, number in readings if number in low]
 
 
-def _without_data(net: Net) -> set[str]:
-    """Values that follow from constants and from sizes."""
-    apart = {name for name, tensor in net.constants.items() if tensor.data_location == TensorProto.EXTERNAL}
-    sure = {"", *net.constants, *_sizes(net)} - apart
-    for each in net.graph.node:
-        plain = each.domain in ("", "ai.onnx") and each.op_type not in _RANDOM and not any(bodies(each))
-        if plain and each.input and sure.issuperset(each.input):
-            sure.update(each.output)
-    return sure
-
-
-def _sizes(net: Net) -> dict[str, Array]:
-    """What sizes alone decide: results that inference computed, and the shapes of values."""
-    found = dict(net.computed)
-    for each in net.graph.node:
-        shape = net.shapes.get(each.input[0]) if each.op_type in _MEASURES and not each.domain else None
-        if shape is not None:
-            ends = {entry.name: entry.i for entry in each.attribute}
-            part = shape[ends.get("start", 0) : ends.get("end")]
-            found[each.output[0]] = np.array(part if each.op_type == "Shape" else prod(shape), np.int64)
-    return found
-
-
-def _ancestors(net: Net, names: Iterable[str], known: Iterable[str]) -> tuple[list[NodeProto], set[str]]:
-    """The nodes that make these values of what is known, in order, and what they read of that."""
-    leaves, wanted = set(known), set(names)
-    nodes = []
-    for each in reversed(net.graph.node):
-        if wanted.intersection(each.output) and leaves.isdisjoint(each.output):
-            nodes.append(each)
-            wanted.update(each.input)
-    return nodes[::-1], leaves & wanted
-
-
-def _computed(net: Net, names: Iterable[str]) -> dict[str, Array]:
-    """These values at the net's sizes; none of them where onnxruntime cannot compute one."""
-    if sum(prod(net.shapes.get(name, (_LARGEST + 1,))) for name in names) > _LARGEST:
-        return {}
-    sizes = _sizes(net)
-    nodes, leaves = _ancestors(net, names, {*sizes, *net.constants})
-    values = {name: sizes[name] if name in sizes else net.table(name) for name in leaves}
-    known = {name: value for name, value in values.items() if value is not None}
-    wanted = [name for name in names if name not in known]
-    outputs = [helper.make_empty_tensor_value_info(name) for name in wanted]
-    constants = [numpy_helper.from_array(value, name) for name, value in known.items()]
-    graph = helper.make_graph(nodes, "masks", [], outputs, constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", net.opset)], ir_version=IR_VERSION)
-    try:
-        results = run(open_session(model, provider=CPU, optimize="disabled"), {}) if wanted else {}
-    except Exception:  # onnxruntime's exceptions share no base class
-        return {}
-    return {name: known[name] if name in known else results[name] for name in names}
-
-
 def _may_change(net: Net, name: str, mask: Array) -> bool:
     """Whether more tokens may show what a mask hides: a window wider than the modelled length, a table's other places.
 
     Only constants can say where; those of shapes are not followed.
     """
-    sizes = {output for each in net.graph.node if each.op_type in _MEASURES for output in each.output}
-    _, leaves = _ancestors(net, [name], sizes | set(net.constants))
+    sizes = {output for each in net.graph.node if each.op_type in MEASURES for output in each.output}
+    _, leaves = ancestors(net, [name], sizes | set(net.constants))
     tables = [net.table(leaf) for leaf in leaves - sizes]
     return any(table is None or _says_more(table, mask.shape[-1]) for table in tables)
 

@@ -16,10 +16,11 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from ampgraph.onnx_model.attributes import constant_tensor
 from ampgraph.onnx_model.fuse.bias import fuse_bias
 from ampgraph.onnx_model.fuse.bias_add import fuse_bias_add
+from ampgraph.onnx_model.fuse.carry import fuse_carry
 from ampgraph.onnx_model.fuse.causal import causal_scores, has_masks
 from ampgraph.onnx_model.fuse.gelu import fuse_bias_gelu, fuse_gelu
 from ampgraph.onnx_model.fuse.group_norm import fuse_group_norm
-from ampgraph.onnx_model.fuse.layout import fuse_layout
+from ampgraph.onnx_model.fuse.layout import WINDOWS, fuse_layout
 from ampgraph.onnx_model.fuse.net import CONTRIB, Array, Fusion, Net, Source, read, rewritten
 from ampgraph.onnx_model.fuse.patches import fuse_patches
 from ampgraph.onnx_model.fuse.pool import fuse_pool
@@ -39,6 +40,7 @@ PASSES: tuple[Callable[[Net], Fusion], ...] = (
     fuse_patches,
     fuse_scale,
     fuse_layout,
+    fuse_carry,
     fuse_rotary_groups,
     fuse_gelu,
     fuse_split_gelu,
@@ -98,7 +100,8 @@ def fuse(model: ModelProto, shapes: Mapping[str, Shape]) -> Fused | None:
     found, again = _looks(simple, (one, other), source)
     before, after = _counts(bones), _counts(found.model)
     counts = {kind: after[kind] - before[kind] for kind in FUSED if after[kind] > before[kind]} | dict(found.kinds)
-    if not counts or _heavy(after) > _heavy(before):
+    apart = found.kinds.get(WINDOWS, 0)  # one product for queries, keys and values has become three, attention one
+    if not counts or _heavy(after) > _heavy(before) + apart:
         return None
     if again.model != found.model:
         return None

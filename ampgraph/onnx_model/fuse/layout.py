@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from ampgraph.onnx_model.fuse.attention import attention_of
 from ampgraph.onnx_model.fuse.net import Fusion, Net
+from ampgraph.onnx_model.fuse.rolls import reordered_of
 from ampgraph.onnx_model.fuse.rotary import rotary_of
 from ampgraph.onnx_model.fuse.rows import Draft, replacements, view_of
+from ampgraph.onnx_model.fuse.windows import windows_of
+
+WINDOWS = "attention in windows"
 
 
 def fuse_layout(net: Net) -> Fusion:
     """New nodes for every fused operator and moved product; those that turn out to be for nothing are never read."""
-    draft = Draft(net)
+    draft, windows = Draft(net), 0
     for each in net.graph.node:
         found = None
         if each.op_type == "MatMul" and each.domain == "":
-            found = attention_of(draft, each)
+            found = windows_of(draft, each)
+            windows += found is not None
+            found = found or attention_of(draft, each)
         elif each.op_type == "Add" and each.domain == "":
             found = rotary_of(draft, each)
+        elif each.op_type == "Concat":
+            found = reordered_of(draft, each)
         if found is not None:
             draft.views[each.output[0]] = found
         else:
             view_of(draft, each)
     nodes, constants = tuple(draft.made.values()), tuple(draft.constants.values())
-    return Fusion(nodes, replacements(draft), (), constants, draft.merged, draft.shapes)
+    kinds = {WINDOWS: windows} if windows else {}
+    return Fusion(nodes, replacements(draft), (), constants, draft.merged, draft.shapes, kinds)

@@ -105,3 +105,35 @@ class Channels(_OfOne):
     def array(self, known: Mapping[str, Array]) -> Array:
         """Its data."""
         return known[self.name].reshape(-1, *[1] * self.axes)
+
+
+@dataclass(frozen=True, slots=True)
+class Columns(_OfOne):
+    """A part of a constant along its last axis."""
+
+    start: int
+    size: int
+
+    def array(self, known: Mapping[str, Array]) -> Array:
+        """Its data."""
+        return np.ascontiguousarray(known[self.name][..., self.start : self.start + self.size])
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A bias with another one on top that was added before the product with a weight."""
+
+    before: str
+    weight: str
+    bias: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The constants that it is made of."""
+        return (self.before, self.weight, self.bias)
+
+    def array(self, known: Mapping[str, Array]) -> Array:
+        """Its data."""
+        before, weight = known[self.before].reshape(-1), known[self.weight]
+        total: Array = known[self.bias] + before.astype(np.float64) @ weight.astype(np.float64)
+        return total.astype(known[self.bias].dtype)

@@ -14,8 +14,8 @@ import numpy as np
 from onnx import NodeProto, TensorProto, numpy_helper
 
 from ampgraph.onnx_model.attributes import plain_attributes
-from ampgraph.onnx_model.fuse.net import CONTRIB, Net, fresh, node, with_origin
-from ampgraph.onnx_model.fuse.recipes import Merged, Recipe
+from ampgraph.onnx_model.fuse.net import CONTRIB, Array, Net, fresh, node, with_origin
+from ampgraph.onnx_model.fuse.recipes import Columns, Merged, Recipe
 from ampgraph.onnx_model.fuse.view import (
     Shape,
     View,
@@ -60,11 +60,34 @@ class Draft:
         self.shapes[name] = shape
         return name
 
+    def reshaped(self, name: str, shape: Shape, *old: NodeProto) -> str:
+        """The value in a shape of which only the first size may be free; the value itself where it has that shape."""
+        if shape == (self.shapes.get(name) or self.net.shapes.get(name)):
+            return name
+        sizes = self.integers(f"{name}_shape", (-1, *shape[1:]))
+        return self.add(node("Reshape", [name, sizes], [f"{name}_reshaped"]), shape, *old)
+
     def integers(self, name: str, values: Iterable[int]) -> str:
         """Take in a constant of integers; its name."""
         name = fresh(self.net, name, self.constants)
         self.constants[name] = numpy_helper.from_array(np.array(list(values), np.int64), name)
         return name
+
+    def table(self, name: str, values: Array) -> str:
+        """Take in a constant of numbers; its name."""
+        name = fresh(self.net, name, self.constants)
+        self.constants[name] = numpy_helper.from_array(values, name)
+        return name
+
+    def columns(self, name: str, start: int, size: int) -> str:
+        """Take in a constant that is a part of another one's last axis; the other one itself where that is all."""
+        dims = list(self.net.constants[name].dims)
+        if (start, size) == (0, dims[-1]):
+            return name
+        made = fresh(self.net, f"{name}_{start}_{size}", self.constants)
+        self.constants[made] = TensorProto(name=made, data_type=TensorProto.FLOAT, dims=[*dims[:-1], size])
+        self.merged[made] = Columns(name, start, size)
+        return made
 
     def join(self, names: tuple[str, ...], width: int, axis: int) -> str:
         """Take in a constant that is others side by side, "" for zeros of that width; its name, "" if it cannot be."""

@@ -1,0 +1,311 @@
+"""Attention in windows: an image's tokens in groups, with a bias for every pair of places, as one kernel.
+
+onnxruntime's kernel with a bias wants rows of a multiple of eight, and an exporter's windows are slices, transposes and
+49 tokens. One gather takes the tokens of every window with some to fill it up, which the bias hides; queries, keys and
+values come from products of their own, so that nothing is split or turned; one gather takes the tokens back. Where the
+bias differs from window to window (shifted ones have a mask), windows stand as heads, so that it serves every image.
+
+On one H100, float16, 32 images, microseconds from one layer normalization to the next, as exported and so, without and
+with a shift: 56 x 56 tokens of 96 513, 758 and 351; 28 x 28 of 192 247, 387 and 187; 14 x 14 of 384 137, 237 and 114;
+7 x 7 of 768 85 and 76. In windows of 49 as they are 480, 256, 149 and 94; of 64 370, 194, 120 and 79.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+from onnx import NodeProto, TensorProto
+
+from ampgraph.onnx_model.fuse.attention import SHORTEST, softmax_of, unscaled
+from ampgraph.onnx_model.fuse.known import computed, without_data
+from ampgraph.onnx_model.fuse.net import CONTRIB, Array, node
+from ampgraph.onnx_model.fuse.rolls import rolled
+from ampgraph.onnx_model.fuse.rows import Draft
+from ampgraph.onnx_model.fuse.view import Factor, Shape, View, transposed
+
+LARGEST = 256  # tokens of a window: 16 x 16
+_WHOLE = 8  # a row of the bias is a multiple of so many
+_HIDDEN = -30000.0  # a bias that leaves no weight, and a number of float16
+
+
+@dataclass(frozen=True)
+class _Heads:
+    """A view of (batch * windows, heads, tokens, size) on rows (batch, ..., width).
+
+    `order`: (windows, tokens), which of an image's tokens stands where; the same in every image.
+    """
+
+    base: str
+    heads: int
+    size: int
+    offset: int
+    order: Array
+    rows: tuple[tuple[Factor, ...], tuple[Factor, ...]]  # (batch * windows) and tokens, strides in rows
+
+    def is_like(self, other: _Heads) -> bool:
+        """Whether another operand has the same heads of the same tokens in the same order."""
+        return (self.heads, self.size) == (other.heads, other.size) and np.array_equal(self.order, other.order)
+
+
+@dataclass(frozen=True)
+class _Projection:
+    """The product of rows with a part of constant weights and the sum with that part of a bias, "" without."""
+
+    source: str
+    weight: str
+    bias: str
+    offset: int
+    width: int
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """Attention in windows: three projections of the same rows, and a bias (windows or 1, heads, tokens, tokens)."""
+
+    heads: _Heads
+    parts: tuple[_Projection, ...]
+    scale: float
+    bias: Array
+    nodes: tuple[NodeProto, ...]  # that it stands for, beside what moves data
+
+    @property
+    def filled(self) -> int:
+        """Tokens of a window with those that fill it up."""
+        tokens = int(self.heads.order.shape[1])
+        return -(-tokens // _WHOLE) * _WHOLE
+
+    @property
+    def as_heads(self) -> bool:
+        """Whether windows stand as heads."""
+        return len(self.bias) > 1
+
+
+def windows_of(draft: Draft, product: NodeProto) -> View | None:
+    """The result of a product of weights and values, as a view of a fused attention; None where it is none."""
+    net = draft.net
+    soft, shape = softmax_of(draft, product.input[0]), net.sizes(product.output[0])
+    if soft is None or shape is None or len(shape) != 4 or None in shape[1:] or (shape[2] or 0) > LARGEST:
+        return None
+    scores, sums = _summed(draft, soft.input[0])
+    scores, scale = unscaled(draft, scores)
+    inner = net.maker(scores, "MatMul")
+    if inner is None or not sums or net.shapes[scores][2] != net.shapes[scores][3]:
+        return None
+    left, left_scale = unscaled(draft, inner.input[0])
+    right, right_scale = unscaled(draft, inner.input[1])
+    operands = _operands(draft, (left, right, product.input[1]))
+    bias = _bias(draft, sums, operands[0][0]) if operands and _is_short(operands[0][0]) else None
+    if bias is None:
+        return None
+    nodes = (inner, *(sum_ for sum_, _ in sums), soft, product)
+    parts = tuple(part for _, part in operands)
+    return _emitted(draft, product, _Windows(operands[0][0], parts, scale * left_scale * right_scale, bias, nodes))
+
+
+def _operands(draft: Draft, names: Sequence[str]) -> list[tuple[_Heads, _Projection]]:
+    """Queries, keys (turned for the product) and values; none unless they are alike, of the same rows."""
+    views = [draft.view(name) for name in names]
+    if any(view is None or len(view.dims) != 4 for view in views):
+        return []
+    query, key, value = (view for view in views if view is not None)
+    found = [_operand(draft, view) for view in (query, transposed(key, (0, 1, 3, 2)), value)]
+    operands = [each for each in found if each is not None]
+    if len(operands) < 3:
+        return []
+    (first, part), *others = operands
+    alike = all(other.is_like(first) and each.source == part.source for other, each in others)
+    return operands if alike and _is_fixed(draft, part.source) else []
+
+
+def _is_short(heads: _Heads) -> bool:
+    """Whether tokens stand in windows, or are too few for what else makes attention one kernel."""
+    windows, tokens = heads.order.shape
+    return bool(windows > 1 or tokens < SHORTEST)
+
+
+def _operand(draft: Draft, view: View) -> tuple[_Heads, _Projection] | None:
+    heads = _heads(draft, view)
+    part = _projection(draft, heads) if heads is not None else None
+    return (heads, part) if heads is not None and part is not None else None
+
+
+def _summed(draft: Draft, name: str) -> tuple[str, list[tuple[NodeProto, str]]]:
+    """Scores without what is added to them whatever the data, and those sums, each with what it adds."""
+    net, sums, sure = draft.net, list[tuple[NodeProto, str]](), without_data(draft.net)
+    while (made := net.maker(name, "Add", "Reshape", "Identity")) is not None:
+        if made.op_type != "Add":
+            name = made.input[0]
+            continue
+        added = [each for each in made.input if each in sure]
+        if len(added) != 1:
+            break
+        sums.append((made, added[0]))
+        name = next(each for each in made.input if each != added[0])
+    return name, sums
+
+
+def _heads(draft: Draft, view: View) -> _Heads | None:
+    """What a view says of an attention's operand; None where its rows are no whole tokens of an image each."""
+    batch, *places, width = draft.shapes[view.base]
+    (count, heads, _, size), tokens = view.shape, prod(places)
+    plain = view.dims[1] == _factor(heads, size) and view.dims[3] == _factor(size, 1) and view.offset < width
+    if not plain or not tokens or count % batch:
+        return None
+    offsets = _offsets(view.dims[0])[:, None] + _offsets(view.dims[2])
+    order = (offsets // width).reshape(batch, count // batch, -1)
+    order = order - np.arange(batch)[:, None, None] * tokens
+    each_once = np.array_equal(np.sort(order[0], axis=None), np.arange(tokens))
+    if np.any(offsets % width) or np.any(order != order[0]) or not each_once:
+        return None
+    windows, row = (tuple((count, stride // width) for count, stride in view.dims[axis]) for axis in (0, 2))
+    return _Heads(view.base, heads, size, view.offset, order[0], (windows, row))
+
+
+def _factor(size: int, stride: int) -> tuple[Factor, ...]:
+    return ((size, stride),) if size != 1 else ()
+
+
+def _offsets(dim: Sequence[Factor]) -> Array:
+    """Where a dimension's places lie in the base, in elements."""
+    found = np.zeros(1, np.int64)
+    for size, stride in dim:
+        found = (found[:, None] + np.arange(size) * stride).reshape(-1)
+    return found
+
+
+def _projection(draft: Draft, heads: _Heads) -> _Projection | None:
+    net, made, bias, width = draft.net, draft.maker(heads.base), "", draft.shapes[heads.base][-1]
+    if made is not None and made.op_type == "Add" and made.domain == "":
+        bias = next((name for name in made.input if net.is_vector(name, width) and _is_light(draft, name)), "")
+        made = draft.maker(next((name for name in made.input if name != bias), "")) if bias else None
+    if made is None or made.op_type != "MatMul" or made.domain or not _is_light(draft, made.input[1]):
+        return None
+    if len(net.constants[made.input[1]].dims) != 2:
+        return None
+    return _Projection(made.input[0], made.input[1], bias, heads.offset, heads.heads * heads.size)
+
+
+def _is_light(draft: Draft, name: str) -> bool:
+    """Whether a value is a float32 constant that lies in the model's own file."""
+    return draft.net.is_float(name) and draft.net.constants[name].data_location != TensorProto.EXTERNAL
+
+
+def _is_fixed(draft: Draft, source: str) -> bool:
+    """Whether only the batch of some rows is free."""
+    sizes = draft.net.sizes(source)
+    return sizes is not None and len(sizes) > 2 and None not in sizes[1:]
+
+
+def _bias(draft: Draft, sums: Sequence[tuple[NodeProto, str]], heads: _Heads) -> Array | None:
+    """What is added to the scores of every window; None where it is not the same for every image."""
+    net, (windows, tokens) = draft.net, heads.order.shape
+    values = computed(net, list(dict.fromkeys(name for _, name in sums)))
+    total = np.zeros((1, heads.heads, tokens, tokens), np.float32)
+    for sum_, name in sums:
+        table = values.get(name)
+        each = None if table is None else _of_windows(table, net.shapes[sum_.output[0]], windows)
+        if each is None:
+            return None
+        total = total + np.maximum(each, _HIDDEN)
+    return total[:1] if np.array_equal(total, np.broadcast_to(total[:1], total.shape)) else total
+
+
+def _of_windows(table: Array, shape: Shape, windows: int) -> Array | None:
+    """What is added to scores of a shape, (batch * windows or batch, windows; heads, tokens, tokens), by window."""
+    aligned = table.reshape((1,) * (len(shape) - table.ndim) + table.shape)
+    apart = len(shape) == 5
+    if aligned.shape[0] == 1 and len(shape) in (4, 5):
+        return aligned[0] if apart and aligned.shape[1] in (1, windows) else None if apart else aligned
+    if aligned.shape[0] != shape[0] or len(shape) not in (4, 5):
+        return None
+    by_image = aligned if apart else aligned.reshape(-1, windows, *aligned.shape[1:])
+    return by_image[0] if np.array_equal(by_image, np.broadcast_to(by_image[:1], by_image.shape)) else None
+
+
+def _emitted(draft: Draft, product: NodeProto, found: _Windows) -> View:
+    net, name, heads = draft.net, product.output[0], found.heads
+    source, places = rolled(net, found.parts[0].source)
+    batch, tokens = net.shapes[source][0], heads.order.size
+    order, back = _orders(found)
+    rows = _gathered(draft, name, source, places.reshape(-1)[order], product)
+    query, key, value = (_projected(draft, rows, each, product) for each in found.parts)
+    bias, shift = _part(draft, found.parts[0], "bias"), _part(draft, found.parts[2], "bias")
+    if bias:  # a key's adds the same to all scores of a query, and goes
+        query = draft.add(node("Add", [query, bias], [f"{query}_biased"]), draft.shapes[query], product)
+    attended = _attended(draft, found, (query, key, value), product)
+    index = draft.integers(f"{name}_places", back)
+    width = found.parts[2].width
+    result = draft.add(node("Gather", [attended, index], [f"{name}_tokens"], axis=1), (batch, tokens, width), product)
+    shape = net.shapes[found.parts[0].source]
+    result = draft.reshaped(result, (batch, *shape[1:-1], width), product)
+    if shift:  # weights add up to one
+        result = draft.add(node("Add", [result, shift], [f"{name}_biased"]), draft.shapes[result], product)
+    return _as_heads(result, heads)
+
+
+def _orders(found: _Windows) -> tuple[Array, Array]:
+    """Which token stands at every place that the kernel reads, and at which place every token then is."""
+    order, filled = found.heads.order, found.filled
+    windows, tokens = order.shape
+    full = np.concatenate([order, np.repeat(order[:, :1], filled - tokens, axis=1)], axis=1)
+    places = np.arange(full.size).reshape((filled, windows) if found.as_heads else full.shape)
+    back = np.empty(order.size, np.int64)
+    back[order] = (places.T if found.as_heads else places)[:, :tokens]
+    return (full.T if found.as_heads else full).reshape(-1), back
+
+
+def _gathered(draft: Draft, name: str, source: str, order: Array, old: NodeProto) -> str:
+    batch, *places, width = draft.net.shapes[source]
+    rows = draft.reshaped(source, (batch, prod(places), width), old)
+    index = draft.integers(f"{name}_order", order)
+    return draft.add(node("Gather", [rows, index], [f"{name}_windows"], axis=1), (batch, order.size, width), old)
+
+
+def _projected(draft: Draft, rows: str, part: _Projection, old: NodeProto) -> str:
+    weight = _part(draft, part, "weight")
+    shape = (*draft.shapes[rows][:2], part.width)
+    return draft.add(node("MatMul", [rows, weight], [f"{old.output[0]}_projected"]), shape, old)
+
+
+def _part(draft: Draft, part: _Projection, which: str) -> str:
+    """The columns of a projection's weights or bias that an operand comes from; "" where there is no bias."""
+    name = part.weight if which == "weight" else part.bias
+    return draft.columns(name, part.offset, part.width) if name else ""
+
+
+def _attended(draft: Draft, found: _Windows, operands: Sequence[str], old: NodeProto) -> str:
+    """The kernel on operands of (batch, places, width), and its result in that shape."""
+    heads, (batch, places, width) = found.heads, draft.shapes[operands[0]]
+    windows = heads.order.shape[0]
+    rows = (batch, found.filled, windows * width) if found.as_heads else (batch * windows, found.filled, width)
+    given = [draft.reshaped(each, rows, old) for each in operands]
+    name, bias = old.output[0], _filled(found)
+    table = draft.table(f"{name}_bias", bias)
+    new = node(
+        "MultiHeadAttention",
+        [*given, "", "", table],
+        [f"{name}_fused"],
+        CONTRIB,
+        num_heads=bias.shape[1],
+        scale=found.scale,
+    )
+    return draft.reshaped(draft.add(new, rows, *found.nodes), (batch, places, width), old)
+
+
+def _filled(found: _Windows) -> Array:
+    """The bias of all heads of the kernel, which hides what fills a window up."""
+    windows, heads, tokens, _ = found.bias.shape
+    table = np.full((windows, heads, found.filled, found.filled), _HIDDEN, np.float32)
+    table[..., :tokens] = 0
+    table[..., :tokens, :tokens] = found.bias
+    return table.reshape(1, windows * heads, found.filled, found.filled)
+
+
+def _as_heads(base: str, heads: _Heads) -> View:
+    """Rows of all heads in an image's own order, seen as the product's result: windows, heads, tokens, size."""
+    width = heads.heads * heads.size
+    windows, tokens = (tuple((size, stride * width) for size, stride in dim) for dim in heads.rows)
+    return View(base, (windows, _factor(heads.heads, heads.size), tokens, _factor(heads.size, 1)))

@@ -1,0 +1,203 @@
+"""Attention in windows: one kernel between two gathers, whatever the exporter wrote, and the model's own answers."""
+
+from collections import Counter
+from dataclasses import dataclass
+from string import Template
+
+import numpy as np
+import pytest
+from answers import counts_of, model_of
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import ModelProto, numpy_helper
+
+from ampgraph.onnx_model.fuse.net import read
+from ampgraph.onnx_model.fuse.rolls import rolled
+from ampgraph.onnx_model.types import infer, types_in
+
+WIDTH, HEADS = 16, 2
+
+
+@dataclass(frozen=True)
+class Size:
+    """Tokens along a side of an image and of a window."""
+
+    side: int = 14
+    window: int = 7
+
+    @property
+    def tokens(self) -> int:
+        return self.window**2
+
+    @property
+    def windows(self) -> int:
+        return (self.side // self.window) ** 2
+
+    def filled(self, text: str) -> str:
+        """A graph's text with the sizes put in."""
+        words = {"n": self.side // self.window, "w": self.window, "t": self.tokens, "c": self.windows, "s": self.side}
+        return Template(text).substitute(words)
+
+    def table(self) -> np.ndarray:
+        return np.random.default_rng(2).standard_normal((1, HEADS, self.tokens, self.tokens)).astype(np.float32)
+
+    def mask(self) -> np.ndarray:
+        """A mask of its own for every window; no row is all hidden."""
+        hidden = np.random.default_rng(3).random((1, self.windows, 1, self.tokens, self.tokens)) < 0.3
+        return np.where(hidden & ~np.eye(self.tokens, dtype=bool), np.float32(-100), np.float32(0))
+
+
+PLAIN = Size()
+SHAPE = (3, PLAIN.side, PLAIN.side, WIDTH)
+PARTED = """
+  grid = Constant<value_ints = [-1, $n, $w, $n, $w, 16]>()  whole = Constant<value_ints = [-1, $t, 16]>()
+  a = Reshape(r, grid)  b = Transpose<perm = [0, 1, 3, 2, 4, 5]>(a)  t = Reshape(b, whole)
+"""
+PACKED = """
+  pm = MatMul(t, wp)  p = Add(pm, bp)  five = Constant<value_ints = [-1, $t, 3, 2, 8]>()  c = Reshape(p, five)
+  d = Transpose<perm = [2, 0, 3, 1, 4]>(c)  zeroth = Constant<value_int = 0>()  first = Constant<value_int = 1>()
+  second = Constant<value_int = 2>()  q = Gather<axis = 0>(d, zeroth)  k = Gather<axis = 0>(d, first)
+  v = Gather<axis = 0>(d, second)
+"""
+SEPARATE = """
+  four = Constant<value_ints = [-1, $t, 2, 8]>()
+  qm = MatMul(t, wq)  qb = Add(qm, bq)  qs = Reshape(qb, four)  q = Transpose<perm = [0, 2, 1, 3]>(qs)
+  km = MatMul(t, wk)  ks = Reshape(km, four)  k = Transpose<perm = [0, 2, 1, 3]>(ks)
+  vm = MatMul(t, wv)  vb = Add(vm, bv)  vs = Reshape(vb, four)  v = Transpose<perm = [0, 2, 1, 3]>(vs)
+"""
+SCORES = """
+  kt = Transpose<perm = [0, 1, 3, 2]>(k)  ql = Mul(q, root)  s0 = MatMul(ql, kt)  s1 = Add(s0, table)
+"""
+UNMASKED = "s = Identity(s1)"
+MASKED = """
+  apart = Constant<value_ints = [-1, $c, 2, $t, $t]>()  s2 = Reshape(s1, apart)  s3 = Add(s2, mask)
+  again = Constant<value_ints = [-1, 2, $t, $t]>()  s = Reshape(s3, again)
+"""
+REST = """
+  o0 = Softmax<axis = -1>(s)  o1 = MatMul(o0, v)  o2 = Transpose<perm = [0, 2, 1, 3]>(o1)  o3 = Reshape(o2, whole)
+  o4 = MatMul(o3, wo)  o5 = Add(o4, bo)  back = Constant<value_ints = [-1, $n, $n, $w, $w, 16]>()
+  o6 = Reshape(o5, back)  o7 = Transpose<perm = [0, 1, 3, 2, 4, 5]>(o6)
+  image = Constant<value_ints = [-1, $s, $s, 16]>()  o = Reshape(o7, image)
+"""
+WEIGHTS = dict.fromkeys(("wq", "wk", "wv", "wo"), (WIDTH, WIDTH)) | {"wp": (WIDTH, 3 * WIDTH), "bp": (3 * WIDTH,)}
+WEIGHTS |= dict.fromkeys(("bq", "bv", "bo"), (WIDTH,))
+
+
+def roll(source: str, by: str | int, name: str) -> str:
+    """torch.roll along both axes of an image, as it is exported."""
+    lines = [f"{name}z = Constant<value_ints = [0]>()  {name}b = Constant<value_ints = [{by}]>()"]
+    lines.append(f"{name}e = Constant<value_ints = [$s]>()")
+    for axis, (before, after) in ((1, (source, f"{name}1")), (2, (f"{name}1", name))):
+        lines.append(f"{name}a{axis} = Constant<value_ints = [{axis}]>()")
+        lines.append(f"{name}f{axis} = Slice({before}, {name}z, {name}b, {name}a{axis})")
+        lines.append(f"{name}l{axis} = Slice({before}, {name}b, {name}e, {name}a{axis})")
+        lines.append(f"{after} = Concat<axis = {axis}>({name}l{axis}, {name}f{axis})")
+    return "  ".join(lines)
+
+
+def block(
+    operands: str, mask: str = UNMASKED, by: int = 0, more: str = "", size: Size = PLAIN, **tables: np.ndarray
+) -> ModelProto:
+    """A block of attention in windows, rolled `by` so many tokens and back, and added to its input."""
+    there, back = (roll("x", by, "r"), roll("o", size.side - by, "u")) if by else ("r = Identity(x)", "u = Identity(o)")
+    body = f"{there} {PARTED} {operands} {SCORES} {mask} {REST} {back} y = Add(x, u)"
+    head = "g (float[n,$s,$s,16] x" + more + ") => (float[n,$s,$s,16] y) <float root = {0.35}>"
+    model = model_of(size.filled(head + " { " + body + " }"), WEIGHTS)
+    given = {"table": size.table(), "mask": size.mask()} | tables
+    model.graph.initializer.extend(numpy_helper.from_array(values, name) for name, values in given.items())
+    return model
+
+
+def moving(counts: Counter[str]) -> int:
+    return sum(counts[kind] for kind in ("Transpose", "Slice", "Concat", "Split", "Gather"))
+
+
+@pytest.mark.parametrize("operands", [PACKED, SEPARATE], ids=["packed", "separate"])
+@pytest.mark.parametrize(("mask", "by"), [(UNMASKED, 0), (MASKED, 0), (MASKED, 3), (UNMASKED, 5)])
+def test_windows_become_one_attention_between_two_gathers(operands, mask, by):
+    counts = counts_of(block(operands, mask, by), {"x": SHAPE})
+    assert (counts["MultiHeadAttention"], counts["Softmax"]) == (1, 0)
+    assert (counts["Gather"], moving(counts)) == (2, 2)
+
+
+def test_what_the_values_add_is_added_after_the_projection():
+    """Of four sums with a row two are left: the query's and the output's; the key's changes nothing."""
+    counts = counts_of(block(PACKED), {"x": SHAPE})
+    assert counts["Add"] == 3  # and the residual
+
+
+def test_windows_whose_rows_are_whole_are_not_filled_up():
+    counts = counts_of(block(PACKED, MASKED, 3, size=Size(16, 8)), {"x": (3, 16, 16, WIDTH)})
+    assert (counts["MultiHeadAttention"], counts["Gather"]) == (1, 2)
+
+
+def test_a_mask_that_is_made_for_every_image_is_seen_to_be_one():
+    """timm's fused attention: bias and mask in one tensor of (batch * windows, heads, tokens, tokens)."""
+    spread = """
+      rows = Shape<start = 0, end = 1>(s1)  others = Constant<value_ints = [$c, 2, $t, $t]>()
+      m4 = Expand(mask4, others)  count = Constant<value_ints = [$c]>()
+      images = Div(rows, count)  ones = Constant<value_ints = [1, 1, 1]>()  times = Concat<axis = 0>(images, ones)
+      many = Tile(m4, times)  s = Add(s1, many)
+    """
+    model = block(PACKED, spread, 3, mask4=PLAIN.mask()[0])
+    counts = counts_of(model, {"x": SHAPE})
+    assert (counts["MultiHeadAttention"], counts["Gather"]) == (1, 2)
+
+
+def test_a_bias_that_comes_from_data_is_left_alone():
+    given = block(PACKED, "s = Add(s1, given)", more=", float[1,2,49,49] given")
+    assert counts_of(given, {"x": SHAPE, "given": PLAIN.table().shape})["MultiHeadAttention"] == 0
+
+
+def test_a_mask_that_differs_from_image_to_image_is_left_alone():
+    wide = "s = Add(s1, apart)"
+    shape = (SHAPE[0] * PLAIN.windows, HEADS, PLAIN.tokens, PLAIN.tokens)
+    differs = np.random.default_rng(4).standard_normal(shape).astype(np.float32)
+    model = block(PACKED, wide, apart=differs)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 3
+    assert counts_of(model, {"x": SHAPE})["MultiHeadAttention"] == 0
+
+
+def test_no_bias_is_no_reason_to_fill_windows_up():
+    """Without a bias the kernel needs no whole rows; such attention is the other pattern's."""
+    model = block(PACKED)
+    sum_ = next(node for node in model.graph.node if node.output[0] == "s1")
+    sum_.op_type = "Identity"
+    del sum_.input[1]
+    assert counts_of(model, {"x": SHAPE})["MultiHeadAttention"] == 0
+
+
+def test_merged_patches_are_one_gather():
+    body = (
+        "zero = Constant<value_ints = [0]>()  one = Constant<value_ints = [1]>()  two = Constant<value_ints = [2]>() "
+    )
+    body += "end = Constant<value_ints = [14]>() "
+    for row, first in enumerate(("zero", "one")):
+        body += f"r{row} = Slice(x, {first}, end, one, two) "
+        for column, second in enumerate(("zero", "one")):
+            body += f"p{row}{column} = Slice(r{row}, {second}, end, two, two) "
+    body += "m = Concat<axis = -1>(p00, p10, p01, p11)  n0 = LayerNormalization(m, scale, shift)  y = MatMul(n0, w)"
+    weights = {"scale": (4 * WIDTH,), "shift": (4 * WIDTH,), "w": (4 * WIDTH, 32)}
+    model = model_of(f"g (float[n,14,14,16] x) => (float[n,7,7,32] y) {{ {body} }}", weights)
+    counts = counts_of(model, {"x": SHAPE})
+    assert (counts["Gather"], counts["Slice"], counts["Concat"]) == (1, 0, 0)
+
+
+@given(st.lists(st.tuples(st.sampled_from((1, 2)), st.integers(1, 4)), min_size=1, max_size=3))
+def test_the_order_of_rolled_tokens_is_numpys(steps):
+    body, name = "", "x"
+    for place, (axis, by) in enumerate(steps):
+        body += f"z{place} = Constant<value_ints = [0]>()  b{place} = Constant<value_ints = [{by}]>() "
+        body += f"e{place} = Constant<value_ints = [9]>()  a{place} = Constant<value_ints = [{axis}]>() "
+        body += f"f{place} = Slice({name}, z{place}, b{place}, a{place}) "
+        body += f"l{place} = Slice({name}, b{place}, e{place}, a{place}) "
+        body += f"c{place} = Concat<axis = {axis}>(l{place}, f{place}) "
+        name = f"c{place}"
+    model = model_of(f"g (float[2,5,6,3] x) => (float[2,5,6,3] y) {{ {body} y = Relu({name}) }}")
+    shapes = {key: each.shape for key, each in types_in(infer(model, {"x": (2, 5, 6, 3)}).graph).items()}
+    source, order = rolled(read(model, shapes, {}), name)
+    expected = np.arange(30).reshape(5, 6)
+    for axis, by in steps:
+        expected = np.roll(expected, -by, axis - 1)
+    assert source == "x"
+    np.testing.assert_array_equal(order, expected)
