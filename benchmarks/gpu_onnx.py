@@ -24,7 +24,8 @@ import ampgraph
 from ampgraph.conversion import Planned, plan_model
 from ampgraph.cost import modelled_milliseconds, price
 from ampgraph.devices import device_named
-from ampgraph.onnx_model.session import Session, has_grouped_convolutions, has_low_convolutions
+from ampgraph.onnx_model.fastest import settings_of
+from ampgraph.onnx_model.session import Session
 from ampgraph.onnx_model.sources import as_loaded
 from ampgraph.placement import assignment_cost
 from benchmarks import gpu_models
@@ -168,13 +169,7 @@ def _settings(title: str, model: onnx.ModelProto) -> Iterator[Setting]:
     if title not in (OURS, FOR_GRAPHS):
         yield from ({"nhwc": last} for last in ((False, True) if convolves else (False,)))
         return
-    yield {"nhwc": "auto"}
-    if convolves:
-        yield {"nhwc": not has_low_convolutions(model)}
-        flipped = str(int(has_grouped_convolutions(model)))
-        yield {"nhwc": True, "provider_options": {"fuse_conv_bias": flipped}}
-    if not any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in model.graph.initializer):
-        yield {"nhwc": "auto", "tf32": False}
+    yield from (setting.options for setting in settings_of(model))
 
 
 def _signature(model: onnx.ModelProto) -> Any:  # noqa: ANN401  (to be compared only)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @CUDA_GRAPH
 @click.option("--nhwc/--no-nhwc", default=None, help="Convolutions with channels last; default: low-precision ones.")
 @click.option("--tf32/--no-tf32", default=True, show_default=True, help="float32 products in TF32 on CUDA.")
+@click.option("--fastest", is_flag=True, help="Each in the setting that measures best, instead of --nhwc and --tf32.")
 @click.option("--force", is_flag=True, help="Write over existing files.")
 def bench(
     models: tuple[str, ...],
@@ -38,6 +39,7 @@ def bench(
     cuda_graph: bool | None,
     nhwc: bool | None,
     tf32: bool,
+    fastest: bool,
     force: bool,
 ) -> None:
     """Time models against the first: paired medians with quartiles, gain, error and peak memory.
@@ -47,6 +49,7 @@ def bench(
     """
     import warnings
 
+    from ampgraph.errors import OptionError
     from ampgraph.onnx_model.bench import Way
     from ampgraph.onnx_model.bench import bench as measure
     from ampgraph.onnx_model.bench_text import to_table
@@ -62,7 +65,10 @@ def bench(
         tf32,
         dict(map(parse_shape, shapes)),
         Path(data) if data else None,
+        fastest,
     )
+    if fastest and (nhwc is not None or not tf32):
+        raise OptionError("--fastest", "chooses channels and TF32 itself", "leave --nhwc and --tf32 out")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the table holds the same as notes
         found = measure([Path(model) for model in models], parse_batches(batch), rounds, way)

@@ -29,6 +29,7 @@ CUDA_GRAPH = click.option(
 @click.option("--save", metavar="OUT.npz", help="Write the outputs, by name.")
 @PROVIDER
 @CUDA_GRAPH
+@click.option("--fastest", is_flag=True, help="Open it in the setting that measures best on these inputs.")
 @click.option("--repeat", default=10, show_default=True, metavar="N", help="Runs to time; 0 times none.")
 @click.option("--force", is_flag=True, help="Write over an existing file.")
 def run(
@@ -38,6 +39,7 @@ def run(
     save: str | None,
     provider: str,
     cuda_graph: bool | None,
+    fastest: bool,
     repeat: int,
     force: bool,
 ) -> None:
@@ -49,7 +51,7 @@ def run(
 
     from ampgraph.onnx_model.feeds import inputs_for
     from ampgraph.onnx_model.io import load
-    from ampgraph.onnx_model.session import Session
+    from ampgraph.onnx_model.session import Choice, Session
     from ampgraph.options import parse_shape
 
     _verify(model, data, save, repeat, force)
@@ -57,7 +59,11 @@ def run(
     feeds = inputs_for(load(Path(model)).model, Path(data) if data else None, sizes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # printed below with the other notes
-        session = Session(model, provider=provider, cuda_graph="auto" if cuda_graph is None else cuda_graph)
+        graph: Choice = "auto" if cuda_graph is None else cuda_graph
+        if fastest:
+            session = Session.fastest(model, feeds, provider=provider, cuda_graph=graph)
+        else:
+            session = Session(model, provider=provider, cuda_graph=graph)
     outputs = session.run(feeds)
     for line in (f"provider {session.provider}", *_outputs_lines(outputs), *_time_lines(session, feeds, repeat)):
         click.echo(line)

@@ -73,7 +73,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class Way:
-    """How the models are opened and what they are run on."""
+    """How the models are opened and what they are run on. `fastest`: each in the setting that runs fastest."""
 
     provider: str = "best"
     cuda_graph: Choice = "auto"
@@ -81,6 +81,7 @@ class Way:
     tf32: bool = True
     shapes: Shapes = field(default_factory=dict)
     data: Path | None = None
+    fastest: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,9 +152,12 @@ def _opened(models: Sequence[Path], names: Sequence[str], feeds: Mapping[str, Fe
     shapes = {name: feed.shape for name, feed in feeds.items() if isinstance(feed, np.ndarray)}
 
     def prepare(model: Path) -> tuple[Session, Bound]:
-        session = Session(
-            model, provider=way.provider, cuda_graph=way.cuda_graph, nhwc=way.nhwc, tf32=way.tf32, shapes=shapes
-        )
+        if way.fastest:
+            session = Session.fastest(model, feeds, provider=way.provider, cuda_graph=way.cuda_graph, shapes=shapes)
+        else:
+            session = Session(
+                model, provider=way.provider, cuda_graph=way.cuda_graph, nhwc=way.nhwc, tf32=way.tf32, shapes=shapes
+            )
         return session, session.bind(feeds)
 
     on_device = chosen_provider(way.provider) != CPU
