@@ -17,6 +17,7 @@ from onnx import ModelProto, TensorProto
 from ampgraph.errors import ModelError
 from ampgraph.onnx_model.bench import Spread, interleaved, sampler, spread
 from ampgraph.onnx_model.compare import output_errors
+from ampgraph.onnx_model.names import walk
 from ampgraph.onnx_model.run import CUDA, Feed
 from ampgraph.onnx_model.session import (
     CONVOLUTIONS,
@@ -63,8 +64,8 @@ def settings_of(model: ModelProto) -> tuple[Setting, ...]:
     if any(node.op_type in CONVOLUTIONS for node in model.graph.node):
         flipped = has_grouped_convolutions(model)
         places += [Setting(not prefers_channels_last(model, True)), Setting(True, bias_inside=flipped)]
-    products = (node for node in model.graph.node if node.op_type in _IN_TF32)
-    if all(len(node.input) > 1 and node.input[1] in low for node in products):
+    products = [node for node in walk(model.graph) if node.op_type in _IN_TF32]
+    if all(len(node.input) > 1 and node.input[1] in low for node in products) and not model.functions:
         return tuple(places)
     return (*places, *(replace(each, tf32=False) for each in places))
 

@@ -3,7 +3,8 @@
 onnxruntime's kernel with a bias wants rows of a multiple of eight, and an exporter's windows are slices, transposes and
 49 tokens. One gather takes the tokens of every window with some to fill it up, which the bias hides; queries, keys and
 values come from products of their own, so that nothing is split or turned; one gather takes the tokens back. Where the
-bias differs from window to window (shifted ones have a mask), windows stand as heads, so that it serves every image.
+bias differs from window to window (shifted ones have a mask), it is spread over the images. Windows as heads would need
+no copies, but onnxruntime's float32 kernel reads where it must not when it has 192 of them.
 
 On one H100, float16, 32 images, microseconds from one layer normalization to the next, as exported and so, without and
 with a shift: 56 x 56 tokens of 96 513, 758 and 351; 28 x 28 of 192 247, 387 and 187; 14 x 14 of 384 137, 237 and 114;
@@ -76,11 +77,6 @@ class _Windows:
         """Tokens of a window with those that fill it up."""
         tokens = int(self.heads.order.shape[1])
         return -(-tokens // _WHOLE) * _WHOLE
-
-    @property
-    def as_heads(self) -> bool:
-        """Whether windows stand as heads."""
-        return len(self.bias) > 1
 
 
 def windows_of(draft: Draft, product: NodeProto) -> View | None:
@@ -249,12 +245,11 @@ def _emitted(draft: Draft, product: NodeProto, found: _Windows) -> View:
 def _orders(found: _Windows) -> tuple[Array, Array]:
     """Which token stands at every place that the kernel reads, and at which place every token then is."""
     order, filled = found.heads.order, found.filled
-    windows, tokens = order.shape
+    tokens = order.shape[1]
     full = np.concatenate([order, np.repeat(order[:, :1], filled - tokens, axis=1)], axis=1)
-    places = np.arange(full.size).reshape((filled, windows) if found.as_heads else full.shape)
     back = np.empty(order.size, np.int64)
-    back[order] = (places.T if found.as_heads else places)[:, :tokens]
-    return (full.T if found.as_heads else full).reshape(-1), back
+    back[order] = np.arange(full.size).reshape(full.shape)[:, :tokens]
+    return full.reshape(-1), back
 
 
 def _gathered(draft: Draft, name: str, source: str, order: Array, old: NodeProto) -> str:
@@ -278,30 +273,36 @@ def _part(draft: Draft, part: _Projection, which: str) -> str:
 
 def _attended(draft: Draft, found: _Windows, operands: Sequence[str], old: NodeProto) -> str:
     """The kernel on operands of (batch, places, width), and its result in that shape."""
-    heads, (batch, places, width) = found.heads, draft.shapes[operands[0]]
-    windows = heads.order.shape[0]
-    rows = (batch, found.filled, windows * width) if found.as_heads else (batch * windows, found.filled, width)
+    batch, places, width = draft.shapes[operands[0]]
+    rows = (batch * len(found.heads.order), found.filled, width)
     given = [draft.reshaped(each, rows, old) for each in operands]
-    name, bias = old.output[0], _filled(found)
-    table = draft.table(f"{name}_bias", bias)
-    new = node(
-        "MultiHeadAttention",
-        [*given, "", "", table],
-        [f"{name}_fused"],
-        CONTRIB,
-        num_heads=bias.shape[1],
-        scale=found.scale,
-    )
+    said = {"num_heads": found.heads.heads, "scale": found.scale}
+    inputs = [*given, "", "", _spread(draft, found, operands[0], old)]
+    new = node("MultiHeadAttention", inputs, [f"{old.output[0]}_fused"], CONTRIB, **said)
     return draft.reshaped(draft.add(new, rows, *found.nodes), (batch, places, width), old)
 
 
+def _spread(draft: Draft, found: _Windows, rows: str, old: NodeProto) -> str:
+    """The bias of the kernel: one for all windows, or one for every window of every image."""
+    name, table, batch = f"{old.output[0]}_bias", _filled(found), draft.shapes[rows][0]
+    constant = draft.table(name, table)
+    if len(table) == 1:
+        return constant
+    shape = draft.add(node("Shape", [rows], [f"{name}_shape"]), (3,), old)
+    first, others = draft.integers(f"{name}_first", (0,)), draft.integers(f"{name}_others", table.shape)
+    images = draft.add(node("Gather", [shape, first], [f"{name}_images"], axis=0), (1,), old)
+    wanted = draft.add(node("Concat", [images, others], [f"{name}_sizes"], axis=0), (5,), old)
+    spread = draft.add(node("Expand", [constant, wanted], [f"{name}_spread"]), (batch, *table.shape), old)
+    return draft.reshaped(spread, (batch * len(table), *table.shape[1:]), old)
+
+
 def _filled(found: _Windows) -> Array:
-    """The bias of all heads of the kernel, which hides what fills a window up."""
+    """The bias (windows or 1, heads, tokens, tokens) with what fills a window up hidden."""
     windows, heads, tokens, _ = found.bias.shape
     table = np.full((windows, heads, found.filled, found.filled), _HIDDEN, np.float32)
     table[..., :tokens] = 0
     table[..., :tokens, :tokens] = found.bias
-    return table.reshape(1, windows * heads, found.filled, found.filled)
+    return table
 
 
 def _as_heads(base: str, heads: _Heads) -> View:
