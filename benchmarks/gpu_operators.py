@@ -105,6 +105,57 @@ def _attentions() -> list[Case]:
     return [*cases, Case("three projections and attention, 197 tokens", f"{image}, {weights}", body)]
 
 
+def _windows() -> list[Case]:
+    """A layer of attention in windows, 32 images of 56 x 56 tokens of 96: as exported, and between two gathers."""
+    image, weights = "float16[32,56,56,96] x", "float16[96,288] wp, float16[288] wr, float16[96,96] wo, float16[96] wc"
+    ints = {"r0": (-1, 8, 7, 8, 7, 96), "r1": (-1, 49, 96), "r2": (-1, 49, 3, 3, 32), "r3": (-1, 8, 8, 7, 7, 96)}
+    ints |= {"r4": (-1, 56, 56, 96), "r5": (-1, 64, 3, 49, 49), "r6": (-1, 3, 49, 49)}
+    ints |= {"z": (0,), "a": (1,), "b": (2,), "three": (3,), "last": (53,), "end": (56,)}
+    shapes = "  ".join(f"{name} = Constant<value_ints = [{', '.join(map(str, of))}]>()" for name, of in ints.items())
+    heads = "  ".join(f"i{place} = Constant<value_int = {place}>()" for place in range(3))
+    parted = """p0 = Reshape(x1, r0)  p1 = Transpose<perm = [0, 1, 3, 2, 4, 5]>(p0)  p2 = Reshape(p1, r1)
+        m0 = MatMul(p2, wp)  m1 = Add(m0, wr)  m2 = Reshape(m1, r2)  m3 = Transpose<perm = [2, 0, 3, 1, 4]>(m2)
+        q = Gather<axis = 0>(m3, i0)  k = Gather<axis = 0>(m3, i1)  v = Gather<axis = 0>(m3, i2)
+        kt = Transpose<perm = [0, 1, 3, 2]>(k)  s0 = MatMul(q, kt)  s1 = Add(s0, wb)"""
+    rest = """s3 = Softmax<axis = -1>(s2)  o0 = MatMul(s3, v)  o1 = Transpose<perm = [0, 2, 1, 3]>(o0)
+        o2 = Reshape(o1, r1)  o3 = MatMul(o2, wo)  o4 = Add(o3, wc)  o5 = Reshape(o4, r3)
+        o6 = Transpose<perm = [0, 1, 3, 2, 4, 5]>(o5)  o7 = Reshape(o6, r4)"""
+    mask = "t0 = Reshape(s1, r5)  t1 = Add(t0, wm)  s2 = Reshape(t1, r6)"
+    plain = f"x1 = Identity(x)  {parted}  s2 = Identity(s1)  {rest}  y = Identity(o7)"
+    shifted = f"{_rolled('x', 'x1', 'three')}  {parted}  {mask}  {rest}  {_rolled('o7', 'y', 'last')}"
+    bias = "float16[1,3,49,49] wb"
+    given = f"{image}, {weights}, {bias}"
+    cases = [
+        Case("layer of windows as exported", given, f"{shapes} {heads} {plain}"),
+        Case(
+            "layer of shifted windows as exported", f"{given}, float16[1,64,1,49,49] wm", f"{shapes} {heads} {shifted}"
+        ),
+    ]
+    for tokens in (49, 56, 64):
+        body = f"""s = Constant<value_ints = [-1, {tokens}, 96]>()
+            back = Constant<value_ints = [-1, {64 * tokens}, 96]>()
+            g = Gather<axis = 1>(x, wi)  q0 = MatMul(g, wo)  q1 = Add(q0, wc)  k0 = MatMul(g, wk)  v0 = MatMul(g, wv)
+            q = Reshape(q1, s)  k = Reshape(k0, s)  v = Reshape(v0, s)
+            h = {_MS}.MultiHeadAttention<num_heads = 3>(q, k, v, , , wb)  h1 = Reshape(h, back)
+            h2 = Gather<axis = 1>(h1, wj)  h3 = MatMul(h2, wo)  y = Add(h3, wc)"""
+        words = f"float16[96,96] wo, float16[96,96] wk, float16[96,96] wv, float16[96] wc, int64[{64 * tokens}] wi"
+        for name, batch in (("one bias", 1), ("a bias for every window", 2048)):
+            table = f"float16[{batch},3,{tokens},{tokens}] wb, int64[3136] wj"
+            title = f"layer of windows of {tokens} between gathers, {name}"
+            cases.append(Case(title, f"float16[32,{64 * tokens},96] x, {words}, {table}", body))
+    return cases
+
+
+def _rolled(source: str, result: str, by: str) -> str:
+    """torch.roll along both axes of an image, as it is exported."""
+    parts = []
+    for axis, (before, after) in (("a", (source, f"{result}h")), ("b", (f"{result}h", result))):
+        start, rest = f"{result}s{axis}", f"{result}e{axis}"
+        parts.append(f"{start} = Slice({before}, z, {by}, {axis})  {rest} = Slice({before}, {by}, end, {axis})")
+        parts.append(f"{after} = Concat<axis = {1 if axis == 'a' else 2}>({rest}, {start})")
+    return "  ".join(parts)
+
+
 def _convolutions() -> list[Case]:
     """Convolutions with their bias in every place, in either layout, at batch 32."""
     cases = []
@@ -151,7 +202,7 @@ def _others() -> list[Case]:
 
 def cases() -> list[Case]:
     """All of them."""
-    return [*_norms(), *_rotaries(), *_attentions(), *_convolutions(), *_others()]
+    return [*_norms(), *_rotaries(), *_attentions(), *_windows(), *_convolutions(), *_others()]
 
 
 def measured(case: Case) -> list[Any]:
