@@ -12,8 +12,6 @@ from ampgraph.onnx_model.fuse.flat import flat_of
 from ampgraph.onnx_model.fuse.net import CONTRIB, Fusion, Net, fresh, node, with_origin
 from ampgraph.onnx_model.fuse.view import Shape
 
-_RMS = "SkipSimplifiedLayerNormalization"
-
 
 @dataclass(frozen=True)
 class Norm:
@@ -30,6 +28,12 @@ class Norm:
         """The normalized value."""
         return str(self.nodes[-1].output[0])
 
+    @property
+    def kernel(self) -> str:
+        """The kernel of onnxruntime's that adds before it normalizes so."""
+        is_layer = self.nodes[0].op_type == "LayerNormalization"
+        return "SkipLayerNormalization" if is_layer else "SkipSimplifiedLayerNormalization"
+
 
 @dataclass(frozen=True)
 class Found:
@@ -45,7 +49,7 @@ def fuse_skip_norm(net: Net) -> Fusion:
     """Every first normalization of a sum."""
     found: dict[str, Found] = {}
     for each in net.graph.node:
-        for norm in (layer_norm(net, each), _root_mean_square(net, each)):
+        for norm in (layer_norm(net, each), root_mean_square(net, each)):
             fused = _with_sum(net, norm) if norm is not None and norm.value not in found else None
             if norm is not None and fused is not None:
                 found[norm.value] = fused
@@ -77,7 +81,7 @@ def layer_norm(net: Net, each: NodeProto) -> Norm | None:
     return Norm((each,), each.input[0], each.input[1], shift, epsilon if isinstance(epsilon, float) else 1e-5)
 
 
-def _root_mean_square(net: Net, mean: NodeProto) -> Norm | None:
+def root_mean_square(net: Net, mean: NodeProto) -> Norm | None:
     """x / sqrt(mean(x^2) + epsilon) * scale, from its mean."""
     square = net.maker(mean.input[0], "Pow", "Mul") if mean.op_type == "ReduceMean" else None
     if square is None or not _is_square(net, square) or not _is_last_axis(net, mean):
@@ -141,11 +145,9 @@ def _with_sum(net: Net, norm: Norm) -> Found | None:
     removed = (*([before] if before is not None else []), sum_, *norm.nodes)
     others = [each for each in net.readers[norm.value] if not any(each is mine for mine in norm.nodes)]
     outputs = [norm.output, "", "", norm.value] if others or norm.value in net.fixed else [norm.output]
-    op, shift = (
-        ("SkipLayerNormalization", [norm.shift]) if norm.nodes[0].op_type == "LayerNormalization" else (_RMS, [])
-    )
+    shift = [norm.shift] if norm.kernel == "SkipLayerNormalization" else []
     inputs = [*operands, norm.scale, *shift, *([bias] if bias else [])]
-    new = with_origin(node(op, inputs, outputs, CONTRIB, epsilon=norm.epsilon), removed)
+    new = with_origin(node(norm.kernel, inputs, outputs, CONTRIB, epsilon=norm.epsilon), removed)
     return Found((new,), removed) if len(net.shapes[norm.value]) == 3 else _flattened(net, norm, new, removed)
 
 

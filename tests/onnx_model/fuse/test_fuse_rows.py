@@ -16,6 +16,15 @@ def test_a_normalization_of_no_sum_takes_the_kernel_for_sums():
     assert found == {"MatMul": 1, "Reshape": 2, "SkipLayerNormalization": 1}
 
 
+def test_a_root_mean_square_of_what_is_no_sum_is_one_too():
+    """The first one of a decoder, of its embedding."""
+    text = """g (float[n,6,16] x) => (float[n,6,16] y) <float small = {0.001}, float two = {2.0}> {
+        a = MatMul(x, w)  q = Pow(a, two)  m = ReduceMean<axes = [-1]>(q)  v = Add(m, small)  r = Sqrt(v)
+        c = Reciprocal(r)  i = Mul(a, c)  y = Mul(g, i) }"""
+    found = counts_of(model_of(text, {"w": (16, 16), **ROW}), {"x": (2, 6, 16)})
+    assert found == {"MatMul": 1, "Reshape": 2, "SkipSimplifiedLayerNormalization": 1}
+
+
 def test_it_takes_the_bias_before_it_along():
     text = """g (float[n,6,16] x) => (float[n,6,16] y) {
         a = MatMul(x, w)  b = Add(r, a)  y = LayerNormalization<epsilon = 0.001>(b, g, h) }"""
