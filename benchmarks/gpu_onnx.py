@@ -124,6 +124,8 @@ def contenders(case: Case, models: list[Made], turns: Turns, plain: bool, provid
     """Every converter's model in every setting that opens and could win."""
     seen: dict[Any, str] = {}
     for made in models:
+        if made.title == (FOR_GRAPHS if plain else OURS) and case.runs_plain:  # a plan is for one way of running
+            continue
         if made.path is None:
             print(f"{case.network} {made.title}: {made.failure}", flush=True)
             continue
