@@ -10,17 +10,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ampgraph.api import Result, convert
     from ampgraph.errors import AmpgraphError
+    from ampgraph.fx_module.loss_scaler import LossScaler
+    from ampgraph.fx_module.train_step import TrainStep
     from ampgraph.onnx_model.session import Session
     from ampgraph.options import Options
 
 __version__ = "0.1.0"
-__all__ = ["AmpgraphError", "Options", "Result", "Session", "__version__", "convert"]
+__all__ = ["AmpgraphError", "LossScaler", "Options", "Result", "Session", "TrainStep", "__version__", "convert"]
 
 _HOMES = {
     "AmpgraphError": "ampgraph.errors",
+    "LossScaler": "ampgraph.fx_module.loss_scaler",
     "Options": "ampgraph.options",
     "Result": "ampgraph.api",
     "Session": "ampgraph.onnx_model.session",
+    "TrainStep": "ampgraph.fx_module.train_step",
     "convert": "ampgraph.api",
 }
 

@@ -1,0 +1,1 @@
+"""The torch.fx dialect: traced modules with visible casts, and what trains them."""
