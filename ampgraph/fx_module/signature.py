@@ -52,13 +52,15 @@ def modes(modules: Sequence[nn.Module], parameters: Sequence[Tensor]) -> Hashabl
 
 
 def verify_inputs(tensors: Sequence[Tensor], device: torch.device) -> None:
-    """Raise TrainError for inputs that a module on `device` cannot train on."""
+    """Raise TrainError for inputs that a recorded step on `device` cannot take."""
     for index, tensor in enumerate(tensors):
+        place = f"tensor {index} of step()"
         if tensor.device != device:
             fact = f"lies on {tensor.device}, the module on {device}"
-            raise TrainError(
-                f"tensor {index} of step()", fact, f'move it there with .to("{device}", non_blocking=True)'
-            )
+            raise TrainError(place, fact, f'move it there with .to("{device}", non_blocking=True)')
+        if tensor.requires_grad:
+            fact = "wants a gradient, which stays inside the recorded step"
+            raise TrainError(place, fact, "detach it, or build the step with capture=False")
 
 
 def verify_module(module: nn.Module) -> torch.device:

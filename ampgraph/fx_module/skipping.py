@@ -23,7 +23,7 @@ def step_unless(bad: Tensor, optimizer: Optimizer, step: Callable[[], Any]) -> A
         before = [each.detach().clone() for each in changed]
         result = step()
         for each, old in zip(changed, before, strict=True):
-            each.copy_(torch.where(bad.to(each.device, non_blocking=True) > 0, old, each))
+            torch.where(bad.to(each.device, non_blocking=True) > 0, old, each, out=each)
     return result
 
 
@@ -42,4 +42,4 @@ def clear_momentum(bad: Tensor, optimizer: Optimizer) -> None:
     """Zeros in place of momentum that a skipped first step made: the next step then begins as a first one does."""
     for buffer in state_tensors(optimizer):
         there = bad.to(buffer.device, non_blocking=True)
-        buffer.copy_(torch.where(there > 0, torch.zeros_like(buffer), buffer))
+        torch.where(there > 0, torch.zeros_like(buffer), buffer, out=buffer)
