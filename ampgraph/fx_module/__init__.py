@@ -1,1 +1,1 @@
-"""The torch.fx dialect: traced modules with visible casts, and what trains them."""
+"""torch.nn.Module: tracing, lifting, casting, running and training modules. It never imports onnx_model."""

@@ -1,0 +1,102 @@
+"""Calls: how the arguments of a module become the flat inputs of its graph, and what they must look like."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from ampgraph.errors import ModelError
+from ampgraph.fx_module.facts import dtype_name
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """One flat input: a tensor of a dtype and sizes (a name where a size is free), or a plain value."""
+
+    name: str
+    dtype: torch.dtype | None = None
+    sizes: tuple[int | str, ...] = ()
+    value: Any = None
+
+    def __str__(self) -> str:
+        """As messages show it."""
+        if self.dtype is None:
+            return repr(self.value)
+        return f"{dtype_name(self.dtype)}[{', '.join(map(str, self.sizes))}]"
+
+
+@dataclass(frozen=True, eq=False)
+class Interface:
+    """What a captured graph takes and returns."""
+
+    in_spec: pytree.TreeSpec
+    out_spec: pytree.TreeSpec
+    inputs: tuple[Expected, ...]
+
+    def flatten(self, arguments: Arguments) -> list[Any]:
+        """Flat inputs of a call. Raises ModelError for arguments that are not like the example's."""
+        args, kwargs = arguments
+        if not kwargs and len(args) == len(self.inputs) and all(type(each) is Tensor for each in args):
+            flat: list[Any] = list(args)
+        else:
+            flat, spec = pytree.tree_flatten((args, kwargs))
+            if spec != self.in_spec:
+                fact = "was called with arguments that are nested otherwise than the example's"
+                raise ModelError("traced module", fact, f"trace again with such arguments; it takes {self}")
+        self._check(flat)
+        return flat
+
+    def _check(self, flat: Sequence[Any]) -> None:
+        free: dict[str, int] = {}
+        for given, expected in zip(flat, self.inputs, strict=False):
+            if expected.dtype is None:
+                if type(given) is not type(expected.value) or given != expected.value:
+                    raise _mismatch(expected, repr(given))
+                continue
+            if not isinstance(given, Tensor) or given.dtype is not expected.dtype or given.dim() != len(expected.sizes):
+                raise _mismatch(expected, describe(given))
+            for size, wanted in zip(given.shape, expected.sizes, strict=True):
+                if size != (wanted if isinstance(wanted, int) else free.setdefault(wanted, size)):
+                    raise _mismatch(expected, describe(given))
+
+    def __str__(self) -> str:
+        """The inputs in a line."""
+        return ", ".join(f"{each.name}: {each}" for each in self.inputs)
+
+
+def describe(given: object) -> str:
+    """An argument in a word or two."""
+    if isinstance(given, Tensor):
+        return f"{dtype_name(given.dtype)}[{', '.join(map(str, given.shape))}]"
+    return repr(given)[:60]
+
+
+def _mismatch(expected: Expected, found: str) -> ModelError:
+    remedy = "call it with arguments like the example's, or trace again with these"
+    return ModelError(f"argument {expected.name}", f"is {found}, and the graph takes {expected}", remedy)
+
+
+def bind(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Arguments:
+    """Arguments in the one form that graphs are captured in: what has a place stands in its place.
+
+    Raises ModelError where the module's forward does not take them.
+    """
+    try:
+        bound = inspect.signature(module.forward).bind(*args, **kwargs)
+    except TypeError as error:
+        place = f"{type(module).__name__}.forward"
+        raise ModelError(place, f"does not take these arguments ({error})", "give those that it takes") from None
+    return bound.args, bound.kwargs
+
+
+def dimensions(val: Tensor) -> tuple[int | str, ...]:
+    """Sizes of a fake input, by name where they are free."""
+    return tuple(size if isinstance(size, int) else str(size) for size in val.shape)
