@@ -23,7 +23,16 @@ from torch.nn.functional import cross_entropy
 import ampgraph
 from ampgraph.errors import AmpgraphError
 from benchmarks.record import keep, table
-from benchmarks.train_networks import SCHEDULERS, Convolutions, Perceptron, batches, loop, optimizers
+from benchmarks.train_networks import (
+    FEATURES,
+    SCHEDULERS,
+    Convolutions,
+    Perceptron,
+    Plain,
+    batches,
+    loop,
+    optimizers,
+)
 
 DEVICE = torch.device("cuda")
 STEPS, BAD = 50, (3, 4, 17, 31)
@@ -195,6 +204,41 @@ def _add_optimizers() -> None:
 def _add_schedulers() -> None:
     for name, make in SCHEDULERS.items():
         CASES[f"schedule_{name}"] = lambda make=make: compare(Perceptron, ADAMW, make)  # type: ignore[misc]
+
+
+def traced() -> nn.Module:
+    """Batch norm, dropout and layer norm among products, traced by ampgraph on the device."""
+    module = Plain().to(DEVICE)
+    return ampgraph.trace(module, (torch.randn(32, FEATURES, device=DEVICE),))
+
+
+@case
+def traced_module() -> str:
+    return compare(traced, ADAMW)
+
+
+@case
+def traced_module_accumulated() -> str:
+    return compare(traced, ADAMW, data=batches(STEPS * 3, DEVICE, bad=BAD), accumulate=3, clip=1.0)
+
+
+@case
+def traced_module_evaluated_between() -> str:
+    """Evaluations keep copies of parameters, which replays must make stale."""
+    data, outcomes = batches(60, DEVICE), []
+    for ours in (False, True):
+        torch.manual_seed(0)
+        module = traced()
+        optimizer = ADAMW(module.parameters())
+        step = ampgraph.TrainStep(module, cross_entropy, optimizer)
+        seen = []
+        for begin in range(0, 60, 10):
+            part = data[begin : begin + 10]
+            seen += trained(step, part, warm=10) if ours else loop(module, optimizer, part)
+            with torch.no_grad():
+                seen += [module.eval()(data[0][0]), module.train()(data[0][0])]
+        outcomes.append([*seen, *state(module)])
+    return verdict(worst(outcomes[1], outcomes[0]))
 
 
 @case

@@ -34,6 +34,24 @@ class Perceptron(nn.Module):
         return _low(self.last, hidden)
 
 
+class Plain(nn.Module):
+    """Float32 throughout: the casts are for ampgraph to place."""
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        self.first, self.second, self.last = (
+            nn.Linear(FEATURES, width),
+            nn.Linear(width, width),
+            nn.Linear(width, CLASSES),
+        )
+        self.batch_norm, self.layer_norm, self.drop = nn.BatchNorm1d(width), nn.LayerNorm(width), nn.Dropout(0.2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.drop(torch.relu(self.batch_norm(self.first(x))))
+        scores: Tensor = self.last(torch.relu(self.layer_norm(self.second(hidden))))
+        return scores
+
+
 class Convolutions(nn.Module):
     """Two convolutions in float16 with batch normalization, whose statistics are buffers."""
 

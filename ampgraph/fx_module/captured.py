@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ampgraph.errors import TrainError
 from ampgraph.fx_module.capturable import Rates, has_hooks, hyperparameters, verify
 from ampgraph.fx_module.gradients import parameters
+from ampgraph.fx_module.held import Held
 from ampgraph.fx_module.recipe import Call, Recipe, clear, forward_backward, update
 from ampgraph.fx_module.recorder import Recorder, failed
 from ampgraph.fx_module.signature import Layout, layout, modes, verify_inputs
@@ -48,7 +49,8 @@ class Captured:
         self._parameters = list(recipe.module.parameters())
         self._graphs: OrderedDict[Key, _Graph] = OrderedDict()
         self._seen: OrderedDict[Key, None] = OrderedDict()
-        self._rates = Rates(recipe.optimizer, device)
+        self._rates, self._held = Rates(recipe.optimizer, device), Held(recipe.module)
+        self._written = [*recipe.module.parameters(), *recipe.module.buffers()]
         self._settings = hyperparameters(recipe.optimizer, recipe.scaler)
         self._changes = 0
         self._outside = has_hooks(recipe.optimizer)  # the optimizer's step follows the graphs
@@ -69,6 +71,13 @@ class Captured:
     def run(self, call: Call, last: bool) -> Tensor:
         """One call; the `last` of a step also steps the optimizer. Returns the loss, detached."""
         self._follow()
+        if self._held.are_stale:
+            self._recorder.run(self._held.refresh)
+        loss = self._call(call, last)
+        self._held.mark()
+        return loss
+
+    def _call(self, call: Call, last: bool) -> Tensor:
         found = layout(call)
         with_update = last and not self._outside
         key = with_update, found.key, modes(self._modules, self._parameters)
@@ -97,7 +106,8 @@ class Captured:
         return self._outside or self._recipe.accumulate > 1
 
     def _plain(self, call: Call, last: bool) -> Tensor:
-        loss = forward_backward(self._recipe, call)
+        with self._held.holding():
+            loss = forward_backward(self._recipe, call)
         if last:
             self._update()
         return loss
@@ -108,12 +118,14 @@ class Captured:
         with self._rates.in_place(recording=recording):
             update(self._recipe)
         clear(self._recipe, keep=self._keeps_gradients)
+        self._held.refresh()
 
     def _replay(self, graph: _Graph, tensors: Sequence[Tensor], last: bool) -> Tensor:
         if tensors:
             torch._foreach_copy_(graph.inputs, list(tensors), non_blocking=True)
         self._rates.load()
         loss = graph.replay().clone()
+        torch.autograd.graph.increment_version(self._written)  # whoever keeps copies of them goes by that
         if last and self._outside:
             self._recorder.run(self._update)
         return loss
@@ -123,7 +135,8 @@ class Captured:
         inputs = [torch.empty_like(each).copy_(each) for each in found.tensors]
 
         def work() -> Tensor:
-            loss = forward_backward(self._recipe, found.rebuilt(inputs))
+            with self._held.holding():
+                loss = forward_backward(self._recipe, found.rebuilt(inputs))
             if with_update:
                 self._update(recording=True)
             return loss

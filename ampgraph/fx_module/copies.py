@@ -8,7 +8,7 @@ version counter as well: call `TracedModule.refresh_copies` after that.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +53,11 @@ class Copies:
         self._holding = False
         _LIVE.add(self)
         _watch_optimizers()
+
+    @property
+    def held(self) -> Mapping[Key, Tensor]:
+        """What is served as it is at the moment; a CUDA graph that is recorded reads it too."""
+        return self._held if self._holding else {}
 
     def take(self, key: Key, source: Tensor) -> Tensor:
         """A copy of `source` in the key's type, through which gradients reach it; one that is good, if there is."""

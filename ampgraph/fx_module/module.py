@@ -79,6 +79,7 @@ class TracedModule(nn.Module):
 
     def _fetched(self, fetches: Sequence[Fetch], body: Body) -> Iterator[Tensor]:
         owners, cast = self._wired().owners, _casts_inside(self)
+        held = {} if torch.compiler.is_compiling() else self._copies.held
         for fetch in fetches:
             if fetch.kind == "constant":
                 tensor = body.constants[fetch.target]
@@ -87,7 +88,7 @@ class TracedModule(nn.Module):
                 tensor = owner[name]
             if fetch.dtype is None:
                 yield tensor
-            elif cast:
+            elif cast and (fetch.target, fetch.dtype) not in held:
                 yield tensor.to(fetch.dtype)
             else:
                 yield self._copies.take((fetch.target, fetch.dtype), tensor)

@@ -59,7 +59,9 @@ def trace(
     Raises ModelError for a module or arguments that cannot be traced, with the line of the module's code; OptionError
     for an option that means nothing. See `TracedModule` for what can be done with the result.
     """
-    policy = make_policy(precision, objective, named_policy, Path(rules) if rules else None, keep=keep, low=low, io=io, device=device)
+    policy = make_policy(
+        precision, objective, named_policy, Path(rules) if rules else None, keep=keep, low=low, io=io, device=device
+    )
     refuse(module)
     args = (example_args,) if isinstance(example_args, Tensor) else tuple(example_args)
     arguments = bind(module, args, example_kwargs or {})
@@ -115,4 +117,3 @@ def refuse_arguments(module: nn.Module, arguments: Arguments) -> None:
         if held is not None and tensor.device != held.device:
             fact = f"is on {tensor.device}, and the module on {held.device}"
             raise ModelError("example argument", fact, "move one to the other")
-
