@@ -12,10 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch._guards import detect_fake_mode
-from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 
 from ampgraph.fx_module.facts import DTYPES
+from ampgraph.fx_module.fakes import propagate
 from ampgraph.fx_module.lift import value_id
 from ampgraph.fx_module.schema import arguments, op_type, type_table
 from ampgraph.graph import PrecisionGraph
@@ -46,14 +45,6 @@ def apply(source: fx.Graph, graph: PrecisionGraph, plan: Plan) -> fx.Graph:
 def is_cast(node: fx.Node) -> bool:
     """Whether a node is a cast of ours."""
     return CAST in node.meta
-
-
-def propagate(graph: fx.Graph) -> None:
-    """Compute the fake value of every node from those of the placeholders."""
-    fakes = [node.meta.get("val") for node in graph.nodes if node.op == "placeholder"]
-    mode = detect_fake_mode([fake for fake in fakes if isinstance(fake, Tensor)])
-    with torch.no_grad():
-        FakeTensorProp(fx.GraphModule({}, graph), mode).propagate_dont_convert_inputs(*fakes)
 
 
 @dataclass

@@ -18,6 +18,7 @@ from ampgraph.errors import OptionError
 from ampgraph.fx_module.apply import apply
 from ampgraph.fx_module.calls import Arguments, Expected, Interface, dimensions
 from ampgraph.fx_module.export import DynamicShapes, export_module
+from ampgraph.fx_module.fakes import settle
 from ampgraph.fx_module.lift import Holdings, lift
 from ampgraph.fx_module.policy import Policy
 from ampgraph.fx_module.prepare import Prepared, constant_inputs, prepare
@@ -59,6 +60,8 @@ def capture(module: nn.Module, arguments: Arguments, policy: Policy, dynamic_sha
     """Walk the whole road for a module as it is now. The module is left as it was."""
     traced = export_module(module, arguments, dynamic_shapes)
     prepared = prepare(traced.program, module)
+    interface = _interface(traced.program, prepared)
+    settle(prepared.graph)
     tensors = held_tensors(prepared, module)
     holdings = Holdings.of(prepared.states, tensors)
     graph = lift(prepared.graph, holdings, policy.precision)
@@ -69,7 +72,6 @@ def capture(module: nn.Module, arguments: Arguments, policy: Policy, dynamic_sha
     verify(graph, judgement, plan, costs)
     written = apply(prepared.graph, graph, plan)
     verify_applied(written, graph, plan, holdings)
-    interface = _interface(traced.program, prepared)
     notes = (*traced.notes, *judgement.notes)
     return Capture(prepared, interface, written, graph, judgement, costs, plan, device_of(module), notes)
 

@@ -15,6 +15,7 @@ from torch import Tensor, fx
 from torch._guards import detect_fake_mode
 
 from ampgraph.fx_module.facts import NAMES, dtype_name, measure, scalar, unknown
+from ampgraph.fx_module.fakes import size_of
 from ampgraph.fx_module.mutation import PIN, WRITTEN
 from ampgraph.fx_module.prepare import State
 from ampgraph.fx_module.probe import Prober
@@ -87,14 +88,7 @@ def value_id(node: fx.Node) -> str:
 
 def shape_of(val: Tensor) -> tuple[int, ...]:
     """A shape with free sizes as they are in the example."""
-    return tuple(_size(each) for each in val.shape)
-
-
-def _size(size: int | torch.SymInt) -> int:
-    if isinstance(size, int):
-        return size
-    hint = getattr(size.node, "hint", None)
-    return int(hint) if isinstance(hint, int) else 1
+    return tuple(size_of(each) for each in val.shape)
 
 
 def _placeholder(draft: _Draft, node: fx.Node) -> None:
@@ -139,8 +133,8 @@ def _call(draft: _Draft, node: fx.Node) -> None:
         return
     made = _made(node)
     slots = list(_operands(node))
-    if not made and not any(isinstance(each, fx.Node) and _tensor(each) is not None for _, each in slots):
-        return  # arithmetic on sizes
+    if not made and not written(node):
+        return  # a question about sizes, or arithmetic on them
     binding = _Binding.of(draft, node, slots, made)
     inputs = tuple(_input(draft, node, binding, index, *slot) for index, slot in enumerate(slots))
     outputs = tuple(_output(draft, node, binding, id, val) for id, val in made)
@@ -265,7 +259,8 @@ class _Binding:
         names = {name for name, val in free if val.dtype is torch.float32}
         if not pin and names:
             pin = draft.prober.refusal(node, names, result_follows=not separate)
-        main = next((NAMES[val.dtype] for _, val in free if val.dtype in NAMES), Precision.FLOAT32)
+        typed = (val.dtype for val in (*(val for _, val in free), *(val for _, val in made)) if val.dtype in NAMES)
+        main = NAMES[next(typed, torch.float32)]
         return cls(pin, fixed, why, "R" if separate else "T", result_pin or "a cast of the author's", main)
 
     def variable_of(self, formal: str, present: Precision) -> str:
