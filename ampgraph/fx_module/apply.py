@@ -16,7 +16,7 @@ from torch import Tensor, fx
 from ampgraph.fx_module.facts import DTYPES
 from ampgraph.fx_module.fakes import propagate
 from ampgraph.fx_module.lift import value_id
-from ampgraph.fx_module.schema import arguments, op_type, type_table
+from ampgraph.fx_module.schema import arguments, generates, type_table
 from ampgraph.graph import PrecisionGraph
 from ampgraph.plan import Plan
 from ampgraph.precision import FORMATS, Precision
@@ -69,7 +69,7 @@ class _Writer:
         chosen = self.plan.choices[slots[0].decision].precision if slots else Precision.FLOAT32
         if not slots or chosen is self.precision.decisions[slots[0].decision].present:
             return
-        if op_type(node) in type_table().generators:
+        if generates(node):
             node.kwargs = {**node.kwargs, "dtype": DTYPES[chosen]}
         for index, (name, given) in enumerate(list(arguments(node))):
             if name in type_table().clamped and isinstance(given, float | int) and not isinstance(given, bool):

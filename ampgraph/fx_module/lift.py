@@ -19,7 +19,7 @@ from ampgraph.fx_module.fakes import size_of
 from ampgraph.fx_module.mutation import PIN, WRITTEN
 from ampgraph.fx_module.prepare import State
 from ampgraph.fx_module.probe import Prober
-from ampgraph.fx_module.schema import arguments, op_type, tensors_in, type_table, written
+from ampgraph.fx_module.schema import arguments, generates, op_type, tensors_in, type_table, written
 from ampgraph.graph import Attribute, Decision, Op, PrecisionGraph, Scope, Slot, Use, Value
 from ampgraph.precision import Precision
 
@@ -239,7 +239,7 @@ class _Binding:
         fixed, why = table.fixed.get(kind, (frozenset[str](), ""))
         given = dict(arguments(node))
         asks_type = isinstance(given.get("dtype"), torch.dtype)
-        separate = kind in table.casts or (asks_type and kind not in table.generators)
+        separate = kind in table.casts or (asks_type and not generates(node))
         result_pin = (
             f"its type is written in the source ({dtype_name(given['dtype'])})" if separate and asks_type else ""
         )
@@ -254,7 +254,7 @@ class _Binding:
             or _integers(kind, free)
             or ("a cast of the author's" if kind in table.casts else "")
             or ("writes into its argument" if written(node) else "")
-            or _from_nothing(kind, node, floats)
+            or _from_nothing(node, floats)
         )
         names = {name for name, val in free if val.dtype is torch.float32}
         if not pin and names:
@@ -298,7 +298,7 @@ def _integers(kind: str, operands: Sequence[tuple[str, Tensor]]) -> str:
     return ""
 
 
-def _from_nothing(kind: str, node: fx.Node, floats: Sequence[tuple[str, Tensor]]) -> str:
-    if any(val.is_floating_point() for _, val in floats) or kind in type_table().generators:
+def _from_nothing(node: fx.Node, floats: Sequence[tuple[str, Tensor]]) -> str:
+    if any(val.is_floating_point() for _, val in floats) or generates(node):
         return ""
     return "makes floats of what are none, in torch's default type"
