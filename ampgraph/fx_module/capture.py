@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._guards import detect_fake_mode
 from torch.export import ExportedProgram
 
 from ampgraph.cost import price
@@ -138,4 +140,11 @@ def _interface(program: ExportedProgram, prepared: Prepared) -> Interface:
     spec = program.call_spec
     assert spec.in_spec is not None  # set by every export
     assert spec.out_spec is not None
-    return Interface(spec.in_spec, spec.out_spec, tuple(inputs))
+    return Interface(spec.in_spec, spec.out_spec, tuple(inputs), _guards(holders.values()))
+
+
+def _guards(holders: Iterable[fx.Node]) -> tuple[Any, ...]:
+    """What torch assumed of the free sizes."""
+    mode = detect_fake_mode([val for node in holders if isinstance(val := node.meta.get("val"), Tensor)])
+    environment = mode.shape_env if mode is not None else None
+    return tuple(guard.expr for guard in environment.guards) if environment is not None else ()

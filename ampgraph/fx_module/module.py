@@ -104,7 +104,11 @@ class TracedModule(nn.Module):
         return self._wiring
 
     def _modes(self) -> Modes:
-        return tuple([module.training for module in self._wired().modules])
+        modules = self._wired().modules
+        if not torch.compiler.is_compiling() and _count_hooks(modules) != self._hooks:
+            fact = "has a forward hook on a submodule that was not there when it was traced, so the graph leaves it out"
+            raise ModelError("traced module", fact, "register it before tracing, or on the traced module itself")
+        return tuple([module.training for module in modules])
 
     def _body(self, modes: Modes, device: torch.device) -> Body:
         body = make_body(self._captures[modes], device)

@@ -7,6 +7,7 @@ written: all ops that make or read such memory keep the types of the source.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import fx
@@ -111,11 +112,19 @@ def _dtype(node: fx.Node) -> torch.dtype | None:
 
 def _replace(graph: fx.Graph, order: dict[fx.Node, int], node: fx.Node, twin: OpOverload) -> fx.Node:
     with graph.inserting_before(node):
-        new = graph.call_function(twin, node.args, node.kwargs)
+        new = graph.call_function(twin, node.args, {**_defaults(node, twin), **node.kwargs})
     new.meta, order[new] = dict(node.meta), order[node]
     node.replace_all_uses_with(new)
     graph.erase_node(node)
     return new
+
+
+def _defaults(node: fx.Node, twin: OpOverload) -> dict[str, Any]:
+    """What the in-place op takes for granted and its twin wants to be told."""
+    assert isinstance(node.target, OpOverload)  # it has a twin
+    told = {formal.name for formal in twin._schema.arguments if not formal.has_default_value()}
+    left = node.target._schema.arguments[len(node.args) :]
+    return {formal.name: formal.default_value for formal in left if formal.has_default_value() and formal.name in told}
 
 
 def _pass_on(order: dict[fx.Node, int], target: fx.Node, result: fx.Node) -> None:
