@@ -12,12 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch._guards import detect_fake_mode
-from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 
 from ampgraph.fx_module.facts import DTYPES
+from ampgraph.fx_module.fakes import propagate
 from ampgraph.fx_module.lift import value_id
-from ampgraph.fx_module.schema import arguments, op_type, type_table
+from ampgraph.fx_module.schema import arguments, generates, type_table
 from ampgraph.graph import PrecisionGraph
 from ampgraph.plan import Plan
 from ampgraph.precision import FORMATS, Precision
@@ -48,14 +47,6 @@ def is_cast(node: fx.Node) -> bool:
     return CAST in node.meta
 
 
-def propagate(graph: fx.Graph) -> None:
-    """Compute the fake value of every node from those of the placeholders."""
-    fakes = [node.meta.get("val") for node in graph.nodes if node.op == "placeholder"]
-    mode = detect_fake_mode([fake for fake in fakes if isinstance(fake, Tensor)])
-    with torch.no_grad():
-        FakeTensorProp(fx.GraphModule({}, graph), mode).propagate_dont_convert_inputs(*fakes)
-
-
 @dataclass
 class _Writer:
     """What writes into the copy; private to this module and gone when apply returns."""
@@ -78,7 +69,7 @@ class _Writer:
         chosen = self.plan.choices[slots[0].decision].precision if slots else Precision.FLOAT32
         if not slots or chosen is self.precision.decisions[slots[0].decision].present:
             return
-        if op_type(node) in type_table().generators:
+        if generates(node):
             node.kwargs = {**node.kwargs, "dtype": DTYPES[chosen]}
         for index, (name, given) in enumerate(list(arguments(node))):
             if name in type_table().clamped and isinstance(given, float | int) and not isinstance(given, bool):

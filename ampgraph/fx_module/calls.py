@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -40,6 +40,8 @@ class Interface:
     in_spec: pytree.TreeSpec
     out_spec: pytree.TreeSpec
     inputs: tuple[Expected, ...]
+    guards: tuple[Any, ...] = ()  # sympy expressions over the names of free sizes
+    _accepted: set[tuple[tuple[str, int], ...]] = field(default_factory=set)
 
     def flatten(self, arguments: Arguments) -> list[Any]:
         """Flat inputs of a call. Raises ModelError for arguments that are not like the example's."""
@@ -66,6 +68,20 @@ class Interface:
             for size, wanted in zip(given.shape, expected.sizes, strict=True):
                 if size != (wanted if isinstance(wanted, int) else free.setdefault(wanted, size)):
                     raise _mismatch(expected, describe(given))
+        sizes = tuple(free.items())
+        if sizes and sizes not in self._accepted:
+            self._accept(free)
+            self._accepted.add(sizes)
+
+    def _accept(self, free: Mapping[str, int]) -> None:
+        """Raise for sizes that the module's Python ruled out while it was traced. One is like any other size."""
+        if 1 in free.values():
+            return
+        for guard in self.guards:
+            known = {symbol: free[str(symbol)] for symbol in guard.free_symbols if str(symbol) in free}
+            if guard.subs(known) == False:  # noqa: E712  (sympy's own false)
+                fact = f"has sizes {', '.join(f'{name} = {size}' for name, size in free.items())}, and needs {guard}"
+                raise ModelError("call of the traced module", fact, "trace again with an example of this size")
 
     def __str__(self) -> str:
         """The inputs in a line."""
@@ -99,4 +115,9 @@ def bind(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> A
 
 def dimensions(val: Tensor) -> tuple[int | str, ...]:
     """Sizes of a fake input, by name where they are free."""
-    return tuple(size if isinstance(size, int) else str(size) for size in val.shape)
+    return tuple(_dimension(size) for size in val.shape)
+
+
+def _dimension(size: int | torch.SymInt) -> int | str:
+    known = size if isinstance(size, int) else size.node.maybe_as_int()
+    return str(size) if known is None else int(known)

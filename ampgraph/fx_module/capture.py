@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._guards import detect_fake_mode
 from torch.export import ExportedProgram
 
 from ampgraph.cost import price
@@ -18,6 +20,7 @@ from ampgraph.errors import OptionError
 from ampgraph.fx_module.apply import apply
 from ampgraph.fx_module.calls import Arguments, Expected, Interface, dimensions
 from ampgraph.fx_module.export import DynamicShapes, export_module
+from ampgraph.fx_module.fakes import settle
 from ampgraph.fx_module.lift import Holdings, lift
 from ampgraph.fx_module.policy import Policy
 from ampgraph.fx_module.prepare import Prepared, constant_inputs, prepare
@@ -59,6 +62,8 @@ def capture(module: nn.Module, arguments: Arguments, policy: Policy, dynamic_sha
     """Walk the whole road for a module as it is now. The module is left as it was."""
     traced = export_module(module, arguments, dynamic_shapes)
     prepared = prepare(traced.program, module)
+    interface = _interface(traced.program, prepared)
+    settle(prepared.graph)
     tensors = held_tensors(prepared, module)
     holdings = Holdings.of(prepared.states, tensors)
     graph = lift(prepared.graph, holdings, policy.precision)
@@ -69,7 +74,6 @@ def capture(module: nn.Module, arguments: Arguments, policy: Policy, dynamic_sha
     verify(graph, judgement, plan, costs)
     written = apply(prepared.graph, graph, plan)
     verify_applied(written, graph, plan, holdings)
-    interface = _interface(traced.program, prepared)
     notes = (*traced.notes, *judgement.notes)
     return Capture(prepared, interface, written, graph, judgement, costs, plan, device_of(module), notes)
 
@@ -136,4 +140,11 @@ def _interface(program: ExportedProgram, prepared: Prepared) -> Interface:
     spec = program.call_spec
     assert spec.in_spec is not None  # set by every export
     assert spec.out_spec is not None
-    return Interface(spec.in_spec, spec.out_spec, tuple(inputs))
+    return Interface(spec.in_spec, spec.out_spec, tuple(inputs), _guards(holders.values()))
+
+
+def _guards(holders: Iterable[fx.Node]) -> tuple[Any, ...]:
+    """What torch assumed of the free sizes."""
+    mode = detect_fake_mode([val for node in holders if isinstance(val := node.meta.get("val"), Tensor)])
+    environment = mode.shape_env if mode is not None else None
+    return tuple(guard.expr for guard in environment.guards) if environment is not None else ()

@@ -15,10 +15,11 @@ from torch import Tensor, fx
 from torch._guards import detect_fake_mode
 
 from ampgraph.fx_module.facts import NAMES, dtype_name, measure, scalar, unknown
+from ampgraph.fx_module.fakes import size_of
 from ampgraph.fx_module.mutation import PIN, WRITTEN
 from ampgraph.fx_module.prepare import State
 from ampgraph.fx_module.probe import Prober
-from ampgraph.fx_module.schema import arguments, op_type, tensors_in, type_table, written
+from ampgraph.fx_module.schema import arguments, generates, op_type, tensors_in, type_table, written
 from ampgraph.graph import Attribute, Decision, Op, PrecisionGraph, Scope, Slot, Use, Value
 from ampgraph.precision import Precision
 
@@ -87,14 +88,7 @@ def value_id(node: fx.Node) -> str:
 
 def shape_of(val: Tensor) -> tuple[int, ...]:
     """A shape with free sizes as they are in the example."""
-    return tuple(_size(each) for each in val.shape)
-
-
-def _size(size: int | torch.SymInt) -> int:
-    if isinstance(size, int):
-        return size
-    hint = getattr(size.node, "hint", None)
-    return int(hint) if isinstance(hint, int) else 1
+    return tuple(size_of(each) for each in val.shape)
 
 
 def _placeholder(draft: _Draft, node: fx.Node) -> None:
@@ -139,8 +133,8 @@ def _call(draft: _Draft, node: fx.Node) -> None:
         return
     made = _made(node)
     slots = list(_operands(node))
-    if not made and not any(isinstance(each, fx.Node) and _tensor(each) is not None for _, each in slots):
-        return  # arithmetic on sizes
+    if not made and not written(node):
+        return  # a question about sizes, or arithmetic on them
     binding = _Binding.of(draft, node, slots, made)
     inputs = tuple(_input(draft, node, binding, index, *slot) for index, slot in enumerate(slots))
     outputs = tuple(_output(draft, node, binding, id, val) for id, val in made)
@@ -245,7 +239,7 @@ class _Binding:
         fixed, why = table.fixed.get(kind, (frozenset[str](), ""))
         given = dict(arguments(node))
         asks_type = isinstance(given.get("dtype"), torch.dtype)
-        separate = kind in table.casts or (asks_type and kind not in table.generators)
+        separate = kind in table.casts or (asks_type and not generates(node))
         result_pin = (
             f"its type is written in the source ({dtype_name(given['dtype'])})" if separate and asks_type else ""
         )
@@ -260,12 +254,13 @@ class _Binding:
             or _integers(kind, free)
             or ("a cast of the author's" if kind in table.casts else "")
             or ("writes into its argument" if written(node) else "")
-            or _from_nothing(kind, node, floats)
+            or _from_nothing(node, floats)
         )
         names = {name for name, val in free if val.dtype is torch.float32}
         if not pin and names:
             pin = draft.prober.refusal(node, names, result_follows=not separate)
-        main = next((NAMES[val.dtype] for _, val in free if val.dtype in NAMES), Precision.FLOAT32)
+        typed = (val.dtype for val in (*(val for _, val in free), *(val for _, val in made)) if val.dtype in NAMES)
+        main = NAMES[next(typed, torch.float32)]
         return cls(pin, fixed, why, "R" if separate else "T", result_pin or "a cast of the author's", main)
 
     def variable_of(self, formal: str, present: Precision) -> str:
@@ -303,7 +298,7 @@ def _integers(kind: str, operands: Sequence[tuple[str, Tensor]]) -> str:
     return ""
 
 
-def _from_nothing(kind: str, node: fx.Node, floats: Sequence[tuple[str, Tensor]]) -> str:
-    if any(val.is_floating_point() for _, val in floats) or kind in type_table().generators:
+def _from_nothing(node: fx.Node, floats: Sequence[tuple[str, Tensor]]) -> str:
+    if any(val.is_floating_point() for _, val in floats) or generates(node):
         return ""
     return "makes floats of what are none, in torch's default type"

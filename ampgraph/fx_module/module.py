@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from ampgraph.errors import ModelError
@@ -19,7 +20,7 @@ from ampgraph.fx_module.calls import Arguments, bind
 from ampgraph.fx_module.capture import Capture, capture, device_of, rule_book
 from ampgraph.fx_module.copies import Copies, Key, must_cast
 from ampgraph.fx_module.example import Example
-from ampgraph.fx_module.export import DynamicShapes
+from ampgraph.fx_module.export import DynamicShapes, export_module
 from ampgraph.fx_module.policy import Policy
 from ampgraph.fx_module.summary import summary
 from ampgraph.plan import Plan
@@ -104,7 +105,11 @@ class TracedModule(nn.Module):
         return self._wiring
 
     def _modes(self) -> Modes:
-        return tuple([module.training for module in self._wired().modules])
+        modules = self._wired().modules
+        if not torch.compiler.is_compiling() and _count_hooks(modules) != self._hooks:
+            fact = "has a forward hook on a submodule that was not there when it was traced, so the graph leaves it out"
+            raise ModelError("traced module", fact, "register it before tracing, or on the traced module itself")
+        return tuple([module.training for module in modules])
 
     def _body(self, modes: Modes, device: torch.device) -> Body:
         body = make_body(self._captures[modes], device)
@@ -224,6 +229,11 @@ class TracedModule(nn.Module):
         return f"precision={self._policy.precision}, objective={self._policy.objective}"
 
     # Elsewhere
+
+    def export(self) -> ExportedProgram:
+        """The traced module in its present modes as an exported program, without casts."""
+        arguments = self._example.arguments(device_of(self))
+        return export_module(self.original, arguments, self._dynamic_shapes).program
 
     def to_onnx(self, destination: str | Path | None = None, **options: Any) -> Result:  # noqa: ANN401
         """Export the weights as they are now, in the precisions that were decided here, and verify what was made.

@@ -7,6 +7,7 @@ written: all ops that make or read such memory keep the types of the source.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import fx
@@ -15,18 +16,26 @@ from torch._ops import OpOverload
 from ampgraph.fx_module.schema import may_alias, tensors_in, written
 
 PIN = "ampgraph.pin"  # node metadata: why an op keeps the types of the source
+_OVERLOADS = {("bernoulli_", "float"): "p"}  # where the functional twin's has another name
 WRITTEN = "ampgraph.written"  # node metadata: the memory of this value changes while the graph runs
 
 
 def make_functional(graph: fx.Graph) -> None:
-    """Replace in-place ops by their functional twins in a graph of our own; pin what has to stay in place."""
+    """Replace in-place ops by their functional twins in a graph of our own; pin what has to stay in place.
+
+    An op without a twin (`bernoulli_`) that writes memory which nobody else sees keeps its place; its result is what
+    is read from there on.
+    """
     order = {node: place for place, node in enumerate(graph.nodes)}
     memory = _Memory()
     for node in list(graph.nodes):
         targets = written(node)
-        twin = _twin(node) if len(targets) == 1 and node.args and node.args[0] is targets[0] else None
-        if twin is not None and _is_private(memory, order, node, targets[0]):
-            memory.add(_replace(graph, order, node, targets[0], twin))
+        first = node.args[0] if node.args else None
+        if len(targets) == 1 and first is targets[0] and _is_private(memory, order, node, targets[0]):
+            twin = _twin(node)
+            result = node if twin is None else _replace(graph, order, node, twin)
+            memory.add(result)
+            _pass_on(order, targets[0], result)
             continue
         memory.add(node)
         for each in _shared(node):
@@ -80,7 +89,7 @@ def _twin(node: fx.Node) -> OpOverload | None:
     if namespace != "aten" or not name.endswith("_") or name.endswith("__"):
         return None
     packet = getattr(torch.ops.aten, name[:-1], None)
-    overload = node.target._overloadname
+    overload = _OVERLOADS.get((name, node.target._overloadname), node.target._overloadname)
     twin = getattr(packet, overload, None) if packet is not None else None
     return twin if isinstance(twin, OpOverload) and not twin._schema.is_mutable else None
 
@@ -101,15 +110,27 @@ def _dtype(node: fx.Node) -> torch.dtype | None:
     return val.dtype if isinstance(val, torch.Tensor) else None
 
 
-def _replace(graph: fx.Graph, order: dict[fx.Node, int], node: fx.Node, target: fx.Node, twin: OpOverload) -> fx.Node:
+def _replace(graph: fx.Graph, order: dict[fx.Node, int], node: fx.Node, twin: OpOverload) -> fx.Node:
     with graph.inserting_before(node):
-        new = graph.call_function(twin, node.args, node.kwargs)
+        new = graph.call_function(twin, node.args, {**_defaults(node, twin), **node.kwargs})
     new.meta, order[new] = dict(node.meta), order[node]
     node.replace_all_uses_with(new)
-    for user in [user for user in target.users if order[user] > order[node]]:
-        user.replace_input_with(target, new)
     graph.erase_node(node)
     return new
+
+
+def _defaults(node: fx.Node, twin: OpOverload) -> dict[str, Any]:
+    """What the in-place op takes for granted and its twin wants to be told."""
+    assert isinstance(node.target, OpOverload)  # it has a twin
+    told = {formal.name for formal in twin._schema.arguments if not formal.has_default_value()}
+    left = node.target._schema.arguments[len(node.args) :]
+    return {formal.name: formal.default_value for formal in left if formal.has_default_value() and formal.name in told}
+
+
+def _pass_on(order: dict[fx.Node, int], target: fx.Node, result: fx.Node) -> None:
+    """Who reads the target later reads the result, so that a cast of either is a cast of what it should be."""
+    for user in [user for user in target.users if order[user] > order[result]]:
+        user.replace_input_with(target, result)
 
 
 def _pin(memory: _Memory) -> None:

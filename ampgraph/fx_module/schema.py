@@ -1,4 +1,4 @@
-"""What is known of torch's operators: names, formals, and which of them share a type (rules/targets/torch_types.toml)."""
+"""What is known of torch's operators: names, formals, which of them share a type (rules/targets/torch_types.toml)."""
 
 from __future__ import annotations
 
@@ -89,3 +89,10 @@ def may_alias(node: fx.Node) -> bool:
         return True
     shares = any(each.alias_info is not None for each in node.target._schema.returns)
     return shares or op_type(node) in type_table().may_alias
+
+
+def generates(node: fx.Node) -> bool:
+    """Whether an op makes its result of sizes and numbers, in the type that its dtype argument names."""
+    if not isinstance(node.target, OpOverload) or op_type(node) not in type_table().generators:
+        return False
+    return any(formal.name == "dtype" for formal in node.target._schema.arguments)
