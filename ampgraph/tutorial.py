@@ -15,7 +15,6 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor, nn
 
-from ampgraph.api import convert
 from ampgraph.digits import SIZE, Bytes, Digits
 from ampgraph.drawing import CLASSES, draw_digits
 from ampgraph.errors import OptionError
@@ -79,7 +78,8 @@ def teach(digits: Digits, lesson: Lesson, folder: Path, say: Callable[[str], Non
     train(traced, scaler, (images, labels), lesson)
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(traced.state_dict(), folder / "digits.pt")
-    exported = export(traced, images[:8], folder / f"digits.{lesson.precision}.onnx", lesson.precision)
+    exported = folder / f"digits.{lesson.precision}.onnx"
+    traced.to_onnx(exported, force=True)
     images, labels = as_tensors(digits.test_images, digits.test_labels, lesson.device)
     taught = Taught(traced, scaler, exported, *accuracies(traced, exported, images, labels))
     say(f"skipped steps: {skipped(scaler)}; wrote {folder / 'digits.pt'} and {exported}")
@@ -99,14 +99,6 @@ def train(traced: TracedModule, scaler: LossScaler, data: tuple[Tensor, Tensor],
             if number % _SHOWN == 0 or number == steps:
                 show(number, f"loss {float(loss):.3f}, scale {scaler.get_scale():g}")
     return loss
-
-
-def export(traced: TracedModule, images: Tensor, path: Path, precision: str) -> Path:
-    """Write the trained network as ONNX, low wherever that is legal: so small a one gains no time by it."""
-    traced.eval()
-    options = {"example_args": (images.cpu(),), "precision": precision, "objective": "coverage", "force": True}
-    convert(traced.original, path, **options)  # type: ignore[arg-type]
-    return path
 
 
 def accuracies(traced: TracedModule, exported: Path, images: Tensor, labels: Tensor) -> tuple[float, float]:
