@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +14,13 @@ from torch.optim import Optimizer
 from ampgraph.errors import OptionError, TrainError
 from ampgraph.fx_module.gradients import gradients, non_finite, parameters
 from ampgraph.fx_module.overflow import Watch
+from ampgraph.fx_module.recipe import Call
 from ampgraph.fx_module.scale_log import ScaleLog, ScaleStep
 from ampgraph.fx_module.skipping import clear_momentum, has_no_momentum_yet, step_unless
 from ampgraph.precision import LOW_PRECISIONS, Precision
+
+if TYPE_CHECKING:
+    from ampgraph.fx_module.nonfinite import NonFinite
 
 FLOOR = 2.0**-14  # float16's smallest normal: gradients of up to 1e9 fit float16 with it, and 1 / FLOOR is exact
 HISTORY = 128
@@ -118,6 +123,27 @@ class LossScaler(GradScaler):
             )
         return self._watch.names()
 
+    def locate(
+        self,
+        module: nn.Module,
+        *inputs: Any,  # noqa: ANN401  (the module's, then the loss's)
+        loss_fn: Callable[..., Tensor] | None = None,
+        scale: float | None = None,
+        **named: Any,  # noqa: ANN401  (the module's)
+    ) -> NonFinite | None:
+        """Where the numbers of one batch stop being finite: the first value in forward, else the first gradient in
+        backward; None where all are finite.
+
+        - `module`: a traced module or an fx.GraphModule; `inputs`, `named` and `loss_fn` as `TrainStep` takes them.
+        - `scale`: None: the scale that the last skipped step had, or the present one if none is remembered.
+
+        The batch is run again, op by op, and nothing of the module changes. Raises ModelError for a module without a
+        graph.
+        """
+        from ampgraph.fx_module.nonfinite import first_non_finite
+
+        return first_non_finite(module, Call(inputs, named), loss_fn, self._last_overflow() if scale is None else scale)
+
     def scale(self, outputs: Any) -> Any:  # noqa: ANN401  (torch's overloads)
         """Multiply a loss, or a structure of losses, by the scale."""
         return super().scale(outputs)
@@ -188,6 +214,13 @@ class LossScaler(GradScaler):
         if self._streak is not None:
             state["_init_streak"] = int(self._streak)
         return {**state, "_streak": None, "_skipped": None, "_log": None, "_watch": None}
+
+    def _last_overflow(self) -> float:
+        steps = self.history()
+        for before, step in reversed(list(zip([None, *steps], steps, strict=False))):
+            if step.skipped:
+                return before.scale if before is not None else step.scale / self.get_backoff_factor()
+        return self.get_scale()
 
     def _begun(self, name: str) -> tuple[Tensor, Tensor]:
         if self._scale is None or self._growth_tracker is None:

@@ -90,12 +90,12 @@ def _clip(clip: float | Callable[[list[Tensor]], Any], owners: list[Tensor]) -> 
 
 def _loss(recipe: Recipe, call: Call) -> Tensor:
     if recipe.loss_fn is None:
-        loss = _own_loss(recipe.module(*call.args, **call.kwargs))
+        loss = own_loss(recipe.module(*call.args, **call.kwargs))
     else:
         if not call.args:
             raise TrainError("step()", "got no inputs", "call step(inputs, *targets)")
         inputs, *targets = call.args
-        loss = recipe.loss_fn(_output(recipe.module, inputs, call.kwargs), *targets)
+        loss = recipe.loss_fn(output_of(recipe.module, inputs, call.kwargs), *targets)
     if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.is_floating_point():
         shape = (
             f"of shape {tuple(loss.shape)}, {loss.dtype}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
@@ -106,7 +106,8 @@ def _loss(recipe: Recipe, call: Call) -> Tensor:
     return loss
 
 
-def _output(module: nn.Module, inputs: Any, kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401  (the module's own)
+def output_of(module: nn.Module, inputs: Any, kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401  (the module's own)
+    """What the module makes of its inputs: a tuple of them, a dict by name, or a single one."""
     if isinstance(inputs, tuple):
         return module(*inputs, **kwargs)
     if isinstance(inputs, Mapping):
@@ -114,7 +115,7 @@ def _output(module: nn.Module, inputs: Any, kwargs: Mapping[str, Any]) -> Any:  
     return module(inputs, **kwargs)
 
 
-def _own_loss(output: Any) -> Any:  # noqa: ANN401
+def own_loss(output: Any) -> Any:  # noqa: ANN401
     """The loss in what a module returns: itself, `.loss`, ["loss"], or the first of a tuple."""
     if isinstance(output, Tensor):
         return output
