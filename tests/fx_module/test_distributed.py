@@ -1,0 +1,95 @@
+"""torch's own engines around a traced module: DDP and FSDP2 on two processes, with a scaler that all ranks agree on."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.functional import cross_entropy
+
+import ampgraph
+from ampgraph import LossScaler
+from tests.training import batches, same
+from tests.two_processes import RANKS, SIZE, layers, together, whole
+
+STEPS, BAD, INTERVAL = 12, (4,), 3
+
+
+def share(rank: int) -> list[tuple[Tensor, Tensor]]:
+    """A rank's part of every batch; only the second rank ever sees an infinity."""
+    return batches(STEPS, SIZE, seed=1 + rank, bad=BAD if rank else ())
+
+
+def traced() -> ampgraph.TracedModule:
+    return ampgraph.trace(layers(), (share(0)[0][0],), objective="coverage")
+
+
+def loop(module: nn.Module, rank: int) -> dict[str, Any]:
+    """Clipped, as users of these engines do; gradients are averaged by the engine."""
+    optimizer = torch.optim.AdamW(module.parameters(), 1e-2)
+    scaler, losses = LossScaler("cpu", init_scale=2.0**10, growth_interval=INTERVAL), []
+    for x, y in share(rank):
+        loss = cross_entropy(module(x), y)
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        losses.append(loss.detach())
+    state = {name.removeprefix("module."): each for name, each in whole(module.state_dict()).items()}
+    return {"state": state, "losses": losses, "scales": [(each.scale, each.skipped) for each in scaler.history()]}
+
+
+def by_engines(rank: int) -> dict[str, Any]:
+    sharded = traced()
+    fully_shard(sharded)
+    assert all(isinstance(each, DTensor) for each in sharded.parameters())
+    return {"DDP": loop(nn.parallel.DistributedDataParallel(traced()), rank), "FSDP2": loop(sharded, rank)}
+
+
+def by_hand() -> dict[str, Any]:
+    """Both ranks in this process: gradients of two copies, averaged."""
+    ours, other = traced(), traced()
+    optimizer = torch.optim.AdamW(ours.parameters(), 1e-2)
+    scaler, losses = LossScaler("cpu", init_scale=2.0**10, growth_interval=INTERVAL), []
+    for (x, y), (x2, y2) in zip(share(0), share(1), strict=True):
+        other.load_state_dict(ours.state_dict())
+        other.zero_grad()
+        loss = cross_entropy(ours(x), y)
+        scaler.scale(loss).backward()
+        scaler.scale(cross_entropy(other(x2), y2)).backward()
+        for one, two in zip(ours.parameters(), other.parameters(), strict=True):
+            one.grad = one.grad / RANKS + two.grad / RANKS
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(ours.parameters(), 1.0)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        losses.append(loss.detach())
+    return {
+        "state": whole(ours.state_dict()),
+        "losses": losses,
+        "scales": [(e.scale, e.skipped) for e in scaler.history()],
+    }
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    return together(by_engines, tmp_path_factory.mktemp("ranks"))
+
+
+@pytest.mark.parametrize("engine", ["DDP", "FSDP2"])
+def test_two_processes_train_as_one_and_skip_together(engine: str, outcomes: list[dict[str, Any]]) -> None:
+    first, second = (each[engine] for each in outcomes)
+    expected = by_hand()
+    assert "float16" in traced().code
+    assert [number for number, (_, skipped) in enumerate(first["scales"]) if skipped] == list(BAD)
+    assert len({scale for scale, _ in first["scales"]}) > 2
+    assert first["scales"] == second["scales"] == expected["scales"]
+    assert all(same(first["state"][name], each) for name, each in second["state"].items())
+    for name, each in expected["state"].items():
+        torch.testing.assert_close(first["state"][name], each, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(torch.stack(first["losses"]), torch.stack(expected["losses"]), rtol=1e-5, atol=1e-6)
