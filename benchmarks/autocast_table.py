@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -85,11 +85,15 @@ def rows(book: RuleBook | None = None) -> Iterator[Row]:
     """One row for each op. An op that no rule knows raises KeyError: there is to be none."""
     book = book or load_builtin()
     for op, what in autocast_lists().items():
-        rules = book.by_op[f"aten.{op}"]
-        plain = [rule for rule in rules if not rule.narrowed]
-        main = plain[0] if plain else rules[0]
-        others = tuple(rule for rule in rules if rule is not main and rule.dialect in ("", "torch.fx"))
+        rules = [rule for rule in book.by_op[f"aten.{op}"] if rule.dialect in ("", "torch.fx")]
+        main = next((rule for rule in rules if _is_general(rule)), rules[0])
+        others = tuple(rule for rule in rules if rule is not main and not rule.dialect and not main.dialect)
         yield Row(f"aten.{op}", what, main, others)
+
+
+def _is_general(rule: Rule) -> bool:
+    """Whether a rule speaks of every use of its ops in torch, but for those whose numbers are proven small."""
+    return not replace(rule, dialect="", unless_within=None).narrowed
 
 
 def markdown() -> str:
