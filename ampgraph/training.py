@@ -21,7 +21,7 @@ _BACKWARD_PRODUCT = 3.0  # the product, and one for the gradient of each operand
 _BACKWARD_OTHER = 3.0  # reads what forward read and made, writes a gradient
 _LAUNCHES = 2.0
 _CASTS = 2.0  # there, and back for the gradient
-# Optimizer and scaler touch every parameter for some 30 bytes an element; copies of all of them are made by few kernels.
+# Of a launch: copies of parameters are made by fewer kernels than there are parameters.
 _COPY_LAUNCH = 0.25
 _ATTENTION_HIGH = 0.5  # of the plain rate: fused float32 attention does without tensor cores
 _GROUPED_HIGH, _GROUPED_LOW = 0.09, 0.33  # see cost.py

@@ -149,7 +149,7 @@ class TracedModule(nn.Module):
         if fn(torch.zeros(1, device=device_of(self))).dtype is not torch.float32:
             fact = "keeps its parameters in float32, and they were asked to change type"
             raise ModelError("traced module", fact, "ask for a low precision with trace(module, ..., precision=...)")
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._copies.release()
         self._wiring = None
         return self
@@ -157,7 +157,7 @@ class TracedModule(nn.Module):
     # Copies of parameters
 
     def refresh_copies(self) -> None:
-        """Renew the held low-precision copies of all parameters that captured graphs take low: in place, in few kernels.
+        """Renew the held copies of all parameters that captured graphs take low: in place, by few kernels.
 
         For a training step that is captured as CUDA graphs: refresh once after each optimizer step, run every
         micro-step under `held_copies`. Also to be called after parameters were written through `parameter.data`.

@@ -34,7 +34,8 @@ def traced() -> TracedModule:
     return ampgraph.trace(mlp(), torch.randn(4, 12), precision="bfloat16")
 
 
-BACKENDS = ["eager", "aot_eager", pytest.param("inductor", marks=pytest.mark.skipif(not shutil.which("g++"), reason="no compiler"))]
+NEEDS_COMPILER = pytest.mark.skipif(not shutil.which("g++"), reason="inductor needs a compiler")
+BACKENDS = ["eager", "aot_eager", pytest.param("inductor", marks=NEEDS_COMPILER)]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -154,7 +154,7 @@ def test_an_old_graph_does_not_see_a_refresh(traced: TracedModule) -> None:
         loss = traced(X).square().sum()
     by_hand(traced)
     traced.refresh_copies()
-    with pytest.raises(RuntimeError, match="modified (in-?place|by an inplace)"):
+    with pytest.raises(RuntimeError, match=r"modified (in-?place|by an inplace)"):
         loss.backward()
 
 
