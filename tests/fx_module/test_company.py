@@ -172,3 +172,16 @@ def _worker(rank: int, engine: str, folder: str) -> None:
 def test_two_processes(engine: str, tmp_path: Path) -> None:
     mp.spawn(_worker, (engine, str(tmp_path)), nprocs=2)
     assert {path.name for path in tmp_path.glob("done*")} == {"done0", "done1"}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_compiled_one_is_compiled_once_for_all_batches_and_steps(traced: TracedModule) -> None:
+    torch._dynamo.reset()
+    counter = torch._dynamo.testing.CompileCounter()
+    compiled = torch.compile(traced, backend=counter, dynamic=True)
+    optimizer = torch.optim.SGD(traced.parameters(), 0.1)
+    for size in (4, 5, 6, 7):
+        compiled(torch.randn(size, 12)).sum().backward()
+        optimizer.step()
+        traced(torch.randn(3, 12))
+    assert counter.frame_count == 1
