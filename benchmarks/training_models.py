@@ -89,15 +89,15 @@ def _torchvision() -> Mapping[str, Case]:
         return models.segmentation.lraspp_mobilenet_v3_large(num_classes=CLASSES, weights_backbone=None)
 
     sizes = {
-        "resnet18": 64, "resnet50": 64, "mobilenet_v3_small": 64, "convnext_tiny": 32, "swin_t": 32,
-        "efficientnet_b0": 64, "regnet_y_400mf": 64, "densenet121": 32, "shufflenet_v2_x0_5": 64,
+        "resnet18": 32, "resnet50": 32, "mobilenet_v3_small": 32, "convnext_tiny": 32, "swin_t": 32,
+        "efficientnet_b0": 32, "regnet_y_400mf": 32, "densenet121": 32, "shufflenet_v2_x0_5": 32,
     }  # fmt: skip
     found = {
         f"torchvision {name}": Case(lambda name=name: getattr(models, name)(num_classes=CLASSES), _images(size))
         for name, size in sizes.items()
     }
     found["torchvision vit (4 layers)"] = Case(vit, _images(32))
-    found["torchvision lraspp (segmentation)"] = Case(segmentation, _images(64))
+    found["torchvision lraspp (segmentation)"] = Case(segmentation, _images(32))
     return found
 
 
@@ -130,8 +130,7 @@ def _timm() -> Mapping[str, Case]:
     except ImportError:
         return {}
     sizes = {
-        "resnet26d": 64, "convnextv2_atto": 64, "nfnet_l0": 32, "mixer_s32_224": 224, "regnetx_002": 64,
-        "efficientformer_l1": 224,
+        "resnet26d": 32, "convnextv2_atto": 32, "nfnet_l0": 32, "mixer_s32_224": 224, "regnetx_002": 32,
     }  # fmt: skip
     found = {
         f"timm {name}": Case(lambda name=name: timm.create_model(name, num_classes=CLASSES), _images(size))
@@ -149,13 +148,13 @@ def _transformers() -> Mapping[str, Case]:
         return {}
     mask = torch.ones(BATCH, LENGTH, dtype=torch.long)
     mask[:, -3:] = 0
-    small = {"vocab_size": WORDS, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    small = {"vocab_size": WORDS, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
     wide = {**small, "intermediate_size": 128}
     llama = {**wide, "num_key_value_heads": 2, "use_cache": False}
-    gpt2 = {"vocab_size": WORDS, "n_positions": 32, "n_embd": 64, "n_layer": 2, "n_head": 4, "use_cache": False}
+    gpt2 = {"vocab_size": WORDS, "n_positions": 32, "n_embd": 32, "n_layer": 2, "n_head": 4, "use_cache": False}
     gpt2 |= {"bos_token_id": 0, "eos_token_id": 0}
-    t5 = {"vocab_size": WORDS, "d_model": 64, "num_layers": 2, "num_heads": 4, "d_kv": 16, "d_ff": 128}
-    distil = {"vocab_size": WORDS, "dim": 64, "n_layers": 2, "n_heads": 4, "hidden_dim": 128}
+    t5 = {"vocab_size": WORDS, "d_model": 32, "num_layers": 2, "num_heads": 4, "d_kv": 16, "d_ff": 128}
+    distil = {"vocab_size": WORDS, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 128}
     masked = {"input_ids": _tokens(), "attention_mask": mask}
     return {
         "transformers bert": Case(lambda: library.BertForMaskedLM(library.BertConfig(**wide)), (), masked),

@@ -23,7 +23,7 @@ from ampgraph.precision import Precision
 from benchmarks.record import keep, table
 from benchmarks.training_models import Case, cases, without_noise
 
-STEPS, RATE = 10, 3e-3
+STEPS, RATE = 10, 3e-4
 BAR = 0.02
 
 

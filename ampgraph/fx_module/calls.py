@@ -51,12 +51,8 @@ class Interface:
         Under torch.compile sizes are its own affair and not looked at.
         """
         args, kwargs = arguments
-        if (
-            self._is_flat
-            and not kwargs
-            and len(args) == len(self.inputs)
-            and all(type(each) is Tensor for each in args)
-        ):
+        plain = self._is_flat and not kwargs and len(args) == len(self.inputs)
+        if plain and all(type(each) is Tensor for each in args):
             self._check_once(args)
             return args
         flat, spec = pytree.tree_flatten((args, kwargs))

@@ -123,6 +123,7 @@ class TracedModule(nn.Module):
     def _device(self) -> torch.device:
         return self._wired().device
 
+    @torch.compiler.disable
     def _body(self, modes: Modes, device: torch.device) -> Body:
         body = make_body(self._captures[modes], device)
         self._bodies[modes, device] = body
@@ -130,11 +131,13 @@ class TracedModule(nn.Module):
 
     # Capturing
 
+    @torch.compiler.disable
     def _capture(self, modes: Modes) -> Capture:
         """Capture the module in its present modes."""
         arguments = self._example.arguments(self._device())
         found = capture(self.original, arguments, self._policy, self._dynamic_shapes)
         self._captures[modes] = found
+        self._body(modes, self._device())
         return found
 
     def capture(self) -> TracedModule:
@@ -165,6 +168,8 @@ class TracedModule(nn.Module):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._copies.release()
         self._wiring = None
+        for modes in self._captures:
+            self._body(modes, self._device())
         return self
 
     # Copies of parameters

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounter
 from torch.utils.checkpoint import checkpoint
 from torch_models import Convolutional, mlp
 
@@ -177,7 +178,7 @@ def test_two_processes(engine: str, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_a_compiled_one_is_compiled_once_for_all_batches_and_steps(traced: TracedModule) -> None:
     torch._dynamo.reset()
-    counter = torch._dynamo.testing.CompileCounter()
+    counter = CompileCounter()
     compiled = torch.compile(traced, backend=counter, dynamic=True)
     optimizer = torch.optim.SGD(traced.parameters(), 0.1)
     for size in (4, 5, 6, 7):
