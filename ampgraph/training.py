@@ -42,7 +42,8 @@ def price_training(
         slow, fast = _seconds(work_of(graph.ops[decision.op], graph), device, precision)
         high[decision.id], low[decision.id] = _picoseconds(slow), _picoseconds(fast)
     casts = {value.id: _cast(value, device) for value in graph.values.values() if value.producer}
-    copies = {id: _copy(graph.values[id], device) for id in graph.uses_of if graph.values[id].constant is not None}
+    constants = (graph.values[id] for id in graph.uses_of if graph.values[id].constant is not None)
+    copies = {value.id: _copy(value, device) for value in constants if value.shape != ()}
     around = _casts_around(graph, casts, copies) if worthwhile else {}
     for id in worthwhile:
         floor = low.get(id, 0) + around.get(id, 0) + 1

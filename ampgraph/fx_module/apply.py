@@ -15,7 +15,7 @@ from torch.fx.node import Argument
 
 from ampgraph.fx_module.facts import DTYPES
 from ampgraph.fx_module.fakes import propagate
-from ampgraph.fx_module.lift import value_id
+from ampgraph.fx_module.lift import is_number, value_id
 from ampgraph.fx_module.schema import arguments, generates, tensors_in, type_table
 from ampgraph.graph import PrecisionGraph
 from ampgraph.plan import Plan
@@ -83,8 +83,8 @@ class _Writer:
         if op is None:
             return
         wanted = [self.plan.choices[slot.decision].precision if slot.decision else None for slot in op.inputs]
-        numbers = [slot.value.endswith(".number") for slot in op.inputs]
-        order = iter([want for want, number in zip(wanted, numbers, strict=True) if not number])
+        tensors = [not is_number(slot.value) for slot in op.inputs]
+        order = iter([want for want, is_tensor in zip(wanted, tensors, strict=True) if is_tensor])
         replacements = [(each, next(order)) for each in _operand_nodes(node)]
         new = iter([self._served(each, want, node) for each, want in replacements])
         node.args, node.kwargs = _mapped(node, lambda _: next(new))

@@ -123,7 +123,7 @@ class TracedModule(nn.Module):
     def _device(self) -> torch.device:
         return self._wired().device
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _body(self, modes: Modes, device: torch.device) -> Body:
         body = make_body(self._captures[modes], device)
         self._bodies[modes, device] = body
@@ -131,7 +131,7 @@ class TracedModule(nn.Module):
 
     # Capturing
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _capture(self, modes: Modes) -> Capture:
         """Capture the module in its present modes."""
         arguments = self._example.arguments(self._device())
