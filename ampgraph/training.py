@@ -21,7 +21,7 @@ _BACKWARD_PRODUCT = 3.0  # the product, and one for the gradient of each operand
 _BACKWARD_OTHER = 3.0  # reads what forward read and made, writes a gradient
 _LAUNCHES = 2.0
 _CASTS = 2.0  # there, and back for the gradient
-# Optimizer and scaler touch every parameter for some 30 bytes an element; copies of all of them are made by few kernels.
+# Of a launch: copies of parameters are made by fewer kernels than there are parameters.
 _COPY_LAUNCH = 0.25
 _ATTENTION_HIGH = 0.5  # of the plain rate: fused float32 attention does without tensor cores
 _GROUPED_HIGH, _GROUPED_LOW = 0.09, 0.33  # see cost.py
@@ -42,7 +42,8 @@ def price_training(
         slow, fast = _seconds(work_of(graph.ops[decision.op], graph), device, precision)
         high[decision.id], low[decision.id] = _picoseconds(slow), _picoseconds(fast)
     casts = {value.id: _cast(value, device) for value in graph.values.values() if value.producer}
-    copies = {id: _copy(graph.values[id], device) for id in graph.uses_of if graph.values[id].constant is not None}
+    constants = (graph.values[id] for id in graph.uses_of if graph.values[id].constant is not None)
+    copies = {value.id: _copy(value, device) for value in constants if value.shape != ()}
     around = _casts_around(graph, casts, copies) if worthwhile else {}
     for id in worthwhile:
         floor = low.get(id, 0) + around.get(id, 0) + 1

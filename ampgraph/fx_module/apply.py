@@ -6,17 +6,17 @@ Every cast is an `aten._to_copy` whose metadata say which value it converts; nod
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.fx.node import Argument
 
 from ampgraph.fx_module.facts import DTYPES
 from ampgraph.fx_module.fakes import propagate
-from ampgraph.fx_module.lift import value_id
-from ampgraph.fx_module.schema import arguments, generates, type_table
+from ampgraph.fx_module.lift import is_number, value_id
+from ampgraph.fx_module.schema import arguments, generates, tensors_in, type_table
 from ampgraph.graph import PrecisionGraph
 from ampgraph.plan import Plan
 from ampgraph.precision import FORMATS, Precision
@@ -83,8 +83,8 @@ class _Writer:
         if op is None:
             return
         wanted = [self.plan.choices[slot.decision].precision if slot.decision else None for slot in op.inputs]
-        numbers = [slot.value.endswith(".number") for slot in op.inputs]
-        order = iter([want for want, number in zip(wanted, numbers, strict=True) if not number])
+        tensors = [not is_number(slot.value) for slot in op.inputs]
+        order = iter([want for want, is_tensor in zip(wanted, tensors, strict=True) if is_tensor])
         replacements = [(each, next(order)) for each in _operand_nodes(node)]
         new = iter([self._served(each, want, node) for each, want in replacements])
         node.args, node.kwargs = _mapped(node, lambda _: next(new))
@@ -126,7 +126,8 @@ class _Writer:
         return cast
 
     def _first(self) -> fx.Node:
-        return next(node for node in self.graph.nodes if node.op != "placeholder" and not is_parameter_cast(node))
+        nodes: Iterable[fx.Node] = self.graph.nodes
+        return next(node for node in nodes if node.op != "placeholder" and not is_parameter_cast(node))
 
 
 def is_parameter_cast(node: fx.Node) -> bool:
@@ -140,16 +141,15 @@ def _present(dtype: str) -> Precision | None:
 
 def _operand_nodes(node: fx.Node) -> Iterator[fx.Node]:
     """Tensor operands in the order in which lift reads them."""
-    found: list[fx.Node] = []
-    _mapped(node, lambda each: (found.append(each), each)[1])
-    return iter(found)
+    given = (each for _, found in arguments(node) for each in tensors_in(found))
+    return (each for each in given if _is_tensor(each))
 
 
-def _mapped(node: fx.Node, function: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:  # noqa: ANN401
+def _mapped(node: fx.Node, function: Callable[[fx.Node], fx.Node]) -> tuple[tuple[Argument, ...], dict[str, Argument]]:
     """Arguments with a function applied to every tensor among them, in the order of `arguments`."""
 
     def take(each: fx.Node) -> fx.Node:
-        return function(each) if _is_tensor(each) else each  # type: ignore[no-any-return]
+        return function(each) if _is_tensor(each) else each
 
     args = tuple(fx.node.map_arg(each, take) for each in node.args)
     return args, {name: fx.node.map_arg(each, take) for name, each in node.kwargs.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from ampgraph.errors import ModelError
 from ampgraph.fx_module.facts import dtype_name
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+Kinds = tuple[tuple[torch.dtype, torch.Size], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +43,38 @@ class Interface:
     out_spec: pytree.TreeSpec
     inputs: tuple[Expected, ...]
     guards: tuple[Any, ...] = ()  # sympy expressions over the names of free sizes
-    _accepted: set[tuple[tuple[str, int], ...]] = field(default_factory=set)
+    _accepted: set[Kinds] = field(default_factory=set)
 
-    def flatten(self, arguments: Arguments) -> list[Any]:
-        """Flat inputs of a call. Raises ModelError for arguments that are not like the example's."""
+    def flatten(self, arguments: Arguments) -> Sequence[Any]:
+        """Flat inputs of a call. Raises ModelError for arguments that are not like the example's.
+
+        Under torch.compile sizes are its own affair and not looked at.
+        """
         args, kwargs = arguments
-        if not kwargs and len(args) == len(self.inputs) and all(type(each) is Tensor for each in args):
-            flat: list[Any] = list(args)
-        else:
-            flat, spec = pytree.tree_flatten((args, kwargs))
-            if spec != self.in_spec:
-                fact = "was called with arguments that are nested otherwise than the example's"
-                raise ModelError("traced module", fact, f"trace again with such arguments; it takes {self}")
-        self._check(flat)
+        plain = self._is_flat and not kwargs and len(args) == len(self.inputs)
+        if plain and all(type(each) is Tensor for each in args):
+            self._check_once(args)
+            return args
+        flat, spec = pytree.tree_flatten((args, kwargs))
+        if spec != self.in_spec:
+            fact = "was called with arguments that are nested otherwise than the example's"
+            raise ModelError("traced module", fact, f"trace again with such arguments; it takes {self}")
+        if not torch.compiler.is_compiling():
+            self._check(flat)
         return flat
+
+    @cached_property
+    def _is_flat(self) -> bool:
+        """Whether the example was tensors alone, in their places."""
+        return self.in_spec == pytree.tree_structure((tuple(self.inputs), {}))
+
+    def _check_once(self, args: tuple[Tensor, ...]) -> None:
+        if torch.compiler.is_compiling():
+            return
+        kinds = tuple([(each.dtype, each.shape) for each in args])
+        if kinds not in self._accepted:
+            self._check(args)
+            self._accepted.add(kinds)
 
     def _check(self, flat: Sequence[Any]) -> None:
         free: dict[str, int] = {}
@@ -68,12 +88,10 @@ class Interface:
             for size, wanted in zip(given.shape, expected.sizes, strict=True):
                 if size != (wanted if isinstance(wanted, int) else free.setdefault(wanted, size)):
                     raise _mismatch(expected, describe(given))
-        sizes = tuple(free.items())
-        if sizes and sizes not in self._accepted:
-            self._accept(free)
-            self._accepted.add(sizes)
+        if free:
+            self._allow(free)
 
-    def _accept(self, free: Mapping[str, int]) -> None:
+    def _allow(self, free: Mapping[str, int]) -> None:
         """Raise for sizes that the module's Python ruled out while it was traced. One is like any other size."""
         if 1 in free.values():
             return

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from ampgraph.fx_module.export import DynamicShapes, export_module
 from ampgraph.fx_module.fakes import settle
 from ampgraph.fx_module.lift import Holdings, lift
 from ampgraph.fx_module.policy import Policy
-from ampgraph.fx_module.prepare import Prepared, constant_inputs, prepare
+from ampgraph.fx_module.prepare import Prepared, constant_inputs, find_tensor, prepare
 from ampgraph.fx_module.verify import verify_applied
 from ampgraph.graph import PrecisionGraph
 from ampgraph.judge import Wishes, judge
@@ -91,19 +92,10 @@ def held_tensors(prepared: Prepared, module: nn.Module) -> Mapping[str, Tensor]:
     }
 
 
-def find_tensor(module: nn.Module, target: str) -> Tensor:
-    """A parameter or buffer by its name."""
-    path, _, name = target.rpartition(".")
-    owner = module.get_submodule(path)
-    found = owner._parameters.get(name)
-    return found if found is not None else owner._buffers[name]  # type: ignore[return-value]
-
-
 def device_of(module: nn.Module) -> torch.device:
     """Where a module lives; the CPU where it holds nothing."""
-    held = next(module.parameters(), None)
-    held = held if held is not None else next(module.buffers(), None)
-    return held.device if held is not None else torch.device("cpu")
+    held: Iterator[Tensor] = chain(module.parameters(), module.buffers())
+    return next((tensor.device for tensor in held), torch.device("cpu"))
 
 
 def _priced(graph: PrecisionGraph, judgement: Judgement, policy: Policy) -> Costs:

@@ -116,10 +116,10 @@ def must_cast(module: nn.Module) -> bool:
     gathered for it alone (FSDP keeps their version while it changes their data).
     """
     return (
-        torch._C._functorch.peek_interpreter_stack() is not None  # type: ignore[attr-defined]
+        torch._C._functorch.peek_interpreter_stack() is not None
         or (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing())
         or _is_sharded(module)
-        or torch._C._len_torch_dispatch_stack() > 0  # type: ignore[attr-defined]
+        or torch._C._len_torch_dispatch_stack() > 0
     )
 
 

@@ -28,11 +28,13 @@ def unknown(elements: int) -> Constant:
     return Constant(elements, -math.inf, math.inf, 0.0, has_nan=True)
 
 
-def scalar(number: float) -> Constant:
-    """A Python number among the arguments of an op; kernels take it in float32 or wider."""
+def scalar(number: float, precision: Precision) -> Constant:
+    """Facts of a Python number among the arguments of an op."""
     if not math.isfinite(number):
         return Constant(1, 0.0, 0.0, 0.0, math.isinf(number), math.isnan(number))
-    return Constant(1, float(number), float(number), abs(float(number)))
+    value = float(number)
+    used = torch.tensor([abs(value)] if value else [], dtype=torch.float64)
+    return Constant(1, value, value, abs(value), conversions={precision: _conversion(used, precision)})
 
 
 def measure(tensor: Tensor, precision: Precision) -> Constant:

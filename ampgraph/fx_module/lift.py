@@ -26,6 +26,7 @@ from ampgraph.precision import Precision
 ALL = frozenset(Precision)
 HIGH = frozenset({Precision.FLOAT32})
 NUMBERS = (int, float)
+NUMBER = ".number"  # how the ids of such values end
 
 
 @dataclass(frozen=True)
@@ -190,9 +191,7 @@ def _attributes(node: fx.Node) -> Iterator[tuple[str, Attribute]]:
 
 def _input(draft: _Draft, node: fx.Node, binding: _Binding, index: int, formal: str, given: fx.Node | float) -> Slot:
     if not isinstance(given, fx.Node):
-        id = f"{node.name}.{formal}.number"
-        draft.values[id] = Value(id, f"{given:g}", "", "float32", shape=(), constant=scalar(given))
-        return Slot(id, formal)
+        return _number(draft, node, binding, index, formal, given)
     id, val = value_id(given), _tensor(given)
     present = NAMES.get(val.dtype) if val is not None else None
     if present is None or id not in draft.values:
@@ -200,6 +199,22 @@ def _input(draft: _Draft, node: fx.Node, binding: _Binding, index: int, formal: 
     key = draft.decide(binding.decision(node, binding.variable_of(formal, present), present))
     draft.uses.append(Use(id, key, node.name, index, ""))
     return Slot(id, formal, key)
+
+
+def _number(draft: _Draft, node: fx.Node, binding: _Binding, index: int, formal: str, given: float) -> Slot:
+    """A number that is an operand: judged as a constant of the op's type, though kernels round only the result."""
+    id = f"{node.name}.{formal}{NUMBER}"
+    draft.values[id] = Value(id, f"{given:g}", "", "float32", shape=(), constant=scalar(given, draft.precision))
+    if not binding.floats:
+        return Slot(id, formal)
+    key = draft.decide(binding.decision(node, binding.variable_of(formal, binding.main), binding.main))
+    draft.uses.append(Use(id, key, node.name, index, ""))
+    return Slot(id, formal, key)
+
+
+def is_number(value: str) -> bool:
+    """Whether a value is a number among an op's arguments rather than a tensor."""
+    return value.endswith(NUMBER)
 
 
 def _output(draft: _Draft, node: fx.Node, binding: _Binding, id: str, val: Tensor) -> Slot:
@@ -225,6 +240,7 @@ class _Binding:
     result: str  # variable of the results
     result_pin: str
     main: Precision  # the type that variable T has
+    floats: bool  # whether T is the type of anything
 
     @classmethod
     def of(
@@ -259,9 +275,10 @@ class _Binding:
         names = {name for name, val in free if val.dtype is torch.float32}
         if not pin and names:
             pin = draft.prober.refusal(node, names, result_follows=not separate)
-        typed = (val.dtype for val in (*(val for _, val in free), *(val for _, val in made)) if val.dtype in NAMES)
-        main = NAMES[next(typed, torch.float32)]
-        return cls(pin, fixed, why, "R" if separate else "T", result_pin or "a cast of the author's", main)
+        typed = [val.dtype for val in (*(val for _, val in free), *(val for _, val in made)) if val.dtype in NAMES]
+        main = NAMES[typed[0]] if typed else Precision.FLOAT32
+        result = "R" if separate else "T"
+        return cls(pin, fixed, why, result, result_pin or "a cast of the author's", main, bool(typed))
 
     def variable_of(self, formal: str, present: Precision) -> str:
         """The type variable of an operand."""

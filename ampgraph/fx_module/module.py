@@ -15,9 +15,9 @@ from torch.utils import _pytree as pytree
 
 from ampgraph.errors import ModelError
 from ampgraph.explain import explain
-from ampgraph.fx_module.body import Body, Fetch, make_body
-from ampgraph.fx_module.calls import Arguments, bind
-from ampgraph.fx_module.capture import Capture, capture, device_of, rule_book
+from ampgraph.fx_module.body import Body, make_body
+from ampgraph.fx_module.calls import bind
+from ampgraph.fx_module.capture import Capture, capture, rule_book
 from ampgraph.fx_module.copies import Copies, Key, must_cast
 from ampgraph.fx_module.example import Example
 from ampgraph.fx_module.export import DynamicShapes, export_module
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ampgraph.api import Result
 
 Modes = tuple[bool, ...]
+Owner = tuple[dict[str, Any], str]  # a module's parameters or buffers, and a name among them
 _SHARED = (
     "_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "_state_dict_hooks", "_state_dict_pre_hooks",
     "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
@@ -40,7 +41,17 @@ class _Wiring:
     """Where a module's state is found, looked up once for each object."""
 
     modules: tuple[nn.Module, ...]
-    owners: dict[str, tuple[dict[str, Any], str]]
+    owners: dict[str, Owner]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the first tensor is; the CPU where there is none."""
+        for owner, name in self.owners.values():
+            if owner[name] is not None:
+                found = owner[name].device
+                assert isinstance(found, torch.device)  # what tensors have
+                return found
+        return torch.device("cpu")
 
 
 class TracedModule(nn.Module):
@@ -68,20 +79,19 @@ class TracedModule(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         """Run the graph of the present modes. Raises ModelError for arguments unlike the example's."""
-        modes = self._modes()
+        modes, device = self._modes(), self._device()
         found = self._captures.get(modes) or self._capture(modes)
-        flat = found.interface.flatten(_bound(self.original, args, kwargs))
-        device = device_of(self)
         body = self._bodies.get((modes, device)) or self._body(modes, device)
+        flat = found.interface.flatten(bind(self.original, args, kwargs) if kwargs else (args, kwargs))
         with _undisturbed(device, body):
-            results = body.run(*self._fetched(body.fetches, body), *flat)
+            results = body.run(*self._fetched(body), *flat)
         spec = found.interface.out_spec
         return results[0] if spec.is_leaf() else pytree.tree_unflatten(results, spec)
 
-    def _fetched(self, fetches: Sequence[Fetch], body: Body) -> Iterator[Tensor]:
-        owners, cast = self._wired().owners, _casts_inside(self)
+    def _fetched(self, body: Body) -> Iterator[Tensor]:
+        owners, cast = self._wired().owners, torch.compiler.is_compiling() or must_cast(self)
         held = {} if torch.compiler.is_compiling() else self._copies.held
-        for fetch in fetches:
+        for fetch in body.fetches:
             if fetch.kind == "constant":
                 tensor = body.constants[fetch.target]
             else:
@@ -96,7 +106,7 @@ class TracedModule(nn.Module):
 
     def _wired(self) -> _Wiring:
         if self._wiring is None:
-            owners: dict[str, tuple[dict[str, Any], str]] = {}
+            owners: dict[str, Owner] = {}
             for path, module in self.named_modules():
                 prefix = f"{path}." if path else ""
                 for holder in (module._parameters, module._buffers):
@@ -111,6 +121,10 @@ class TracedModule(nn.Module):
             raise ModelError("traced module", fact, "register it before tracing, or on the traced module itself")
         return tuple([module.training for module in modules])
 
+    def _device(self) -> torch.device:
+        return self._wired().device
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _body(self, modes: Modes, device: torch.device) -> Body:
         body = make_body(self._captures[modes], device)
         self._bodies[modes, device] = body
@@ -118,11 +132,13 @@ class TracedModule(nn.Module):
 
     # Capturing
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _capture(self, modes: Modes) -> Capture:
         """Capture the module in its present modes."""
-        arguments = self._example.arguments(device_of(self))
+        arguments = self._example.arguments(self._device())
         found = capture(self.original, arguments, self._policy, self._dynamic_shapes)
         self._captures[modes] = found
+        self._body(modes, self._device())
         return found
 
     def capture(self) -> TracedModule:
@@ -147,18 +163,20 @@ class TracedModule(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TracedModule:
         """Move parameters and buffers. Raises ModelError where that would change their type."""
-        if fn(torch.zeros(1, device=device_of(self))).dtype is not torch.float32:
+        if fn(torch.zeros(1, device=self._device())).dtype is not torch.float32:
             fact = "keeps its parameters in float32, and they were asked to change type"
             raise ModelError("traced module", fact, "ask for a low precision with trace(module, ..., precision=...)")
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._copies.release()
         self._wiring = None
+        for modes in self._captures:
+            self._body(modes, self._device())
         return self
 
     # Copies of parameters
 
     def refresh_copies(self) -> None:
-        """Renew the held low-precision copies of all parameters that captured graphs take low: in place, in few kernels.
+        """Renew the held copies of all parameters that captured graphs take low: in place, by few kernels.
 
         For a training step that is captured as CUDA graphs: refresh once after each optimizer step, run every
         micro-step under `held_copies`. Also to be called after parameters were written through `parameter.data`.
@@ -178,7 +196,7 @@ class TracedModule(nn.Module):
         self._copies.release()
 
     def _low_state(self) -> Iterator[tuple[Key, Tensor]]:
-        owners, device = self._wired().owners, device_of(self)
+        owners, device = self._wired().owners, self._device()
         seen: set[Key] = set()
         for modes in self._captures:
             body = self._bodies.get((modes, device)) or self._body(modes, device)
@@ -232,7 +250,7 @@ class TracedModule(nn.Module):
 
     def export(self) -> ExportedProgram:
         """The traced module in its present modes as an exported program, without casts."""
-        arguments = self._example.arguments(device_of(self))
+        arguments = self._example.arguments(self._device())
         return export_module(self.original, arguments, self._dynamic_shapes).program
 
     def to_onnx(self, destination: str | Path | None = None, **options: Any) -> Result:  # noqa: ANN401
@@ -262,14 +280,6 @@ class TracedModule(nn.Module):
 
 def _count_hooks(modules: Sequence[nn.Module]) -> int:
     return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in modules[1:])
-
-
-def _bound(original: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
-    return bind(original, args, kwargs) if kwargs else (args, kwargs)
-
-
-def _casts_inside(module: nn.Module) -> bool:
-    return torch.compiler.is_compiling() or must_cast(module)
 
 
 def _undisturbed(device: torch.device, body: Body) -> AbstractContextManager[Any]:

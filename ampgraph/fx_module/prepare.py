@@ -101,15 +101,19 @@ def _canonical(states: list[State], module: nn.Module) -> dict[str, str]:
     first: dict[int, str] = {}
     found = {}
     for state in states:
-        key = id(_lookup(module, state.target)) if state.kind != "constant" else hash(("constant", state.target))
+        key = id(find_tensor(module, state.target)) if state.kind != "constant" else hash(("constant", state.target))
         found[state.name] = first.setdefault(key, state.name)
     return found
 
 
-def _lookup(module: nn.Module, target: str) -> Tensor:
+def find_tensor(module: nn.Module, target: str) -> Tensor:
+    """A parameter or buffer by its name."""
     path, _, name = target.rpartition(".")
     owner = module.get_submodule(path)
-    return owner._parameters.get(name) if name in owner._parameters else owner._buffers[name]  # type: ignore[return-value]
+    found: Tensor | None = owner._parameters.get(name)
+    found = owner._buffers.get(name) if found is None else found
+    assert found is not None  # the exporter has seen it there
+    return found
 
 
 def _plain(value: object) -> Tensor:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ampgraph.fx_module.lift import is_number
 from ampgraph.report import cause_of, count_nodes, measure_coverage, stayed
 from ampgraph.report_text import wrapped
 
@@ -25,7 +26,7 @@ def _lines(name: str, captured: Capture) -> Iterator[str]:
     counts = count_nodes(graph, plan)
     shown = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     yield f"{name}: {plan.precision}, objective {plan.objective}; nodes: {shown}"
-    copies = sum(plan.precision in kept for kept in plan.parameters.values())
+    copies = sum(plan.precision in kept and not is_number(id) for id, kept in plan.parameters.items())
     yield f"casts: {len(plan.casts)} of values in every forward, {copies} of parameters once a step"
     coverage = measure_coverage(graph, captured.judgement, plan)
     yield f"products and other ops worth it in {plan.precision}: {coverage.low} of {coverage.eligible}"

@@ -59,9 +59,8 @@ def trace(
     Raises ModelError for a module or arguments that cannot be traced, with the line of the module's code; OptionError
     for an option that means nothing. See `TracedModule` for what can be done with the result.
     """
-    policy = make_policy(
-        precision, objective, named_policy, Path(rules) if rules else None, keep=keep, low=low, io=io, device=device
-    )
+    wishes = {"keep": keep, "low": low, "io": io, "device": device}
+    policy = make_policy(precision, objective, named_policy, Path(rules) if rules else None, **wishes)
     refuse(module)
     args = (example_args,) if isinstance(example_args, Tensor) else tuple(example_args)
     arguments = bind(module, args, example_kwargs or {})
@@ -95,7 +94,7 @@ def refuse(module: nn.Module) -> None:
 def _refuse_state(module: nn.Module) -> None:
     named = [*module.named_parameters(), *module.named_buffers()]
     for path, tensor in named:
-        if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+        if nn.parameter.is_lazy(tensor):
             raise ModelError(path, "has no size yet", "run the module once on example arguments first")
         if tensor.is_meta:
             raise ModelError(path, "is on the meta device", "give it data first: module.to_empty(...) or load weights")

@@ -7,7 +7,7 @@ from torch import fx
 from ampgraph.errors import PlanError
 from ampgraph.fx_module.apply import CAST, is_cast
 from ampgraph.fx_module.facts import DTYPES
-from ampgraph.fx_module.lift import Holdings, lift
+from ampgraph.fx_module.lift import Holdings, is_number, lift
 from ampgraph.graph import PrecisionGraph
 from ampgraph.plan import Plan
 from ampgraph.precision import Precision
@@ -36,7 +36,7 @@ def _casts(ours: dict[str, fx.Node], graph: PrecisionGraph, plan: Plan) -> None:
         (id, precision)
         for id, kept in plan.parameters.items()
         for precision in kept
-        if precision is not Precision.FLOAT32 and not id.endswith(".number")
+        if precision is not Precision.FLOAT32 and not is_number(id)
     }
     written: set[tuple[str, Precision]] = set()
     for node in ours.values():

@@ -86,14 +86,14 @@ def test_nested_inputs_outputs_and_tied_weights() -> None:
     assert kept == ["p_tokens_weight"]  # the table in float32, the head's product in bfloat16: one parameter
     found["logits"].sum().backward()
     assert module.head.weight.grad.dtype is torch.float32
-    with pytest.raises(ModelError, match="argument scale|nested otherwise"):
+    with pytest.raises(ModelError, match=r"argument scale|nested otherwise"):
         traced(batch, 2.0)
 
 
 def test_a_plain_argument_is_part_of_the_graph() -> None:
     traced = ampgraph.trace(Language(), (language_batch(), 0.5))
     traced(language_batch(2), 0.5)
-    with pytest.raises(ModelError, match="argument scale: is 2.0, and the graph takes 0.5"):
+    with pytest.raises(ModelError, match=r"argument scale: is 2\.0, and the graph takes 0\.5"):
         traced(language_batch(2), 2.0)
 
 
