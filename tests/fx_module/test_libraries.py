@@ -72,7 +72,7 @@ def test_lightning(first: TracedModule, accumulate: int, tmp_path: Path) -> None
         default_root_dir=tmp_path,
     )
     torch.manual_seed(5)
-    trainer.fit(Lesson(module), DataLoader(DATA, batch_size=None))
+    trainer.fit(Lesson(module), DataLoader(DATA, batch_size=None, generator=torch.Generator()))
     assert same_state(module, expected)
     assert scaler.history() == theirs.history()
     assert sum(each.skipped for each in scaler.history()) == 2
