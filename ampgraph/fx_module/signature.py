@@ -8,10 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.utils import _pytree as pytree
 
 from ampgraph.errors import TrainError
 from ampgraph.fx_module.recipe import Call
+
+_ENGINES = ("DistributedDataParallel", "DataParallel", "FSDPModule", "FullyShardedDataParallel")
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,21 @@ def verify_inputs(tensors: Sequence[Tensor], device: torch.device) -> None:
         if tensor.requires_grad:
             fact = "wants a gradient, which stays inside the recorded step"
             raise TrainError(place, fact, "detach it, or build the step with capture=False")
+
+
+def verify_alone(module: nn.Module) -> None:
+    """Raise TrainError for a module that waits for other processes or devices in forward or backward: a recording of
+    one process knows nothing of the others, and waits where the order differs."""
+    for each in module.modules():
+        names = [kind.__name__ for kind in type(each).__mro__]
+        wrapper = next((name for name in _ENGINES if name in names), "")
+        if wrapper:
+            fact = "exchanges with other processes or devices, which a recorded step cannot"
+            raise TrainError(wrapper, fact, "build the step with capture=False")
+    for name, parameter in module.named_parameters():
+        if isinstance(parameter, DTensor):
+            fact = "is spread over processes, which a recorded step cannot follow"
+            raise TrainError(f"parameter {name}", fact, "build the step with capture=False")
 
 
 def verify_module(module: nn.Module) -> torch.device:

@@ -15,7 +15,7 @@ from ampgraph.fx_module import checkpoint
 from ampgraph.fx_module.captured import Captured
 from ampgraph.fx_module.recipe import Call, Clip, Recipe, clear, forward_backward, update
 from ampgraph.fx_module.recorder import CudaRecorder, Recorder
-from ampgraph.fx_module.signature import verify_module
+from ampgraph.fx_module.signature import verify_alone, verify_module
 
 
 class TrainStep:
@@ -32,8 +32,9 @@ class TrainStep:
     On a GPU all of it becomes one CUDA graph a shape of inputs, without a wait for the device: the first call of a
     shape runs as it is and is a step like any other, the second is recorded. Learning rates may be numbers or tensors
     and may change between calls; when other settings of the optimizer change all the time (a cycled momentum) or it
-    has hooks, its step follows the graph. Hooks of modules run when a graph is recorded, not when it is replayed.
-    `capture=False`, and the CPU: the plain loop. A `Recorder` in its place records on any device.
+    has hooks, its step follows the graph. What is Python in forward and backward, hooks of modules and tensors among
+    it, runs when a graph is recorded, not when it is replayed. `capture=False`, and the CPU: the plain loop, which is
+    also the one for modules under DDP or FSDP. A `Recorder` in its place records on any device.
 
     The step owns the gradients: it clears them when it is done. The returned loss is detached.
 
@@ -102,8 +103,10 @@ class TrainStep:
     def _open(self) -> None:
         device = verify_module(self._recipe.module)
         if self._capture is True and device.type == "cuda":
+            verify_alone(self._recipe.module)
             self._captured = Captured(self._recipe, CudaRecorder(device), device)
         elif not isinstance(self._capture, bool):
+            verify_alone(self._recipe.module)
             self._captured = Captured(self._recipe, self._capture, device)
         self._begun = True
 

@@ -10,8 +10,9 @@ from torch.distributed.tensor import DTensor
 from torch.nn.functional import cross_entropy
 
 import ampgraph
-from ampgraph import LossScaler
-from tests.training import batches, same
+from ampgraph import LossScaler, TrainStep
+from ampgraph.errors import TrainError
+from tests.training import Rerun, batches, same
 from tests.two_processes import RANKS, SIZE, layers, together, whole
 
 STEPS, BAD, INTERVAL = 12, (4,), 3
@@ -39,15 +40,48 @@ def loop(module: nn.Module, rank: int) -> dict[str, Any]:
         scaler.update()
         optimizer.zero_grad()
         losses.append(loss.detach())
-    state = {name.removeprefix("module."): each for name, each in whole(module.state_dict()).items()}
-    return {"state": state, "losses": losses, "scales": [(each.scale, each.skipped) for each in scaler.history()]}
+    return {
+        "state": unwrapped(module),
+        "losses": losses,
+        "scales": [(each.scale, each.skipped) for each in scaler.history()],
+    }
 
 
 def by_engines(rank: int) -> dict[str, Any]:
     sharded = traced()
     fully_shard(sharded)
     assert all(isinstance(each, DTensor) for each in sharded.parameters())
-    return {"DDP": loop(nn.parallel.DistributedDataParallel(traced()), rank), "FSDP2": loop(sharded, rank)}
+    said = refusals(sharded)
+    found = {"DDP": loop(wrapped(), rank), "FSDP2": loop(sharded, rank), "refusals": said}
+    return {**found, "steps": steps(wrapped(), rank)}
+
+
+def wrapped() -> nn.Module:
+    return nn.parallel.DistributedDataParallel(traced())
+
+
+def refusals(sharded: nn.Module) -> list[str]:
+    """What a recording says of each, and of one that is a part of what is recorded."""
+    said = []
+    for module in (wrapped(), nn.Sequential(wrapped()), sharded):
+        step = TrainStep(module, cross_entropy, torch.optim.AdamW(module.parameters(), fused=True), capture=Rerun())
+        with pytest.raises(TrainError) as caught:
+            step(*share(0)[0])
+        said.append(str(caught.value))
+    return said
+
+
+def steps(module: nn.Module, rank: int) -> dict[str, Tensor]:
+    """The same as `loop`, as a TrainStep."""
+    scaler = LossScaler("cpu", init_scale=2.0**10, growth_interval=INTERVAL)
+    step = TrainStep(module, cross_entropy, torch.optim.AdamW(module.parameters(), 1e-2), scaler, clip=1.0)
+    for x, y in share(rank):
+        step(x, y)
+    return unwrapped(module)
+
+
+def unwrapped(module: nn.Module) -> dict[str, Tensor]:
+    return {name.removeprefix("module."): each for name, each in whole(module.state_dict()).items()}
 
 
 def by_hand() -> dict[str, Any]:
@@ -93,3 +127,18 @@ def test_two_processes_train_as_one_and_skip_together(engine: str, outcomes: lis
     for name, each in expected["state"].items():
         torch.testing.assert_close(first["state"][name], each, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(torch.stack(first["losses"]), torch.stack(expected["losses"]), rtol=1e-5, atol=1e-6)
+
+
+def test_a_step_is_the_loop_under_ddp(outcomes: list[dict[str, Any]]) -> None:
+    for each in outcomes:
+        assert all(same(each["steps"][name], tensor) for name, tensor in each["DDP"]["state"].items())
+
+
+def test_engines_are_not_recorded(outcomes: list[dict[str, Any]]) -> None:
+    for said in outcomes[0]["refusals"]:
+        assert "capture=False" in said
+        assert "\n" not in said
+    assert [said.partition(":")[0] for said in outcomes[0]["refusals"]] == [
+        *["DistributedDataParallel"] * 2,
+        "FSDPModule",
+    ]
