@@ -10,6 +10,7 @@ from ampgraph.fx_module.schema import op_type
 from ampgraph.precision import Precision
 
 X = torch.randn(4, 6)
+ZEROS = torch.zeros(4, dtype=torch.long)
 
 
 def pins(function, *args, **tensors) -> dict[str, str]:
