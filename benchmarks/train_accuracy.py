@@ -166,6 +166,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the result is kept")
     words = parser.parse_args()
     device, start = torch.device(words.device), time.perf_counter()
+    torch.backends.cudnn.allow_tf32 = False  # float32 is to mean it
     rows: list[Row] = []
     with on_one_thread() if device.type == "cpu" else nullcontext():
         for task in tasks(device, Size(device.type == "cpu", words.quick), words.mnist):

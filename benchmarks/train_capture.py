@@ -8,12 +8,14 @@ overflow among them. Replays run with torch's sync debug mode at "error": whatev
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -355,6 +357,42 @@ def overflow_is_named() -> str:
     assert names
     assert names[0].startswith("last"), names
     return f"step 15, first {names[0]}"
+
+
+@case
+def non_finite_is_located() -> str:
+    """On the device as on the CPU: the cast of an input that is too large, and a scale that is, in backward."""
+    torch.manual_seed(0)
+    module = traced()
+    scaler = ampgraph.LossScaler("cuda")
+    step = ampgraph.TrainStep(module, cross_entropy, ADAMW(module.parameters()), scaler)
+    data = batches(20, DEVICE, bad=(19,))
+    trained(step, data)
+    before = state(module)
+    found = scaler.locate(module, *data[19], loss_fn=cross_entropy)
+    assert found is not None
+    assert (found.phase, found.op) == ("forward", "aten._to_copy"), found
+    back = scaler.locate(module, *data[0], loss_fn=cross_entropy, scale=2.0**40)
+    assert back is not None
+    assert back.phase == "backward", back
+    assert scaler.locate(module, *data[0], loss_fn=cross_entropy, scale=1.0) is None
+    assert worst(state(module), before) == 0
+    return f"{found}; {back}"
+
+
+@case
+def tutorial() -> str:
+    """The example on the device: captured steps, exported from there, read by onnxruntime."""
+    from ampgraph.tutorial import Lesson, drawn_digits, teach
+
+    said = []
+    for precision in ("float16", "bfloat16"):
+        with tempfile.TemporaryDirectory() as folder:
+            taught = teach(drawn_digits(), Lesson(precision, "cuda", epochs=5), Path(folder), lambda text: None)
+        assert taught.by_torch > 0.6, taught.by_torch
+        assert abs(taught.by_torch - taught.by_onnxruntime) < 0.01, taught.by_onnxruntime
+        said.append(f"{precision} {taught.by_torch:.3f} by torch, {taught.by_onnxruntime:.3f} by onnxruntime")
+    return "; ".join(said)
 
 
 @case

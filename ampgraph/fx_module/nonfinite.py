@@ -74,7 +74,8 @@ def first_non_finite(
 
     `call`: as `TrainStep` takes it, the module's inputs, then the loss's targets. With a loss (`loss_fn`'s, or the
     module's own) its gradients are looked at too, those of `scale` times the loss. Infinities that are meant, written
-    as numbers into the code or given as masks, count only where they become NaN or reach a loss that is not finite.
+    as numbers into the code or given as masks, count only where they become NaN or reach a loss that is not finite;
+    buffers that are not finite (statistics that an earlier overflow spoilt), only where they spoil something.
 
     Gradients, buffers and random state of the module are as they were afterwards. Waits for the device at every op.
     Raises ModelError for a module without a graph.
@@ -199,9 +200,9 @@ class _Looking(fx.Interpreter):
         name, op = self._name(node)
         own = _report(name, op, "forward", tensor, largest, _line(node))
         signs, known = _signs(tensor), {sign for each in sources for sign in each.signs} | _written_signs(node)
-        may_be_meant = op in (_INPUT, _STATE) or signs <= known or (bool(known) and op in _FLIPPING)
+        may_be_meant = op == _INPUT or signs <= known or (bool(known) and op in _FLIPPING)
         report = next((each.report for each in sources if each.is_given), own)
-        if own.nans or not may_be_meant:
+        if op != _STATE and (own.nans or not may_be_meant):
             raise _FoundError(report)
         self._pending[node] = _Pending(report, signs)
 

@@ -132,6 +132,23 @@ def test_the_module_is_left_as_it_was(traced: TracedModule) -> None:
     assert all(each.grad is None for each in traced.parameters())
 
 
+def test_statistics_that_an_earlier_overflow_spoilt(traced: TracedModule) -> None:
+    """In training they are only written, and the fault is another; in evaluation they are the fault."""
+    module, (x, y) = copy.deepcopy(traced), batches(1)[0]
+    bad = x.clone()
+    bad[0, 0] = 7e4
+    module(bad)
+    assert not module.get_buffer("norm.running_mean").isfinite().all()
+    assert found(module, x, y) is None
+    report = found(module, bad, y)
+    assert report is not None
+    assert report.op == "aten._to_copy"
+    report = found(module.eval(), x, y)
+    assert report is not None
+    assert report.name == "buffer norm.running_mean"
+    assert not module.get_buffer("norm.running_mean").isfinite().all()
+
+
 class Attention(nn.Module):
     """A causal mask written as a number, another one given."""
 
