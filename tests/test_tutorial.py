@@ -91,7 +91,7 @@ def test_drawn_digits_have_the_same_form() -> None:
     assert isinstance(perceptron(), nn.Module)
 
 
-@pytest.mark.parametrize("words", [{"epochs": 0}, {"batch": 0}, {"device": "cuda:99"}])
+@pytest.mark.parametrize("words", [{"epochs": 0}, {"batch": 0}, {"device": "cuda:99"}, {"device": "abacus"}])
 def test_lessons_that_teach_nothing(words: dict[str, int]) -> None:
     with pytest.raises(OptionError):
         Lesson(**words)  # type: ignore[arg-type]
@@ -101,3 +101,11 @@ def test_more_in_a_batch_than_there_are(tmp_path: Path) -> None:
     few = Digits("two", *(np.zeros(shape, np.uint8) for shape in ((2, 28, 28), 2, (2, 28, 28), 2)))
     with pytest.raises(OptionError, match="there are 2"):
         teach(few, Lesson(), tmp_path, print)
+
+
+def test_a_folder_that_cannot_be_made_is_said_before_training(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    said: list[str] = []
+    with pytest.raises(OptionError, match="cannot be made"):
+        teach(drawn_digits(), Lesson(), tmp_path / "file", said.append)
+    assert not said
