@@ -53,7 +53,7 @@ def by_engines(rank: int) -> dict[str, Any]:
     assert all(isinstance(each, DTensor) for each in sharded.parameters())
     said = refusals(sharded)
     found = {"DDP": loop(wrapped(), rank), "FSDP2": loop(sharded, rank), "refusals": said}
-    return {**found, "steps": steps(wrapped(), rank)}
+    return {**found, "steps": steps(wrapped(), rank), "one shard": one_shard(sharded, rank)}
 
 
 def wrapped() -> nn.Module:
@@ -69,6 +69,24 @@ def refusals(sharded: nn.Module) -> list[str]:
             step(*share(0)[0])
         said.append(str(caught.value))
     return said
+
+
+def one_shard(sharded: nn.Module, rank: int) -> list[tuple[bool, list[str]]]:
+    """Only the second rank's shard of one gradient has a NaN; with optimizers that unscale in three ways."""
+    found = []
+    for words, clips in (({}, False), ({}, True), ({"fused": True}, False)):
+        optimizer, scaler = torch.optim.AdamW(sharded.parameters(), **words), LossScaler("cpu")
+        scaler.watch(sharded)
+        scaler.scale(cross_entropy(sharded(share(rank)[0][0]), share(rank)[0][1])).backward()
+        if rank == 1:
+            sharded.get_parameter("last.weight").grad.to_local()[0, 0] = float("nan")
+        if clips:
+            scaler.unscale_(optimizer)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        found.append((bool(scaler.last_step_skipped), scaler.overflowed()))
+    return found
 
 
 def steps(module: nn.Module, rank: int) -> dict[str, Tensor]:
@@ -142,3 +160,8 @@ def test_engines_are_not_recorded(outcomes: list[dict[str, Any]]) -> None:
         *["DistributedDataParallel"] * 2,
         "FSDPModule",
     ]
+
+
+def test_what_one_shard_overflows_all_ranks_skip_and_name(outcomes: list[dict[str, Any]]) -> None:
+    for each in outcomes:
+        assert each["one shard"] == [(True, ["last.weight"])] * 3
