@@ -56,8 +56,6 @@ class Copies:
 
     def take(self, key: Key, source: Tensor) -> Tensor:
         """A copy of `source` in the key's type, through which gradients reach it; one that is good, if there is."""
-        if self._holding and key in self._held:
-            return _Link.apply(source, self._held[key])  # type: ignore[no-any-return,no-untyped-call]
         linked = source.requires_grad and torch.is_grad_enabled()
         kept = self._kept.get(key)
         if kept is not None and kept.serves(source, linked):
@@ -68,6 +66,12 @@ class Copies:
                 weakref.ref(source), source._version, source.data_ptr(), source.requires_grad, linked, tensor
             )
         return tensor
+
+    def held(self, key: Key, source: Tensor) -> Tensor | None:
+        """The held copy, through which gradients reach `source`; None where none is held, or nobody asks for them."""
+        if not self._holding or key not in self._held:
+            return None
+        return _Link.apply(source, self._held[key])  # type: ignore[no-any-return,no-untyped-call]
 
     def drop_trained(self) -> None:
         """Forget the copies of what is trained; their memory is free for the optimizer."""
@@ -112,7 +116,7 @@ def must_cast(module: nn.Module) -> bool:
     """
     return (
         torch._C._functorch.peek_interpreter_stack() is not None
-        or (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing())
+        or (torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())
         or _is_sharded(module)
         or torch._C._len_torch_dispatch_stack() > 0
     )

@@ -98,10 +98,13 @@ class TracedModule(nn.Module):
                 tensor = owner[name]
             if fetch.dtype is None:
                 yield tensor
-            elif cast:
-                yield tensor.to(fetch.dtype)
+                continue
+            key = (fetch.target, fetch.dtype)
+            held = self._copies.held(key, tensor)
+            if held is not None:
+                yield held
             else:
-                yield self._copies.take((fetch.target, fetch.dtype), tensor)
+                yield tensor.to(fetch.dtype) if cast else self._copies.take(key, tensor)
 
     def _wired(self) -> _Wiring:
         if self._wiring is None:
