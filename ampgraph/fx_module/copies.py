@@ -116,10 +116,15 @@ def must_cast(module: nn.Module) -> bool:
     """
     return (
         torch._C._functorch.peek_interpreter_stack() is not None
-        or (torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())
+        or _is_capturing()
         or _is_sharded(module)
         or torch._C._len_torch_dispatch_stack() > 0
     )
+
+
+def _is_capturing() -> bool:
+    is_used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return is_used and torch.cuda.is_current_stream_capturing()
 
 
 def _is_sharded(module: nn.Module) -> bool:
