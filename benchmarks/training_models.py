@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-BATCH, LENGTH, WORDS, CLASSES = 8, 16, 100, 10
+LENGTH, WORDS, CLASSES = 16, 100, 10
 _OFF = ("p", "drop_prob", "dropout", "attn_dropout", "dropout_prob", "attention_dropout", "drop_rate", "proj_drop")
 
 
@@ -34,17 +34,17 @@ def without_noise(module: nn.Module) -> nn.Module:
     return module
 
 
-def cases() -> Mapping[str, Case]:
-    """Every model that can be made here, by library and name."""
-    return {**_plain(), **_torchvision(), **_timm(), **_transformers()}
+def cases(batch: int = 32, size: int = 96) -> Mapping[str, Case]:
+    """Every model that can be made here, by library and name. `size`: of images, a multiple of 32."""
+    return {**_plain(batch), **_torchvision(batch, size), **_timm(batch, size), **_transformers(batch)}
 
 
-def _images(size: int) -> tuple[Tensor]:
-    return (torch.randn(BATCH, 3, size, size),)
+def _images(batch: int, size: int) -> tuple[Tensor]:
+    return (torch.randn(batch, 3, size, size),)
 
 
-def _tokens() -> Tensor:
-    return torch.randint(0, WORDS, (BATCH, LENGTH))
+def _tokens(batch: int) -> Tensor:
+    return torch.randint(0, WORDS, (batch, LENGTH))
 
 
 class Recurrent(nn.Module):
@@ -60,7 +60,7 @@ class Recurrent(nn.Module):
         return self.head(self.gru(self.lstm(x)[0])[0][:, -1])
 
 
-def _plain() -> Mapping[str, Case]:
+def _plain(batch: int) -> Mapping[str, Case]:
     def mlp() -> nn.Module:
         return nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, CLASSES))
 
@@ -68,15 +68,15 @@ def _plain() -> Mapping[str, Case]:
         layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
         return nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
 
-    sequence = (torch.randn(BATCH, LENGTH, 16),)
+    sequence = (torch.randn(batch, LENGTH, 16),)
     return {
         "torch mlp": Case(mlp, (torch.randn(64, 784),)),
         "torch lstm and gru": Case(Recurrent, sequence),
-        "torch transformer encoder": Case(encoder, (torch.randn(BATCH, LENGTH, 32),)),
+        "torch transformer encoder": Case(encoder, (torch.randn(batch, LENGTH, 32),)),
     }
 
 
-def _torchvision() -> Mapping[str, Case]:
+def _torchvision(batch: int, size: int) -> Mapping[str, Case]:
     try:
         models = _import_torchvision()
     except ImportError:
@@ -88,16 +88,17 @@ def _torchvision() -> Mapping[str, Case]:
     def segmentation() -> nn.Module:
         return models.segmentation.lraspp_mobilenet_v3_large(num_classes=CLASSES, weights_backbone=None)
 
-    sizes = {
-        "resnet18": 32, "resnet50": 32, "mobilenet_v3_small": 32, "convnext_tiny": 32, "swin_t": 32,
-        "efficientnet_b0": 32, "regnet_y_400mf": 32, "densenet121": 32, "shufflenet_v2_x0_5": 32,
-    }  # fmt: skip
+    names = (
+        "resnet18", "resnet50", "mobilenet_v3_small", "convnext_tiny", "swin_t", "efficientnet_b0", "regnet_y_400mf",
+        "densenet121", "shufflenet_v2_x0_5",
+    )  # fmt: skip
+    images = _images(batch, size)
     found = {
-        f"torchvision {name}": Case(lambda name=name: getattr(models, name)(num_classes=CLASSES), _images(size))
-        for name, size in sizes.items()
+        f"torchvision {name}": Case(lambda name=name: getattr(models, name)(num_classes=CLASSES), images)
+        for name in names
     }
-    found["torchvision vit (4 layers)"] = Case(vit, _images(32))
-    found["torchvision lraspp (segmentation)"] = Case(segmentation, _images(32))
+    found["torchvision vit (4 layers)"] = Case(vit, _images(batch, 32))
+    found["torchvision lraspp (segmentation)"] = Case(segmentation, images)
     return found
 
 
@@ -123,30 +124,32 @@ def _import_torchvision() -> Any:  # noqa: ANN401
 _KEPT: list[Any] = []
 
 
-def _timm() -> Mapping[str, Case]:
+def _timm(batch: int, size: int) -> Mapping[str, Case]:
     try:
         _import_torchvision()
         import timm
     except ImportError:
         return {}
-    sizes = {
-        "resnet26d": 32, "convnextv2_atto": 32, "nfnet_l0": 32, "mixer_s32_224": 224, "regnetx_002": 32,
-    }  # fmt: skip
+    names = ("resnet26d", "convnextv2_atto", "nfnet_l0", "regnetx_002")
+    images = _images(batch, size)
     found = {
-        f"timm {name}": Case(lambda name=name: timm.create_model(name, num_classes=CLASSES), _images(size))
-        for name, size in sizes.items()
+        f"timm {name}": Case(lambda name=name: timm.create_model(name, num_classes=CLASSES), images) for name in names
     }
     small = {"img_size": 32, "patch_size": 8, "depth": 4, "num_classes": CLASSES}
-    found["timm vit_tiny (4 layers)"] = Case(lambda: timm.create_model("vit_tiny_patch16_224", **small), _images(32))
+    found["timm vit_tiny (4 layers)"] = Case(
+        lambda: timm.create_model("vit_tiny_patch16_224", **small), _images(batch, 32)
+    )
+    mixer = {**small, "num_classes": CLASSES}
+    found["timm mixer (4 layers)"] = Case(lambda: timm.create_model("mixer_s32_224", **mixer), _images(batch, 32))
     return found
 
 
-def _transformers() -> Mapping[str, Case]:
+def _transformers(batch: int) -> Mapping[str, Case]:
     try:
         import transformers as library
     except ImportError:
         return {}
-    mask = torch.ones(BATCH, LENGTH, dtype=torch.long)
+    mask = torch.ones(batch, LENGTH, dtype=torch.long)
     mask[:, -3:] = 0
     small = {"vocab_size": WORDS, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
     wide = {**small, "intermediate_size": 128}
@@ -155,12 +158,12 @@ def _transformers() -> Mapping[str, Case]:
     gpt2 |= {"bos_token_id": 0, "eos_token_id": 0}
     t5 = {"vocab_size": WORDS, "d_model": 32, "num_layers": 2, "num_heads": 4, "d_kv": 16, "d_ff": 128}
     distil = {"vocab_size": WORDS, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 128}
-    masked = {"input_ids": _tokens(), "attention_mask": mask}
+    masked = {"input_ids": _tokens(batch), "attention_mask": mask}
     return {
         "transformers bert": Case(lambda: library.BertForMaskedLM(library.BertConfig(**wide)), (), masked),
-        "transformers gpt2": Case(lambda: library.GPT2LMHeadModel(library.GPT2Config(**gpt2)), (_tokens(),)),
+        "transformers gpt2": Case(lambda: library.GPT2LMHeadModel(library.GPT2Config(**gpt2)), (_tokens(batch),)),
         "transformers llama": Case(lambda: library.LlamaForCausalLM(library.LlamaConfig(**llama)), (), masked),
-        "transformers t5 encoder": Case(lambda: library.T5EncoderModel(library.T5Config(**t5)), (_tokens(),)),
+        "transformers t5 encoder": Case(lambda: library.T5EncoderModel(library.T5Config(**t5)), (_tokens(batch),)),
         "transformers distilbert": Case(
             lambda: library.DistilBertForMaskedLM(library.DistilBertConfig(**distil)), (), masked
         ),

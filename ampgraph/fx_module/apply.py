@@ -32,6 +32,7 @@ def apply(source: fx.Graph, graph: PrecisionGraph, plan: Plan) -> fx.Graph:
     result = new.graph_copy(source, env, return_output_node=True)
     assert isinstance(result, tuple)  # asked for the output node as well
     new.output(result[0])
+    _retype_inputs(env, plan)
     writer = _Writer(new, graph, plan, {node.name: copy for node, copy in env.items()})
     for node in [node for node in source.nodes if node.op == "call_function"]:
         writer.retype(env[node])
@@ -40,6 +41,14 @@ def apply(source: fx.Graph, graph: PrecisionGraph, plan: Plan) -> fx.Graph:
     propagate(new)
     new.lint()
     return new
+
+
+def _retype_inputs(env: Mapping[fx.Node, fx.Node], plan: Plan) -> None:
+    """Inputs that the user asked low come low."""
+    for node, copy in env.items():
+        choice, val = plan.choices.get(f"input:{node.name}"), node.meta.get("val")
+        if choice is not None and isinstance(val, Tensor):
+            copy.meta["val"] = val.to(DTYPES[choice.precision])
 
 
 def is_cast(node: fx.Node) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ampgraph.errors import ModelError
-from ampgraph.fx_module.facts import dtype_name
+from ampgraph.fx_module.facts import DTYPES, dtype_name
+from ampgraph.plan import Choice
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 Kinds = tuple[tuple[torch.dtype, torch.Size], ...]
@@ -75,6 +76,12 @@ class Interface:
         if kinds not in self._accepted:
             self._check(args)
             self._accepted.add(kinds)
+
+    def retyped(self, choices: Sequence[Choice | None]) -> Interface:
+        """The same with the types that a plan has chosen for the inputs; None for what is no float."""
+        pairs = zip(self.inputs, choices, strict=True)
+        inputs = [replace(each, dtype=DTYPES[choice.precision]) if choice else each for each, choice in pairs]
+        return replace(self, inputs=tuple(inputs), _accepted=set())
 
     def _check(self, flat: Sequence[Any]) -> None:
         free: dict[str, int] = {}

@@ -75,6 +75,7 @@ def capture(module: nn.Module, arguments: Arguments, policy: Policy, dynamic_sha
     verify(graph, judgement, plan, costs)
     written = apply(prepared.graph, graph, plan)
     verify_applied(written, graph, plan, holdings)
+    interface = interface.retyped([plan.choices.get(f"input:{name}") for name in prepared.inputs])
     notes = (*traced.notes, *judgement.notes)
     return Capture(prepared, interface, written, graph, judgement, costs, plan, device_of(module), notes)
 

@@ -8,7 +8,7 @@ version counter as well: call `TracedModule.refresh_copies` after that.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -54,15 +54,8 @@ class Copies:
         _LIVE.add(self)
         _watch_optimizers()
 
-    @property
-    def held(self) -> Mapping[Key, Tensor]:
-        """What is served as it is at the moment; a CUDA graph that is recorded reads it too."""
-        return self._held if self._holding else {}
-
     def take(self, key: Key, source: Tensor) -> Tensor:
         """A copy of `source` in the key's type, through which gradients reach it; one that is good, if there is."""
-        if self._holding and key in self._held:
-            return _Link.apply(source, self._held[key])  # type: ignore[no-any-return,no-untyped-call]
         linked = source.requires_grad and torch.is_grad_enabled()
         kept = self._kept.get(key)
         if kept is not None and kept.serves(source, linked):
@@ -73,6 +66,12 @@ class Copies:
                 weakref.ref(source), source._version, source.data_ptr(), source.requires_grad, linked, tensor
             )
         return tensor
+
+    def held(self, key: Key, source: Tensor) -> Tensor | None:
+        """The held copy, through which gradients reach `source`; None where none is held, or nobody asks for them."""
+        if not self._holding or key not in self._held:
+            return None
+        return _Link.apply(source, self._held[key])  # type: ignore[no-any-return,no-untyped-call]
 
     def drop_trained(self) -> None:
         """Forget the copies of what is trained; their memory is free for the optimizer."""
@@ -117,10 +116,15 @@ def must_cast(module: nn.Module) -> bool:
     """
     return (
         torch._C._functorch.peek_interpreter_stack() is not None
-        or (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing())
+        or _is_capturing()
         or _is_sharded(module)
         or torch._C._len_torch_dispatch_stack() > 0
     )
+
+
+def _is_capturing() -> bool:
+    is_used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return is_used and torch.cuda.is_current_stream_capturing()
 
 
 def _is_sharded(module: nn.Module) -> bool:

@@ -131,13 +131,14 @@ def user_line(error: BaseException) -> str:
     each: BaseException | None = error
     while each is not None and not found:
         for frame in traceback.extract_tb(each.__traceback__):
-            if _is_user_code(frame.filename):
+            if is_user_code(frame.filename):
                 found = f"{frame.filename}:{frame.lineno} ({(frame.line or '').strip()})"
         each = each.__cause__ or each.__context__
     return found
 
 
-def _is_user_code(file: str) -> bool:
+def is_user_code(file: str) -> bool:
+    """Whether a file is neither torch's, nor Python's, nor ours."""
     paths = sysconfig.get_paths()
     ours = (str(Path(torch.__file__).parent), str(Path(__file__).parent.parent))
     python = file.startswith(paths["stdlib"]) and not file.startswith(paths["purelib"])

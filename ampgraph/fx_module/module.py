@@ -90,7 +90,6 @@ class TracedModule(nn.Module):
 
     def _fetched(self, body: Body) -> Iterator[Tensor]:
         owners, cast = self._wired().owners, torch.compiler.is_compiling() or must_cast(self)
-        held = {} if torch.compiler.is_compiling() else self._copies.held
         for fetch in body.fetches:
             if fetch.kind == "constant":
                 tensor = body.constants[fetch.target]
@@ -99,10 +98,13 @@ class TracedModule(nn.Module):
                 tensor = owner[name]
             if fetch.dtype is None:
                 yield tensor
-            elif cast and (fetch.target, fetch.dtype) not in held:
-                yield tensor.to(fetch.dtype)
+                continue
+            key = (fetch.target, fetch.dtype)
+            held = self._copies.held(key, tensor)
+            if held is not None:
+                yield held
             else:
-                yield self._copies.take((fetch.target, fetch.dtype), tensor)
+                yield tensor.to(fetch.dtype) if cast else self._copies.take(key, tensor)
 
     def _wired(self) -> _Wiring:
         if self._wiring is None:

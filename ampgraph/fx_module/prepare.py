@@ -7,6 +7,7 @@ types are dropped (a cast would trip them), constants that are copied before use
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 
 from ampgraph.errors import ModelError
+from ampgraph.fx_module.export import is_user_code
 from ampgraph.fx_module.mutation import PIN, WRITTEN, make_functional
 
 StateKind = Literal["parameter", "buffer", "constant"]
@@ -171,8 +173,9 @@ def _copy(graph: fx.Graph, env: dict[fx.Node, Any], owner: fx.GraphModule, node:
 
 def _where(node: fx.Node) -> str:
     """The last line of the user's code in a node's stack trace."""
-    lines = [line.strip() for line in str(node.meta.get("stack_trace") or "").splitlines() if "File " in line]
-    return f" at {lines[-1]}" if lines else ""
+    found = re.findall(r'File "([^"]+)", line (\d+)', str(node.meta.get("stack_trace") or ""))
+    lines = [f" at {file}:{line}" for file, line in found if is_user_code(file)]
+    return lines[-1] if lines else ""
 
 
 def _region(graph: fx.Graph, env: dict[fx.Node, Any], holder: Any, given: tuple[Any, ...], pin: str) -> Any:  # noqa: ANN401

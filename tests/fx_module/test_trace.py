@@ -183,6 +183,11 @@ def test_keep_low_and_rules_are_heard(tmp_path) -> None:
 def test_interfaces_can_be_low() -> None:
     traced = ampgraph.trace(mlp(), torch.randn(2, 12), io="output")
     assert traced(torch.randn(3, 12)).dtype is torch.float16
+    both = ampgraph.trace(mlp(), torch.randn(2, 12), io="low")
+    assert both(torch.randn(3, 12).half()).dtype is torch.float16
+    assert not both.plan.casts
+    with pytest.raises(ModelError, match=r"is float32.*and the graph takes float16"):
+        both(torch.randn(3, 12))
 
 
 def test_bias_of_nothing_is_still_nothing() -> None:
