@@ -266,7 +266,7 @@ class TracedModule(nn.Module):
         return export_traced(self, destination, **options)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TracedModule:
-        """A copy with parameters of its own; captured graphs are shared, hooks on the traced module are copied."""
+        """A copy with parameters of its own; captured graphs are shared, hooks on the traced module stay behind."""
         import copy
 
         twin = TracedModule(copy.deepcopy(self.original, memo), self._example, self._policy, self._dynamic_shapes)
