@@ -1,6 +1,7 @@
 """ampgraph: a mixed-precision compiler pass with every cast visible.
 
 `convert` turns a float32 model into one that computes in float16 or bfloat16 where that is safe and worth it.
+`trace` turns a torch module into one that trains in mixed precision.
 """
 
 from __future__ import annotations
@@ -10,18 +11,37 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ampgraph.api import Result, convert
     from ampgraph.errors import AmpgraphError
+    from ampgraph.fx_module.loss_scaler import LossScaler
+    from ampgraph.fx_module.module import TracedModule
+    from ampgraph.fx_module.trace import trace
+    from ampgraph.fx_module.train_step import TrainStep
     from ampgraph.onnx_model.session import Session
     from ampgraph.options import Options
 
 __version__ = "0.1.0"
-__all__ = ["AmpgraphError", "Options", "Result", "Session", "__version__", "convert"]
+__all__ = [
+    "AmpgraphError",
+    "LossScaler",
+    "Options",
+    "Result",
+    "Session",
+    "TracedModule",
+    "TrainStep",
+    "__version__",
+    "convert",
+    "trace",
+]
 
 _HOMES = {
     "AmpgraphError": "ampgraph.errors",
+    "LossScaler": "ampgraph.fx_module.loss_scaler",
     "Options": "ampgraph.options",
     "Result": "ampgraph.api",
     "Session": "ampgraph.onnx_model.session",
+    "TracedModule": "ampgraph.fx_module.module",
+    "TrainStep": "ampgraph.fx_module.train_step",
     "convert": "ampgraph.api",
+    "trace": "ampgraph.fx_module.trace",
 }
 
 

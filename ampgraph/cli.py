@@ -211,7 +211,7 @@ def rules(markdown: bool, rules: str | None) -> None:
 @main.command()
 @click.option("--folder", default="ampgraph-demo", show_default=True, metavar="DIR", help="Where everything is left.")
 def demo(folder: str) -> None:
-    """Train a small network, export it, convert it, check the answers, and say what stayed float32 and why."""
+    """Train in mixed precision, convert, check the answers, and say what stayed float32 and why."""
     from ampgraph.demo import run_demo
 
     run_demo(Path(folder), _show)

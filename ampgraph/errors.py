@@ -38,6 +38,10 @@ class PlanError(AmpgraphError):
     """A plan breaks one of its laws."""
 
 
+class TrainError(AmpgraphError, RuntimeError):
+    """A training step cannot be done as it is written. A RuntimeError too, which is what torch's own scaler raises."""
+
+
 class RequirementError(AmpgraphError):
     """A `--require` threshold is not met; nothing is written."""
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from ampgraph.costs import Costs
 from ampgraph.errors import OptionError
 from ampgraph.graph import Decision, Op, PrecisionGraph, Slot, Use
 from ampgraph.intervals import Interval
+from ampgraph.judgement import Judgement
 from ampgraph.matching import winning_rules
-from ampgraph.plan import source_of
+from ampgraph.plan import Plan, source_of
 from ampgraph.precision import Precision
 from ampgraph.ranges import propagate
 from ampgraph.reasons import format_amount
@@ -20,14 +22,31 @@ from ampgraph.report_text import wrapped
 from ampgraph.rule import Rule
 from ampgraph.rulebook import RuleBook, conditions
 
-if TYPE_CHECKING:
-    from ampgraph.conversion import Planned
-
 CLOSE = 5
 READERS = 4
 
 
-def explain(planned: Planned, node: str, book: RuleBook, recorded: Mapping[str, str] | None = None) -> str:
+class Decided(Protocol):
+    """What there is to explain, in either dialect."""
+
+    @property
+    def graph(self) -> PrecisionGraph:
+        """The graph that was planned."""
+
+    @property
+    def judgement(self) -> Judgement:
+        """What was legal."""
+
+    @property
+    def costs(self) -> Costs:
+        """What everything was reckoned to cost."""
+
+    @property
+    def plan(self) -> Plan:
+        """What was chosen."""
+
+
+def explain(planned: Decided, node: str, book: RuleBook, recorded: Mapping[str, str] | None = None) -> str:
     """All there is to say of the nodes called `node`, as text. A value's name stands for the node that makes it.
 
     `recorded`: what an earlier conversion wrote into the model, by op id. Raises OptionError for an unknown name.
@@ -58,7 +77,7 @@ def _close_names(graph: PrecisionGraph, node: str) -> str:
 
 @dataclass(frozen=True)
 class _Case:
-    planned: Planned
+    planned: Decided
     ranges: Mapping[str, Interval]
     rules: Mapping[str, Rule]
     recorded: Mapping[str, str]

@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-_PACKAGES = ("ampgraph", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "onnxconverter-common", "nvidia-modelopt")
+_PACKAGES = (
+    "ampgraph", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "onnxconverter-common", "nvidia-modelopt", "torch",
+    "torchvision", "timm", "transformers",
+)  # fmt: skip
 
 
 def _gpu() -> str:

@@ -19,7 +19,7 @@ MIDDLE = (
     "bounds", "cost", "costs", "cut", "decide", "devices", "errors", "explain", "figures", "fusable", "graph",
     "intervals", "judge", "judgement", "kernels", "laws", "matching", "measured", "network", "numbering", "options",
     "outputs", "placement", "plan", "precision", "range_rules", "range_table", "ranges", "reasons", "report",
-    "report_text", "rule", "rule_text", "rulebook", "work", "worth",
+    "report_text", "rule", "rule_text", "rulebook", "training", "work", "worth",
 )  # fmt: skip
 
 
@@ -65,7 +65,10 @@ def test_the_middle_knows_no_dialect(name: str) -> None:
 
 def test_every_module_outside_the_dialects_is_either_middle_or_edge() -> None:
     flat = {name.removeprefix("ampgraph.") for name in MODULES if name.count(".") == 1}
-    edges = {"__init__", "__main__", "api", "cli", "conversion", "demo", "painting", "tuning"}
+    edges = {
+        "__init__", "__main__", "api", "cli", "conversion", "demo", "digits", "drawing", "exporting", "painting",
+        "tuning", "tutorial",
+    }  # fmt: skip
     assert flat <= edges | set(MIDDLE), "say where the new module belongs"
 
 
@@ -76,8 +79,9 @@ def test_the_dialects_do_not_know_each_other() -> None:
                 assert not any(imported.startswith(f"ampgraph.{other}") for imported in imports(path))
 
 
-def test_apply_never_sees_rules() -> None:
-    seen = reachable("ampgraph.onnx_model.apply")
+@pytest.mark.parametrize("dialect", ["onnx_model", "fx_module"])
+def test_apply_never_sees_rules(dialect: str) -> None:
+    seen = reachable(f"ampgraph.{dialect}.apply")
     assert not seen & {f"ampgraph.{name}" for name in ("rule", "rulebook", "rule_text", "matching", "judge")}
 
 

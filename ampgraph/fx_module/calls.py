@@ -1,0 +1,148 @@
+"""Calls: how the arguments of a module become the flat inputs of its graph, and what they must look like."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from ampgraph.errors import ModelError
+from ampgraph.fx_module.facts import DTYPES, dtype_name
+from ampgraph.plan import Choice
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+Kinds = tuple[tuple[torch.dtype, torch.Size], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """One flat input: a tensor of a dtype and sizes (a name where a size is free), or a plain value."""
+
+    name: str
+    dtype: torch.dtype | None = None
+    sizes: tuple[int | str, ...] = ()
+    value: Any = None
+
+    def __str__(self) -> str:
+        """As messages show it."""
+        if self.dtype is None:
+            return repr(self.value)
+        return f"{dtype_name(self.dtype)}[{', '.join(map(str, self.sizes))}]"
+
+
+@dataclass(frozen=True, eq=False)
+class Interface:
+    """What a captured graph takes and returns."""
+
+    in_spec: pytree.TreeSpec
+    out_spec: pytree.TreeSpec
+    inputs: tuple[Expected, ...]
+    guards: tuple[Any, ...] = ()  # sympy expressions over the names of free sizes
+    _accepted: set[Kinds] = field(default_factory=set)
+
+    def flatten(self, arguments: Arguments) -> Sequence[Any]:
+        """Flat inputs of a call. Raises ModelError for arguments that are not like the example's.
+
+        Under torch.compile sizes are its own affair and not looked at.
+        """
+        args, kwargs = arguments
+        plain = self._is_flat and not kwargs and len(args) == len(self.inputs)
+        if plain and all(type(each) is Tensor for each in args):
+            self._check_once(args)
+            return args
+        flat, spec = pytree.tree_flatten((args, kwargs))
+        if spec != self.in_spec:
+            fact = "was called with arguments that are nested otherwise than the example's"
+            raise ModelError("traced module", fact, f"trace again with such arguments; it takes {self}")
+        if not torch.compiler.is_compiling():
+            self._check(flat)
+        return flat
+
+    @cached_property
+    def _is_flat(self) -> bool:
+        """Whether the example was tensors alone, in their places."""
+        return self.in_spec == pytree.tree_structure((tuple(self.inputs), {}))
+
+    def _check_once(self, args: tuple[Tensor, ...]) -> None:
+        if torch.compiler.is_compiling():
+            return
+        kinds = tuple([(each.dtype, each.shape) for each in args])
+        if kinds not in self._accepted:
+            self._check(args)
+            self._accepted.add(kinds)
+
+    def retyped(self, choices: Sequence[Choice | None]) -> Interface:
+        """The same with the types that a plan has chosen for the inputs; None for what is no float."""
+        pairs = zip(self.inputs, choices, strict=True)
+        inputs = [replace(each, dtype=DTYPES[choice.precision]) if choice else each for each, choice in pairs]
+        return replace(self, inputs=tuple(inputs), _accepted=set())
+
+    def _check(self, flat: Sequence[Any]) -> None:
+        free: dict[str, int] = {}
+        for given, expected in zip(flat, self.inputs, strict=False):
+            if expected.dtype is None:
+                if type(given) is not type(expected.value) or given != expected.value:
+                    raise _mismatch(expected, repr(given))
+                continue
+            if not isinstance(given, Tensor) or given.dtype is not expected.dtype or given.dim() != len(expected.sizes):
+                raise _mismatch(expected, describe(given))
+            for size, wanted in zip(given.shape, expected.sizes, strict=True):
+                if size != (wanted if isinstance(wanted, int) else free.setdefault(wanted, size)):
+                    raise _mismatch(expected, describe(given))
+        if free:
+            self._allow(free)
+
+    def _allow(self, free: Mapping[str, int]) -> None:
+        """Raise for sizes that the module's Python ruled out while it was traced. One is like any other size."""
+        if 1 in free.values():
+            return
+        for guard in self.guards:
+            known = {symbol: free[str(symbol)] for symbol in guard.free_symbols if str(symbol) in free}
+            if guard.subs(known) == False:  # noqa: E712  (sympy's own false)
+                fact = f"has sizes {', '.join(f'{name} = {size}' for name, size in free.items())}, and needs {guard}"
+                raise ModelError("call of the traced module", fact, "trace again with an example of this size")
+
+    def __str__(self) -> str:
+        """The inputs in a line."""
+        return ", ".join(f"{each.name}: {each}" for each in self.inputs)
+
+
+def describe(given: object) -> str:
+    """An argument in a word or two."""
+    if isinstance(given, Tensor):
+        return f"{dtype_name(given.dtype)}[{', '.join(map(str, given.shape))}]"
+    return repr(given)[:60]
+
+
+def _mismatch(expected: Expected, found: str) -> ModelError:
+    remedy = "call it with arguments like the example's, or trace again with these"
+    return ModelError(f"argument {expected.name}", f"is {found}, and the graph takes {expected}", remedy)
+
+
+def bind(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Arguments:
+    """Arguments in the one form that graphs are captured in: what has a place stands in its place.
+
+    Raises ModelError where the module's forward does not take them.
+    """
+    try:
+        bound = inspect.signature(module.forward).bind(*args, **kwargs)
+    except TypeError as error:
+        place = f"{type(module).__name__}.forward"
+        raise ModelError(place, f"does not take these arguments ({error})", "give those that it takes") from None
+    return bound.args, bound.kwargs
+
+
+def dimensions(val: Tensor) -> tuple[int | str, ...]:
+    """Sizes of a fake input, by name where they are free."""
+    return tuple(_dimension(size) for size in val.shape)
+
+
+def _dimension(size: int | torch.SymInt) -> int | str:
+    known = size if isinstance(size, int) else size.node.maybe_as_int()
+    return str(size) if known is None else int(known)

@@ -1,0 +1,145 @@
+"""Export: a module and example arguments to an exported program, in the modes its submodules are in now.
+
+The tracer is torch.export: first by running the module's own Python on fake tensors, then, where that fails, by
+reading its bytecode (strict). The first axis is left free where the module lets it be.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sysconfig
+import traceback
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.utils import _pytree as pytree
+
+from ampgraph.errors import ModelError, OptionError
+from ampgraph.fx_module.calls import Arguments, describe
+
+BATCH = "batch"
+DynamicShapes = Any  # "batch", None, or what torch.export.export takes
+
+
+@dataclass(frozen=True)
+class Traced:
+    """An exported program, and what had to be given up for it."""
+
+    program: ExportedProgram
+    notes: tuple[str, ...] = ()
+
+
+def export_module(module: nn.Module, arguments: Arguments, dynamic_shapes: DynamicShapes = BATCH) -> Traced:
+    """Export a module as it is: training flags, devices and types. Raises ModelError naming a line of the user's."""
+    first: Exception | None = None
+    for attempt in _attempts(module, arguments, dynamic_shapes):
+        try:
+            return Traced(_export(module, attempt), (attempt.note,) if attempt.note else ())
+        except Exception as error:
+            first = first or error
+    assert first is not None  # there is at least one attempt
+    raise _explained(module, arguments, first) from None
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    arguments: Arguments
+    shapes: Any
+    strict: bool
+    note: str = ""
+
+
+def _attempts(module: nn.Module, arguments: Arguments, dynamic_shapes: DynamicShapes) -> Iterator[_Attempt]:
+    if dynamic_shapes == BATCH:
+        doubled, shapes = free_batch(module, arguments)
+        if shapes is not None:
+            yield _Attempt(doubled, shapes, False)
+        fixed = "the batch size is fixed to the example's: the module's Python does not leave it free"
+        note = fixed if shapes is not None else ""
+        yield _Attempt(arguments, None, False, note)
+        if shapes is not None:
+            yield _Attempt(doubled, shapes, True)
+        yield _Attempt(arguments, None, True, note)
+        return
+    yield _Attempt(arguments, dynamic_shapes, False)
+    yield _Attempt(arguments, dynamic_shapes, True)
+
+
+def _export(module: nn.Module, attempt: _Attempt) -> ExportedProgram:
+    args, kwargs = attempt.arguments
+    with warnings.catch_warnings(), torch.enable_grad(), _without_autocast():
+        warnings.simplefilter("ignore")
+        return torch.export.export(module, args, kwargs, dynamic_shapes=attempt.shapes, strict=attempt.strict)
+
+
+def _without_autocast() -> Any:  # noqa: ANN401  (a context manager of torch's)
+    device = "cuda" if torch.is_autocast_enabled("cuda") else "cpu"
+    return torch.autocast(device, enabled=False)
+
+
+def free_batch(module: nn.Module, arguments: Arguments) -> tuple[Arguments, Any]:
+    """Arguments to trace with, and shapes for torch.export in which the first axis is free; None where none can be.
+
+    A batch of one says nothing about other sizes (torch would fix it), so it is doubled.
+    """
+    flat, spec = pytree.tree_flatten(arguments)
+    tensors = [each for each in flat if isinstance(each, Tensor) and each.dim()]
+    if not tensors or not tensors[0].shape[0]:
+        return arguments, None
+    batch = tensors[0].shape[0]
+    free = [isinstance(each, Tensor) and each.dim() > 0 and each.shape[0] == batch for each in flat]
+    if batch == 1:
+        flat = [torch.cat([each, each]) if is_free else each for each, is_free in zip(flat, free, strict=True)]
+    shapes = [{0: Dim.AUTO} if is_free else None for is_free in free]
+    args, kwargs = pytree.tree_unflatten(shapes, spec)
+    named = inspect.signature(module.forward).bind(*args, **kwargs).arguments
+    return pytree.tree_unflatten(flat, spec), dict(named)
+
+
+# What went wrong, where, and what to do
+
+
+def _explained(module: nn.Module, arguments: Arguments, error: Exception) -> ModelError:
+    line = user_line(error)
+    place = f"{type(module).__name__} at {line}" if line else type(module).__name__
+    text = _first_line(error)
+    kind = type(error).__name__
+    if "DataDependent" in kind or "data-dependent" in text or "Could not guard" in text or "item()" in text:
+        fact = "Python decides there by the numbers in a tensor, which a graph cannot"
+        return ModelError(place, fact, "use torch.where or a mask, or move the decision out of the traced module")
+    if isinstance(error, OptionError):
+        return ModelError(place, text, "")
+    shown = ", ".join(describe(each) for each in pytree.tree_leaves(arguments))
+    fact = f"cannot be traced with ({shown}): {kind}: {text}"
+    return ModelError(place, fact, "check that module(*example_args) runs; keep what is no tensor code outside")
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:200] if lines else ""
+
+
+def user_line(error: BaseException) -> str:
+    """`file:line (code)` of the deepest frame that is neither torch's, Python's nor ours; "" where there is none."""
+    found = ""
+    each: BaseException | None = error
+    while each is not None and not found:
+        for frame in traceback.extract_tb(each.__traceback__):
+            if is_user_code(frame.filename):
+                found = f"{frame.filename}:{frame.lineno} ({(frame.line or '').strip()})"
+        each = each.__cause__ or each.__context__
+    return found
+
+
+def is_user_code(file: str) -> bool:
+    """Whether a file is neither torch's, nor Python's, nor ours."""
+    paths = sysconfig.get_paths()
+    ours = (str(Path(torch.__file__).parent), str(Path(__file__).parent.parent))
+    python = file.startswith(paths["stdlib"]) and not file.startswith(paths["purelib"])
+    return not (file.startswith("<") or file.startswith(ours) or python)

@@ -1,0 +1,321 @@
+"""`ampgraph.LossScaler`: torch's GradScaler, with a floor, a memory, and a name for what overflowed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler, OptState
+from torch.optim import Optimizer
+
+from ampgraph.errors import OptionError, TrainError
+from ampgraph.fx_module.gradients import gradients, non_finite, parameters
+from ampgraph.fx_module.overflow import Watch
+from ampgraph.fx_module.recipe import Call
+from ampgraph.fx_module.scale_log import ScaleLog, ScaleStep
+from ampgraph.fx_module.skipping import clear_momentum, has_no_momentum_yet, step_unless
+from ampgraph.precision import LOW_PRECISIONS, Precision
+
+if TYPE_CHECKING:
+    from ampgraph.fx_module.nonfinite import NonFinite
+
+FLOOR = 2.0**-14  # float16's smallest normal: gradients of up to 1e9 fit float16 with it, and 1 / FLOOR is exact
+HISTORY = 128
+_PLACE = "loss scaler"
+_BACKWARD = "call scaler.scale(loss).backward() before it"
+
+
+@dataclass(frozen=True)
+class _Extras:
+    """What torch's scaler does not have, as options."""
+
+    min_scale: float
+    hysteresis: int
+    history: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_scale < float("inf"):
+            raise OptionError(f"min_scale={self.min_scale}", "is no floor of a scale", "give 0 (none) or more")
+        if self.hysteresis < 1:
+            raise OptionError(f"hysteresis={self.hysteresis}", "is no number of steps", "give 1 or more")
+        if self.history < 0:
+            raise OptionError(f"history={self.history}", "is no number of updates", "give 0 (none) or more")
+
+
+class LossScaler(GradScaler):
+    """Scales the loss so that float16 gradients neither vanish nor overflow; a drop-in `torch.amp.GradScaler`.
+
+    Same arguments, same loop, same state dict; with `min_scale=0` and `hysteresis=1` the same scale at every step.
+
+    - `device`: "cuda" or "cpu"; None: CUDA where there is some.
+    - `enabled`: None: yes for float16, no for bfloat16, whose exponents are those of float32.
+    - `min_scale`: the scale never falls below it. torch's reaches 0 after 166 steps that overflow, and then writes NaN
+      into the weights.
+    - `hysteresis`: so many steps must overflow one after the other before the scale is lowered.
+    - `history`: how many updates `history()` remembers.
+
+    Gradients are checked after they are divided by the scale: one that overflows by the division skips the step too.
+    Nothing waits for the device but what says so. Raises TrainError for calls in an order that means nothing, and
+    OptionError for values that do.
+    """
+
+    def __init__(
+        self,
+        device: str | None = None,
+        init_scale: float = 2.0**16,
+        growth_factor: float = 2.0,
+        backoff_factor: float = 0.5,
+        growth_interval: int = 2000,
+        enabled: bool | None = None,
+        *,
+        precision: str = Precision.FLOAT16,
+        min_scale: float = FLOOR,
+        hysteresis: int = 1,
+        history: int = HISTORY,
+    ) -> None:
+        self._extras = _Extras(min_scale, hysteresis, history)
+        _verify(init_scale, growth_factor, backoff_factor, precision, min_scale)
+        wanted = enabled if enabled is not None else precision == Precision.FLOAT16
+        here = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        super().__init__(here, init_scale, growth_factor, backoff_factor, growth_interval, wanted)
+        self._init_streak = 0
+        self._streak: Tensor | None = None  # overflows one after the other, int32; only where hysteresis needs it
+        self._skipped: Tensor | None = None
+        self._log: ScaleLog | None = None
+        self._watch: Watch | None = None
+
+    @property
+    def min_scale(self) -> float:
+        """The floor; 0 where there is none."""
+        return self._extras.min_scale
+
+    @property
+    def hysteresis(self) -> int:
+        """Steps that must overflow one after the other before the scale is lowered."""
+        return self._extras.hysteresis
+
+    @property
+    def last_step_skipped(self) -> Tensor:
+        """Whether the last update found an overflow: a bool tensor on the device. Reading it waits for the device."""
+        return self._skipped if self._skipped is not None else torch.zeros((), dtype=torch.bool)
+
+    def history(self) -> list[ScaleStep]:
+        """The last updates, oldest first. Waits for the device."""
+        return self._log.read() if self._log is not None else []
+
+    def watch(self, module: nn.Module) -> None:
+        """Remember from now on which of the module's parameters have gradients that overflow, and in which order
+        gradients arrive; see `overflowed`. Costs a small hook per parameter."""
+        if self._watch is not None:
+            self._watch.remove()
+        self._watch = Watch(module)
+
+    def overflowed(self) -> list[str]:
+        """Names of the watched parameters with a non-finite gradient in the last step that had one, in the order in
+        which backward reached them: the first is where it began. Waits for the device. Raises TrainError if none are
+        watched."""
+        if self._watch is None:
+            raise TrainError(
+                _PLACE, "watches no module, so it has no names", "call scaler.watch(module) before training"
+            )
+        return self._watch.names()
+
+    def locate(
+        self,
+        module: nn.Module,
+        *inputs: Any,  # noqa: ANN401  (the module's, then the loss's)
+        loss_fn: Callable[..., Tensor] | None = None,
+        scale: float | None = None,
+        **named: Any,  # noqa: ANN401  (the module's)
+    ) -> NonFinite | None:
+        """Where the numbers of one batch stop being finite: the first value in forward, else the first gradient in
+        backward; None where all are finite.
+
+        - `module`: a traced module or an fx.GraphModule; `inputs`, `named` and `loss_fn` as `TrainStep` takes them.
+        - `scale`: None: the scale that the last skipped step had, or the present one if none is remembered.
+
+        The batch is run again, op by op, and nothing of the module changes. Raises ModelError for a module without a
+        graph.
+        """
+        from ampgraph.fx_module.nonfinite import first_non_finite
+
+        return first_non_finite(module, Call(inputs, named), loss_fn, self._last_overflow() if scale is None else scale)
+
+    def scale(self, outputs: Any) -> Any:  # noqa: ANN401  (torch's overloads)
+        """Multiply a loss, or a structure of losses, by the scale."""
+        return super().scale(outputs)
+
+    def unscale_(self, optimizer: Optimizer) -> None:
+        """Divide the optimizer's gradients by the scale, in place, once between two updates."""
+        if not self._enabled:
+            return
+        stage = self._verify_begun("unscale_", optimizer)
+        if stage is OptState.UNSCALED:
+            fact = "unscale_ was already called for this optimizer since the last update"
+            raise TrainError(_PLACE, fact, "call it once, after the last backward and before clipping")
+        if stage is OptState.STEPPED:
+            raise TrainError(_PLACE, "unscale_ is called after step", "call it before step, which unscales otherwise")
+        super().unscale_(optimizer)
+
+    def step(self, optimizer: Optimizer, *args: Any, **kwargs: Any) -> float | None:  # noqa: ANN401  (the optimizer's)
+        """Unscale if that was not done, and take the optimizer's step unless a gradient is not finite."""
+        if not self._enabled:
+            return super().step(optimizer, *args, **kwargs)
+        if kwargs.get("closure") is not None or any(callable(each) for each in args):
+            remedy = "compute loss and gradients before step, with an optimizer that needs no closure"
+            raise TrainError(_PLACE, "step got a closure, whose losses would be unscaled", remedy)
+        kwargs.pop("closure", None)
+        if self._verify_begun("step", optimizer) is OptState.STEPPED:
+            raise TrainError(_PLACE, "step was already called for this optimizer", "call update after all steps")
+        fresh = has_no_momentum_yet(optimizer)
+        result = super().step(optimizer, *args, **kwargs)
+        if fresh:
+            clear_momentum(_total(self._found_inf_per_device(optimizer).values()), optimizer)
+        return result
+
+    def update(self, new_scale: float | Tensor | None = None) -> None:
+        """Lower the scale if a gradient was not finite, raise it after `growth_interval` steps without one."""
+        if not self._enabled:
+            return
+        scale, _ = self._begun("update")
+        found = self._found_inf(scale, new_scale is not None)
+        before = scale.clone() if self.hysteresis > 1 else scale
+        super().update(float(new_scale) if isinstance(new_scale, int) else new_scale)
+        if new_scale is None:
+            if self.hysteresis > 1:
+                self._hold(scale, before, found)
+            if self.min_scale:
+                scale.clamp_(min=self.min_scale)
+        self._remember(scale, found)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As torch's: either loads the other's. With hysteresis it also holds the overflows so far in a row."""
+        state: dict[str, Any] = super().state_dict()
+        if state and self.hysteresis > 1:
+            state["_streak"] = int(self._streak) if self._streak is not None else self._init_streak
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what this class or torch's saved. Raises TrainError for what a disabled scaler saved."""
+        if self._enabled and not state_dict:
+            raise TrainError(
+                _PLACE, "the state is empty: it was saved by a disabled scaler", "use enabled=False, or none"
+            )
+        super().load_state_dict(state_dict)
+        self._init_streak = int(state_dict.get("_streak", 0))
+        if self._streak is not None:
+            self._streak.fill_(self._init_streak)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        if self._streak is not None:
+            state["_init_streak"] = int(self._streak)
+        return {**state, "_streak": None, "_skipped": None, "_log": None, "_watch": None}
+
+    def _last_overflow(self) -> float:
+        steps = self.history()
+        for before, step in reversed(list(zip([None, *steps], steps, strict=False))):
+            if step.skipped:
+                return before.scale if before is not None else step.scale / self.get_backoff_factor()
+        return self.get_scale()
+
+    def _begun(self, name: str) -> tuple[Tensor, Tensor]:
+        if self._scale is None or self._growth_tracker is None:
+            raise TrainError(_PLACE, f"{name} is called before any loss was scaled", _BACKWARD)
+        return self._scale, self._growth_tracker
+
+    def _verify_begun(self, name: str, optimizer: Optimizer) -> OptState:
+        self._begun(name)
+        owners = parameters(optimizer)
+        if all(each.grad is None for each in owners):
+            raise TrainError(_PLACE, f"{name} finds no gradient in the optimizer's parameters", _BACKWARD)
+        if any(each.grad is not None and each.grad.dtype == torch.float16 for each in owners):
+            remedy = "keep parameters in float32 (module.float()): the casts belong into the graph, see ampgraph.trace"
+            raise TrainError(_PLACE, f"{name} finds float16 gradients, so parameters are half precision", remedy)
+        stage: OptState = self._per_optimizer_states[id(optimizer)]["stage"]
+        return stage
+
+    def _unscale_grads_(
+        self, optimizer: Optimizer, inv_scale: Tensor, found_inf: Tensor, allow_fp16: bool
+    ) -> dict[torch.device, Tensor]:
+        found = super()._unscale_grads_(optimizer, inv_scale, found_inf, allow_fp16)
+        grads = gradients(parameters(optimizer))
+        for device, bad in non_finite(grads, torch.ones_like(inv_scale)).items():
+            found[device].copy_(torch.maximum(found[device], bad))
+        self._note(optimizer, found)
+        return found
+
+    def _check_inf_per_device(self, optimizer: Optimizer) -> dict[str, Any]:
+        """Torch asks this for fused optimizers, which divide by the scale themselves."""
+        scale, _ = self._begun("step")
+        found: Any = non_finite(gradients(parameters(optimizer)), scale.reciprocal())
+        self._per_optimizer_states[id(optimizer)]["found_inf_per_device"] = found
+        self._note(optimizer, found)
+        return found  # type: ignore[no-any-return]
+
+    def _note(self, optimizer: Optimizer, found: dict[torch.device, Tensor]) -> None:
+        if self._watch is not None:
+            self._watch.note(parameters(optimizer), _total(found.values()))
+
+    def _maybe_opt_step(
+        self,
+        optimizer: Optimizer,
+        optimizer_state: dict[str, Any],
+        *args: Any,  # noqa: ANN401
+        **kwargs: Any,  # noqa: ANN401
+    ) -> float | None:
+        if not (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()):
+            return super()._maybe_opt_step(optimizer, optimizer_state, *args, **kwargs)
+        bad = _total(optimizer_state["found_inf_per_device"].values())
+        return step_unless(bad, optimizer, lambda: optimizer.step(*args, **kwargs))  # type: ignore[no-any-return]
+
+    def _found_inf(self, scale: Tensor, is_set: bool) -> Tensor:
+        """Above 0 where any optimizer found an overflow since the last update."""
+        states = self._per_optimizer_states.values()
+        found = [each.to(scale.device, non_blocking=True) for state in states for each in _checks(state)]
+        if not found and not is_set:
+            raise TrainError(_PLACE, "update is called before any step", "call scaler.step(optimizer) before it")
+        return _total(found) if found else torch.zeros_like(scale)
+
+    def _hold(self, scale: Tensor, before: Tensor, found: Tensor) -> None:
+        """Undo the lowering while too few steps have overflowed one after the other."""
+        if self._streak is None:
+            self._streak = torch.full((), self._init_streak, dtype=torch.int32, device=scale.device)
+        bad = found > 0
+        self._streak.add_(1).mul_(bad)
+        scale.copy_(torch.where(bad & (self._streak < self.hysteresis), before, scale))
+
+    def _remember(self, scale: Tensor, found: Tensor) -> None:
+        if self._skipped is None:
+            self._skipped = torch.zeros((), dtype=torch.bool, device=scale.device)
+            self._log = ScaleLog.of(self._extras.history, scale.device) if self._extras.history else None
+        torch.gt(found, 0, out=self._skipped)
+        if self._log is not None:
+            self._log.write(scale, found)
+
+
+def _checks(state: dict[str, Any]) -> list[Tensor]:
+    return list(state["found_inf_per_device"].values())
+
+
+def _total(found: Any) -> Tensor:  # noqa: ANN401  (an iterable of tensors)
+    first, *others = found
+    total: Tensor = first
+    for each in others:
+        total = total + each.to(total.device, non_blocking=True)
+    return total
+
+
+def _verify(init_scale: float, growth: float, backoff: float, precision: str, floor: float) -> None:
+    if precision not in {str(each) for each in LOW_PRECISIONS}:
+        known = ", ".join(str(each) for each in LOW_PRECISIONS)
+        raise OptionError(f"precision={precision}", "is no low precision", f"choose one of {known}")
+    if not floor <= init_scale < float("inf") or init_scale <= 0:
+        raise OptionError(f"init_scale={init_scale:g}", f"is no scale above min_scale={floor:g}", "give a finite one")
+    if growth <= 1:
+        raise OptionError(f"growth_factor={growth}", "does not raise the scale", "give more than 1")
+    if not 0 < backoff < 1:
+        raise OptionError(f"backoff_factor={backoff}", "does not lower the scale", "give more than 0 and less than 1")

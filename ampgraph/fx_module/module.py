@@ -1,0 +1,291 @@
+"""TracedModule: a module whose forward is a graph with the casts in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
+
+from ampgraph.errors import ModelError
+from ampgraph.explain import explain
+from ampgraph.fx_module.body import Body, make_body
+from ampgraph.fx_module.calls import bind
+from ampgraph.fx_module.capture import Capture, capture, rule_book
+from ampgraph.fx_module.copies import Copies, Key, must_cast
+from ampgraph.fx_module.example import Example
+from ampgraph.fx_module.export import DynamicShapes, export_module
+from ampgraph.fx_module.policy import Policy
+from ampgraph.fx_module.summary import summary
+from ampgraph.plan import Plan
+
+if TYPE_CHECKING:
+    from ampgraph.api import Result
+
+Modes = tuple[bool, ...]
+Owner = tuple[dict[str, Any], str]  # a module's parameters or buffers, and a name among them
+_SHARED = (
+    "_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "_state_dict_hooks", "_state_dict_pre_hooks",
+    "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class _Wiring:
+    """Where a module's state is found, looked up once for each object."""
+
+    modules: tuple[nn.Module, ...]
+    owners: dict[str, Owner]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the first tensor is; the CPU where there is none."""
+        for owner, name in self.owners.values():
+            if owner[name] is not None:
+                found = owner[name].device
+                assert isinstance(found, torch.device)  # what tensors have
+                return found
+        return torch.device("cpu")
+
+
+class TracedModule(nn.Module):
+    """The module that `ampgraph.trace` returns. Parameters, buffers and submodules are the original's own objects.
+
+    `train()`, `eval()` and modes of single submodules (a frozen batch normalization) choose among captured graphs; a
+    combination that was not seen yet is captured when it is first called. Forward hooks that submodules had when they
+    were traced are part of the graph; hooks on the traced module run as on any.
+    """
+
+    def __init__(self, original: nn.Module, example: Example, policy: Policy, dynamic_shapes: DynamicShapes) -> None:
+        super().__init__()
+        for name in _SHARED:
+            self.__dict__[name] = original.__dict__[name]
+        self.__dict__["_original"] = original
+        self.training = original.training
+        self._example, self._policy, self._dynamic_shapes = example, policy, dynamic_shapes
+        self._captures: dict[Modes, Capture] = {}
+        self._bodies: dict[tuple[Modes, torch.device], Body] = {}
+        self._copies = Copies()
+        self._wiring: _Wiring | None = None
+        self._hooks = _count_hooks(tuple(original.modules()))
+
+    # Running
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Run the graph of the present modes. Raises ModelError for arguments unlike the example's."""
+        modes, device = self._modes(), self._device()
+        found = self._captures.get(modes) or self._capture(modes)
+        body = self._bodies.get((modes, device)) or self._body(modes, device)
+        flat = found.interface.flatten(bind(self.original, args, kwargs) if kwargs else (args, kwargs))
+        with _undisturbed(device, body):
+            results = body.run(*self._fetched(body), *flat)
+        spec = found.interface.out_spec
+        return results[0] if spec.is_leaf() else pytree.tree_unflatten(results, spec)
+
+    def _fetched(self, body: Body) -> Iterator[Tensor]:
+        owners, cast = self._wired().owners, torch.compiler.is_compiling() or must_cast(self)
+        for fetch in body.fetches:
+            if fetch.kind == "constant":
+                tensor = body.constants[fetch.target]
+            else:
+                owner, name = owners[fetch.target]
+                tensor = owner[name]
+            if fetch.dtype is None:
+                yield tensor
+                continue
+            key = (fetch.target, fetch.dtype)
+            held = self._copies.held(key, tensor)
+            if held is not None:
+                yield held
+            else:
+                yield tensor.to(fetch.dtype) if cast else self._copies.take(key, tensor)
+
+    def _wired(self) -> _Wiring:
+        if self._wiring is None:
+            owners: dict[str, Owner] = {}
+            for path, module in self.named_modules():
+                prefix = f"{path}." if path else ""
+                for holder in (module._parameters, module._buffers):
+                    owners.update((f"{prefix}{name}", (holder, name)) for name in holder)
+            self._wiring = _Wiring((self, *(each for each in self.modules() if each is not self)), owners)
+        return self._wiring
+
+    def _modes(self) -> Modes:
+        modules = self._wired().modules
+        if not torch.compiler.is_compiling() and _count_hooks(modules) != self._hooks:
+            fact = "has a forward hook on a submodule that was not there when it was traced, so the graph leaves it out"
+            raise ModelError("traced module", fact, "register it before tracing, or on the traced module itself")
+        return tuple([module.training for module in modules])
+
+    def _device(self) -> torch.device:
+        return self._wired().device
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _body(self, modes: Modes, device: torch.device) -> Body:
+        body = make_body(self._captures[modes], device)
+        self._bodies[modes, device] = body
+        return body
+
+    # Capturing
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _capture(self, modes: Modes) -> Capture:
+        """Capture the module in its present modes."""
+        arguments = self._example.arguments(self._device())
+        found = capture(self.original, arguments, self._policy, self._dynamic_shapes)
+        self._captures[modes] = found
+        self._body(modes, self._device())
+        return found
+
+    def capture(self) -> TracedModule:
+        """Capture the present modes now rather than at the next call. Raises ModelError as `trace` does."""
+        modes = self._modes()
+        if modes not in self._captures:
+            self._capture(modes)
+        return self
+
+    @property
+    def original(self) -> nn.Module:
+        """The module that was traced."""
+        found = self.__dict__["_original"]
+        assert isinstance(found, nn.Module)  # set when the module was made
+        return found
+
+    def train(self, mode: bool = True) -> TracedModule:
+        """Set training mode, in the module that was traced too."""
+        super().train(mode)
+        self.original.training = mode
+        return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TracedModule:
+        """Move parameters and buffers. Raises ModelError where that would change their type."""
+        if fn(torch.zeros(1, device=self._device())).dtype is not torch.float32:
+            fact = "keeps its parameters in float32, and they were asked to change type"
+            raise ModelError("traced module", fact, "ask for a low precision with trace(module, ..., precision=...)")
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._copies.release()
+        self._wiring = None
+        for modes in self._captures:
+            self._body(modes, self._device())
+        return self
+
+    # Copies of parameters
+
+    def refresh_copies(self) -> None:
+        """Renew the held copies of all parameters that captured graphs take low: in place, by few kernels.
+
+        For a training step that is captured as CUDA graphs: refresh once after each optimizer step, run every
+        micro-step under `held_copies`. Also to be called after parameters were written through `parameter.data`.
+        """
+        self.capture()
+        self._copies.refresh(self._low_state())
+
+    def held_copies(self) -> AbstractContextManager[None]:
+        """A context in which forwards take the copies of the last `refresh_copies`, whatever the parameters are now.
+
+        Gradients still reach the float32 parameters.
+        """
+        return self._copies.holding()
+
+    def release_copies(self) -> None:
+        """Free the memory of all copies; they are made anew when they are needed."""
+        self._copies.release()
+
+    def _low_state(self) -> Iterator[tuple[Key, Tensor]]:
+        owners, device = self._wired().owners, self._device()
+        seen: set[Key] = set()
+        for modes in self._captures:
+            body = self._bodies.get((modes, device)) or self._body(modes, device)
+            for fetch in body.fetches:
+                key = (fetch.target, fetch.dtype)
+                if fetch.dtype is not None and fetch.kind != "constant" and key not in seen:
+                    seen.add(key)  # type: ignore[arg-type]
+                    owner, name = owners[fetch.target]
+                    yield (fetch.target, fetch.dtype), owner[name]
+
+    # Showing
+
+    @property
+    def captured(self) -> Capture:
+        """Graph, judgement, costs and plan of the present modes."""
+        return self.capture()._captures[self._modes()]
+
+    @property
+    def plan(self) -> Plan:
+        """Every decision of the present modes with its precision and reason, and every cast."""
+        return self.captured.plan
+
+    @property
+    def graph(self) -> fx.Graph:
+        """The graph of the present modes, casts included. Parameters and buffers are its first inputs."""
+        return self.captured.written
+
+    @property
+    def code(self) -> str:
+        """The Python code of the graph."""
+        return str(fx.GraphModule({}, self.graph).code)
+
+    def print_readable(self, print_output: bool = True) -> str:
+        """The graph as code with types, shapes and the lines of source it comes from; printed unless told otherwise."""
+        module = fx.GraphModule({}, self.graph, "TracedModule")
+        return str(module.print_readable(print_output=print_output))
+
+    def explain(self, node: str) -> str:
+        """Why a node is in its precision. Raises OptionError for an unknown name, with close ones."""
+        return explain(self.captured, node, rule_book(self._policy))
+
+    def summary(self) -> str:
+        """What became of the module: nodes by precision, casts, what stayed float32 and why."""
+        return summary(type(self.original).__name__, self.captured)
+
+    def extra_repr(self) -> str:
+        """Precision and objective."""
+        return f"precision={self._policy.precision}, objective={self._policy.objective}"
+
+    # Elsewhere
+
+    def export(self) -> ExportedProgram:
+        """The traced module in its present modes as an exported program, without casts."""
+        arguments = self._example.arguments(self._device())
+        return export_module(self.original, arguments, self._dynamic_shapes).program
+
+    def to_onnx(self, destination: str | Path | None = None, **options: Any) -> Result:  # noqa: ANN401
+        """Export the weights as they are now, in the precisions that were decided here, and verify what was made.
+
+        The module is exported in evaluation mode and goes through `ampgraph.convert`: what this plan has in float32
+        stays float32 there. `options` are those of `convert`. Returns its result.
+        """
+        from ampgraph.exporting import export_traced
+
+        return export_traced(self, destination, **options)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TracedModule:
+        """A copy with parameters of its own; captured graphs are shared, hooks on the traced module stay behind."""
+        import copy
+
+        twin = TracedModule(copy.deepcopy(self.original, memo), self._example, self._policy, self._dynamic_shapes)
+        memo[id(self)] = twin
+        twin._captures, twin._bodies = dict(self._captures), dict(self._bodies)
+        twin._hooks = self._hooks
+        return twin
+
+    def __reduce__(self) -> Any:  # noqa: ANN401
+        remedy = "save traced.state_dict(), or the module that was traced, and trace again"
+        raise ModelError("traced module", "holds graphs, which do not pickle", remedy)
+
+
+def _count_hooks(modules: Sequence[nn.Module]) -> int:
+    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in modules[1:])
+
+
+def _undisturbed(device: torch.device, body: Body) -> AbstractContextManager[Any]:
+    """Autocast would cast again what the graph has cast; a region without gradients must not outlive an error."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return torch.set_grad_enabled(torch.is_grad_enabled()) if body.switches_gradients else nullcontext()

@@ -1,0 +1,126 @@
+"""A training step as plain PyTorch: what runs on the CPU, and what a CUDA graph records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+from torch.optim import Optimizer
+
+from ampgraph.errors import OptionError, TrainError
+from ampgraph.fx_module.gradients import parameters
+
+Clip = float | Callable[[list[Tensor]], Any] | None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a step is made of. `accumulate`: so many calls share one step of the optimizer."""
+
+    module: nn.Module
+    loss_fn: Callable[..., Tensor] | None
+    optimizer: Optimizer
+    scaler: GradScaler | None = None
+    clip: Clip = None
+    accumulate: int = 1
+
+    def __post_init__(self) -> None:
+        if self.accumulate < 1:
+            raise OptionError(f"accumulate={self.accumulate}", "is no number of micro-steps", "give 1 or more")
+        if isinstance(self.clip, int | float) and not self.clip > 0:
+            raise OptionError(f"clip={self.clip}", "is no gradient norm", "give more than 0, or None")
+        if self.scaler is not None and not isinstance(self.scaler, GradScaler):
+            fact = f"{type(self.scaler).__name__} is no torch.amp.GradScaler"
+            raise OptionError("scaler", fact, "give an ampgraph.LossScaler, or None")
+
+
+@dataclass(frozen=True)
+class Call:
+    """The arguments of one call: the module's inputs and the loss's targets."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+def forward_backward(recipe: Recipe, call: Call) -> Tensor:
+    """Add this call's share of the gradients, scaled where there is a scaler; returns its own loss, detached."""
+    loss = _loss(recipe, call)
+    share = loss / recipe.accumulate if recipe.accumulate > 1 else loss
+    scaled = recipe.scaler.scale(share) if recipe.scaler is not None else share
+    scaled.backward()  # type: ignore[no-untyped-call]
+    return loss.detach()
+
+
+def update(recipe: Recipe) -> None:
+    """Unscale, clip, step and update the scale, as a hand-written loop does. Gradients are left as they are."""
+    scaler, optimizer = recipe.scaler, recipe.optimizer
+    if recipe.clip is not None:
+        if scaler is not None:
+            scaler.unscale_(optimizer)
+        _clip(recipe.clip, parameters(optimizer))
+    if scaler is None:
+        optimizer.step()
+    else:
+        scaler.step(optimizer)
+        scaler.update()
+
+
+def clear(recipe: Recipe, *, keep: bool) -> None:
+    """No gradients; with `keep` zeros in those that there are, which stay where they are in memory."""
+    owners = {id(each): each for each in (*recipe.module.parameters(), *parameters(recipe.optimizer))}
+    if not keep:
+        for owner in owners.values():
+            owner.grad = None
+        return
+    grads = [owner.grad for owner in owners.values() if owner.grad is not None]
+    if grads:
+        torch._foreach_zero_(grads)
+
+
+def _clip(clip: float | Callable[[list[Tensor]], Any], owners: list[Tensor]) -> None:
+    if callable(clip):
+        clip(owners)
+    else:
+        nn.utils.clip_grad_norm_(owners, clip)
+
+
+def _loss(recipe: Recipe, call: Call) -> Tensor:
+    if recipe.loss_fn is None:
+        loss = own_loss(recipe.module(*call.args, **call.kwargs))
+    else:
+        if not call.args:
+            raise TrainError("step()", "got no inputs", "call step(inputs, *targets)")
+        inputs, *targets = call.args
+        loss = recipe.loss_fn(output_of(recipe.module, inputs, call.kwargs), *targets)
+    if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.is_floating_point():
+        shape = (
+            f"of shape {tuple(loss.shape)}, {loss.dtype}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+        )
+        raise TrainError("loss", f"is {shape}, not one floating-point number", "return its mean or sum from loss_fn")
+    if not loss.requires_grad:
+        raise TrainError("loss", "depends on no parameter that requires a gradient", "check requires_grad and detach")
+    return loss
+
+
+def output_of(module: nn.Module, inputs: Any, kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401  (the module's own)
+    """What the module makes of its inputs: a tuple of them, a dict by name, or a single one."""
+    if isinstance(inputs, tuple):
+        return module(*inputs, **kwargs)
+    if isinstance(inputs, Mapping):
+        return module(**inputs, **kwargs)
+    return module(inputs, **kwargs)
+
+
+def own_loss(output: Any) -> Any:  # noqa: ANN401
+    """The loss in what a module returns: itself, `.loss`, ["loss"], or the first of a tuple."""
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping) and "loss" in output:
+        return output["loss"]
+    if isinstance(output, Sequence) and output:
+        return output[0]
+    return getattr(output, "loss", output)

@@ -1,0 +1,170 @@
+"""Random-initialised models of torchvision, timm and transformers, small enough to train on a CPU, with their inputs.
+
+What is not installed is left out. Dropout and stochastic depth are off: two runs are to be comparable step by step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+LENGTH, WORDS, CLASSES = 16, 100, 10
+_OFF = ("p", "drop_prob", "dropout", "attn_dropout", "dropout_prob", "attention_dropout", "drop_rate", "proj_drop")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A way to make a model, and what to call it with."""
+
+    make: Callable[[], nn.Module]
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] | None = None
+
+
+def without_noise(module: nn.Module) -> nn.Module:
+    """The same module with every probability of dropping something at zero."""
+    for each in module.modules():
+        for name in _OFF:
+            if isinstance(getattr(each, name, None), float):
+                setattr(each, name, 0.0)
+    return module
+
+
+def cases(batch: int = 32, size: int = 96) -> Mapping[str, Case]:
+    """Every model that can be made here, by library and name. `size`: of images, a multiple of 32."""
+    return {**_plain(batch), **_torchvision(batch, size), **_timm(batch, size), **_transformers(batch)}
+
+
+def _images(batch: int, size: int) -> tuple[Tensor]:
+    return (torch.randn(batch, 3, size, size),)
+
+
+def _tokens(batch: int) -> Tensor:
+    return torch.randint(0, WORDS, (batch, LENGTH))
+
+
+class Recurrent(nn.Module):
+    """Two LSTM layers and a GRU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(16, 32, 2, batch_first=True)
+        self.gru = nn.GRU(32, 32, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(64, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.gru(self.lstm(x)[0])[0][:, -1])
+
+
+def _plain(batch: int) -> Mapping[str, Case]:
+    def mlp() -> nn.Module:
+        return nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, CLASSES))
+
+    def encoder() -> nn.Module:
+        layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
+        return nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+
+    sequence = (torch.randn(batch, LENGTH, 16),)
+    return {
+        "torch mlp": Case(mlp, (torch.randn(64, 784),)),
+        "torch lstm and gru": Case(Recurrent, sequence),
+        "torch transformer encoder": Case(encoder, (torch.randn(batch, LENGTH, 32),)),
+    }
+
+
+def _torchvision(batch: int, size: int) -> Mapping[str, Case]:
+    try:
+        models = _import_torchvision()
+    except ImportError:
+        return {}
+
+    def vit() -> nn.Module:
+        return models.VisionTransformer(32, 8, 4, 4, 128, 256, num_classes=CLASSES)
+
+    def segmentation() -> nn.Module:
+        return models.segmentation.lraspp_mobilenet_v3_large(num_classes=CLASSES, weights_backbone=None)
+
+    names = (
+        "resnet18", "resnet50", "mobilenet_v3_small", "convnext_tiny", "swin_t", "efficientnet_b0", "regnet_y_400mf",
+        "densenet121", "shufflenet_v2_x0_5",
+    )  # fmt: skip
+    images = _images(batch, size)
+    found = {
+        f"torchvision {name}": Case(lambda name=name: getattr(models, name)(num_classes=CLASSES), images)
+        for name in names
+    }
+    found["torchvision vit (4 layers)"] = Case(vit, _images(batch, 32))
+    found["torchvision lraspp (segmentation)"] = Case(segmentation, images)
+    return found
+
+
+def _import_torchvision() -> Any:  # noqa: ANN401
+    """torchvision's models; its compiled ops may be of another build of torch, and these models use none of them."""
+    libraries = []
+    while True:
+        try:
+            import torchvision
+
+            return torchvision.models
+        except RuntimeError as error:
+            words = str(error).split()
+            name = next((word.removeprefix("torchvision::") for word in words if word.startswith("torchvision::")), "")
+            if not name:
+                raise ImportError(str(error)) from error
+            library = torch.library.Library("torchvision", "FRAGMENT")
+            library.define(f"{name}(Tensor x) -> Tensor")
+            libraries.append(library)
+            _KEPT.append(library)
+
+
+_KEPT: list[Any] = []
+
+
+def _timm(batch: int, size: int) -> Mapping[str, Case]:
+    try:
+        _import_torchvision()
+        import timm
+    except ImportError:
+        return {}
+    names = ("resnet26d", "convnextv2_atto", "nfnet_l0", "regnetx_002")
+    images = _images(batch, size)
+    found = {
+        f"timm {name}": Case(lambda name=name: timm.create_model(name, num_classes=CLASSES), images) for name in names
+    }
+    small = {"img_size": 32, "patch_size": 8, "depth": 4, "num_classes": CLASSES}
+    found["timm vit_tiny (4 layers)"] = Case(
+        lambda: timm.create_model("vit_tiny_patch16_224", **small), _images(batch, 32)
+    )
+    mixer = {**small, "num_classes": CLASSES}
+    found["timm mixer (4 layers)"] = Case(lambda: timm.create_model("mixer_s32_224", **mixer), _images(batch, 32))
+    return found
+
+
+def _transformers(batch: int) -> Mapping[str, Case]:
+    try:
+        import transformers as library
+    except ImportError:
+        return {}
+    mask = torch.ones(batch, LENGTH, dtype=torch.long)
+    mask[:, -3:] = 0
+    small = {"vocab_size": WORDS, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    wide = {**small, "intermediate_size": 128}
+    llama = {**wide, "num_key_value_heads": 2, "use_cache": False}
+    gpt2 = {"vocab_size": WORDS, "n_positions": 32, "n_embd": 32, "n_layer": 2, "n_head": 4, "use_cache": False}
+    gpt2 |= {"bos_token_id": 0, "eos_token_id": 0}
+    t5 = {"vocab_size": WORDS, "d_model": 32, "num_layers": 2, "num_heads": 4, "d_kv": 16, "d_ff": 128}
+    distil = {"vocab_size": WORDS, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 128}
+    masked = {"input_ids": _tokens(batch), "attention_mask": mask}
+    return {
+        "transformers bert": Case(lambda: library.BertForMaskedLM(library.BertConfig(**wide)), (), masked),
+        "transformers gpt2": Case(lambda: library.GPT2LMHeadModel(library.GPT2Config(**gpt2)), (_tokens(batch),)),
+        "transformers llama": Case(lambda: library.LlamaForCausalLM(library.LlamaConfig(**llama)), (), masked),
+        "transformers t5 encoder": Case(lambda: library.T5EncoderModel(library.T5Config(**t5)), (_tokens(batch),)),
+        "transformers distilbert": Case(
+            lambda: library.DistilBertForMaskedLM(library.DistilBertConfig(**distil)), (), masked
+        ),
+    }

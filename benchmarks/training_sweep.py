@@ -1,0 +1,138 @@
+"""Every model traces, trains ten steps, and follows float32's losses: ours and autocast's distance, side by side.
+
+`python -m benchmarks.training_sweep --precision bfloat16` on a CPU, `--device cuda` on a GPU; further arguments, parts
+of names, choose models. Keeps benchmarks/results/training_sweep_<device>_<precision>.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+import ampgraph
+from ampgraph.precision import Precision
+from benchmarks.record import keep, table
+from benchmarks.training_models import Case, cases, without_noise
+
+STEPS, RATE = 10, 1e-5
+BAR = 0.02
+
+
+def labels_for(out: Tensor) -> Tensor:
+    """Fixed labels for the classes along the axis that `logits` moves last."""
+    generator = torch.Generator().manual_seed(7)
+    found = logits(out)
+    return torch.randint(0, found.shape[-1], (found.shape[0],), generator=generator).to(out.device)
+
+
+def logits(out: Tensor) -> Tensor:
+    """Scores by row; an image's classes are its second axis."""
+    moved = out.movedim(1, -1) if out.dim() == 4 else out
+    return moved.reshape(-1, moved.shape[-1]).float()
+
+
+def losses(module: nn.Module, call: Callable[[nn.Module], Tensor], scaled: bool, device: str) -> list[float]:
+    """Losses of ten steps of Adam; scaled where float16 wants it."""
+    optimizer = torch.optim.Adam(module.parameters(), RATE)
+    scaler = torch.amp.GradScaler(device, init_scale=1024.0, enabled=scaled)
+    found, labels = [], None
+    for _ in range(STEPS):
+        out = call(module)
+        labels = labels_for(out) if labels is None else labels
+        loss = nn.functional.cross_entropy(logits(out), labels)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        found.append(loss.item())
+    return found
+
+
+def distance(found: list[float], expected: list[float]) -> float:
+    """Largest relative difference of two runs."""
+    return max(abs(a - b) / abs(b) for a, b in zip(found, expected, strict=True))
+
+
+def measure(case: Case, precision: str, device: str) -> dict[str, Any]:
+    """One model's row."""
+    torch.manual_seed(0)
+    module = without_noise(case.make()).to(device).train()
+    args, kwargs = pytree.tree_map_only(Tensor, lambda each: each.to(device), (case.args, dict(case.kwargs or {})))
+    twins = [copy.deepcopy(module) for _ in range(2)]
+    start = time.perf_counter()
+    traced = ampgraph.trace(module, args, kwargs, precision=precision)
+    seconds = time.perf_counter() - start
+
+    def call(each: nn.Module) -> Tensor:
+        cast = each is twins[1]
+        with torch.autocast(device, getattr(torch, precision)) if cast else nullcontext():
+            leaves = pytree.tree_leaves(each(*args, **kwargs))
+        return next(leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point())
+
+    scaled = precision == "float16"
+    expected, autocast = losses(twins[0], call, False, device), losses(twins[1], call, scaled, device)
+    found = losses(traced, call, scaled, device)
+    captured = traced.train().captured
+    decisions = [captured.plan.choices[each.id] for each in captured.graph.decisions.values() if each.principal]
+    return {
+        "trace_seconds": round(seconds, 2),
+        "low": sum(choice.precision is Precision(precision) for choice in decisions),
+        "ops": len(decisions),
+        "casts": len(captured.plan.casts),
+        "parameter_casts": sum(Precision(precision) in kept for kept in captured.plan.parameters.values()),
+        "losses": {"float32": expected, "traced": found, "autocast": autocast},
+        "distance": distance(found, expected),
+        "autocast_distance": distance(autocast, expected),
+        "notes": list(captured.notes),
+    }
+
+
+def main() -> None:
+    """Measure, print and keep."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--precision", default="bfloat16", choices=["float16", "bfloat16"])
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--size", type=int, default=96, help="of images, a multiple of 32")
+    parser.add_argument("models", nargs="*", help="parts of names; all models when none is given")
+    given = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    rows: dict[str, Any] = {}
+    for name, case in cases(given.batch, given.size).items():
+        if not given.models or any(part in name for part in given.models):
+            try:
+                rows[name] = measure(case, given.precision, given.device)
+            except Exception as error:
+                rows[name] = {"error": f"{type(error).__name__}: {str(error).splitlines()[0][:300]}"}
+            print(name, {key: value for key, value in rows[name].items() if key != "losses"}, flush=True)
+    cells = [[name, *_cells(row)] for name, row in rows.items()]
+    print(table(["model", "trace s", "low", "casts", "distance", "autocast's"], cells))
+    inside = sum(row.get("distance", 1.0) <= BAR for row in rows.values())
+    print(f"{inside} of {len(rows)} follow float32 within {BAR:.0%}")
+    if not given.models:
+        keep(
+            f"training_sweep_{given.device}_{given.precision}",
+            {"bar": BAR, "steps": STEPS, "batch": given.batch, "size": given.size, "models": rows},
+        )
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    if "error" in row:
+        return [row["error"][:60], "", "", "", ""]
+    low = f"{row['low']}/{row['ops']}"
+    shown = [f"{row[key]:.4f}" for key in ("distance", "autocast_distance")]
+    return [str(row["trace_seconds"]), low, str(row["casts"]), *shown]
+
+
+if __name__ == "__main__":
+    main()

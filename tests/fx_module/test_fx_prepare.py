@@ -1,0 +1,75 @@
+"""Prepare: exported programs become flat graphs of their own."""
+
+import pytest
+import torch
+from graphs import Function, prepared
+from torch import nn
+from torch_models import Convolutional, Language, language_batch
+
+from ampgraph.errors import ModelError
+from ampgraph.fx_module.schema import op_type
+
+X = torch.randn(4, 6)
+
+
+def types(found) -> list[str]:
+    return [op_type(node) for node in found.graph.nodes if node.op == "call_function"]
+
+
+def test_checks_of_types_are_gone_and_casts_are_not() -> None:
+    found = prepared(Function(lambda m, x: x.half().float()), X)
+    assert types(found) == ["aten.to", "aten.to"]
+
+
+def test_a_constant_is_taken_as_it_is() -> None:
+    found = prepared(Function(lambda m, x: x + torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])), X)
+    assert types(found) == ["aten.add"]
+    (state,) = found.states
+    assert state.kind == "constant"
+    assert found.constants[state.target].tolist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_state_comes_first_and_tied_weights_once() -> None:
+    found = prepared(Language(), language_batch())
+    holders = [node.name for node in found.graph.nodes if node.op == "placeholder"]
+    assert holders == [*(state.name for state in found.states), *found.inputs]
+    targets = [state.target for state in found.states]
+    assert ("tokens.weight" in targets) != ("head.weight" in targets)
+
+
+def test_regions_are_plain_nodes() -> None:
+    def function(m, x):
+        with torch.no_grad():
+            y = x.sin()
+        with torch.autocast("cpu", enabled=False):
+            return y.cos() + x
+
+    names = types(prepared(Function(function), X))
+    assert [name for name in names if name.startswith("aten")] == ["aten.sin", "aten.cos", "aten.add"]
+    assert sum("set_grad_enabled" in name for name in names) == 2
+
+
+def test_branches_in_the_graph_are_refused() -> None:
+    def function(m, x):
+        return torch.cond(x.sum() > 0, lambda a: a.sin(), lambda a: a.cos(), (x,))
+
+    with pytest.raises(ModelError, match=r"uses cond at .*\.py:\d+, whose branches no cast can reach; leave"):
+        prepared(Function(function), X)
+
+
+def test_cudnn_is_allowed_wherever_it_was_traced() -> None:
+    found = prepared(Convolutional(), torch.randn(2, 3, 8, 8))
+    norm = next(node for node in found.graph.nodes if op_type(node) == "aten.batch_norm")
+    assert norm.args[8] is True
+
+
+def test_what_is_not_used_is_no_input() -> None:
+    class Spare(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.spare = nn.Linear(6, 6), nn.Linear(6, 6)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.used(x)
+
+    assert [state.target for state in prepared(Spare(), X).states] == ["used.weight", "used.bias"]

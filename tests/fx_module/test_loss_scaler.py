@@ -1,0 +1,300 @@
+"""LossScaler: torch's GradScaler where its extras are off, and what the extras do."""
+
+import copy
+import pickle
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+
+from ampgraph import LossScaler
+from ampgraph.errors import AmpgraphError, OptionError, TrainError
+from ampgraph.fx_module.scale_log import ScaleStep
+from tests.training import batches, network, plain_loop, same_state
+
+OFF = {"min_scale": 0.0}
+
+
+def one(value: float = 1.0) -> nn.Parameter:
+    return nn.Parameter(torch.tensor([value]))
+
+
+def advance(scaler: GradScaler, weight: nn.Parameter, optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """A whole step whose gradient is `factor`."""
+    scaler.scale((weight * factor).sum()).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad()
+
+
+def trajectory(scaler: GradScaler, factors: list[float], **words: Any) -> tuple[list[float], Tensor]:
+    weight = one()
+    optimizer = torch.optim.SGD([weight], 1e-3, **words)
+    scales = []
+    for factor in factors:
+        advance(scaler, weight, optimizer, factor)
+        scales.append(scaler.get_scale())
+    return scales, weight.detach()
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_thousand_random_steps_are_those_of_torch(seed: int, fused: bool) -> None:
+    dice = random.Random(seed)
+    factors = [dice.choice([0.5, -2.0, 1e3, 1.0, 7.0, 0.1, float("inf"), float("nan")]) for _ in range(500)]
+    factors += [dice.choice([0.1, 3.0, 7.0, 9.0, float("-inf")]) for _ in range(500)]
+    words = {"growth_interval": 3, "growth_factor": 2.5, "backoff_factor": 0.4}
+    ours, theirs = LossScaler("cpu", **words, **OFF), GradScaler("cpu", **words)
+    found, expected = trajectory(ours, factors, fused=fused), trajectory(theirs, factors, fused=fused)
+    assert found[0] == expected[0]
+    assert len(set(found[0])) > 8
+    assert 1e-30 < min(found[0]) < max(found[0]) < 1e30  # where torch's own scale means something
+    assert torch.equal(found[1], expected[1])
+    assert ours.state_dict() == theirs.state_dict()
+
+
+@given(st.lists(st.sampled_from([1.0, 1e3, float("inf"), float("nan")]), max_size=30), st.integers(1, 4))
+def test_any_sequence_is_torchs(factors: list[float], interval: int) -> None:
+    ours, theirs = LossScaler("cpu", growth_interval=interval, **OFF), GradScaler("cpu", growth_interval=interval)
+    assert trajectory(ours, factors)[0] == trajectory(theirs, factors)[0]
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_the_scale_never_reaches_zero_and_no_nan_is_written(fused: bool) -> None:
+    """torch's, after 166 steps that overflow, has the scale 0 and writes NaN with the next healthy one."""
+    factors = [float("nan")] * 166 + [1.0]
+    scales, weight = trajectory(GradScaler("cpu"), factors, fused=fused)
+    assert scales[-2] == 0
+    assert not weight.isfinite().all()
+    scales, weight = trajectory(LossScaler("cpu"), factors, fused=fused)
+    assert scales[-1] == 2.0**-14
+    assert weight.item() == pytest.approx(1 - 1e-3)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_without_a_floor_the_check_after_unscaling_skips_the_step(fused: bool) -> None:
+    scales, weight = trajectory(LossScaler("cpu", **OFF), [float("nan")] * 166 + [1.0] * 5, fused=fused)
+    assert scales[-1] == 0
+    assert weight.item() == 1
+
+
+def test_a_gradient_that_overflows_by_the_division_skips_the_step() -> None:
+    weight = one()
+    optimizer, scaler = torch.optim.SGD([weight], 1.0), LossScaler("cpu", init_scale=2.0**-10)
+    scaler.scale(weight.sum()).backward()
+    weight.grad = torch.tensor([3e38])  # finite; divided by the scale it is not
+    scaler.step(optimizer)
+    scaler.update()
+    assert weight.item() == 1
+    assert bool(scaler.last_step_skipped)
+
+
+@pytest.mark.parametrize("dampening", [0.0, 0.5])
+def test_momentum_of_fused_sgd_survives_a_skipped_first_step(dampening: float) -> None:
+    """torch makes the momentum buffer of uninitialized memory and then skips the kernel that would fill it."""
+    weight = nn.Parameter(torch.ones(1000))
+    optimizer = torch.optim.SGD([weight], 0.5, momentum=0.9, dampening=dampening, fused=True)
+    scaler = LossScaler("cpu")
+    advance(scaler, weight, optimizer, float("inf"))
+    assert not optimizer.state[weight]["momentum_buffer"].any()
+    advance(scaler, weight, optimizer, 1.0)
+    assert torch.equal(weight, torch.full((1000,), 1 - 0.5 * (1 - dampening)))
+
+
+def test_hysteresis_waits_for_overflows_in_a_row() -> None:
+    inf = float("inf")
+    scales, _ = trajectory(LossScaler("cpu", 8.0, hysteresis=3), [inf, inf, 1.0, inf, inf, inf, inf, 1.0, inf])
+    assert scales == [8, 8, 8, 8, 8, 4, 2, 2, 2]
+
+
+def test_with_hysteresis_an_overflow_still_ends_the_healthy_steps_in_a_row() -> None:
+    inf = float("inf")
+    scales, _ = trajectory(LossScaler("cpu", 8.0, growth_interval=2, hysteresis=2), [1.0, inf, 1.0, 1.0, 1.0, inf])
+    assert scales == [8, 8, 8, 16, 16, 16]
+
+
+def test_history_and_last_step_skipped() -> None:
+    scaler = LossScaler("cpu", 8.0, history=3)
+    assert scaler.history() == []
+    assert not scaler.last_step_skipped
+    trajectory(scaler, [1.0, 1.0, float("inf"), float("inf"), 1.0])
+    assert scaler.history() == [ScaleStep(2, 4.0, True), ScaleStep(3, 2.0, True), ScaleStep(4, 2.0, False)]
+    assert not scaler.last_step_skipped
+    assert isinstance(scaler.last_step_skipped, Tensor)
+    silent = LossScaler("cpu", history=0)
+    trajectory(silent, [1.0])
+    assert silent.history() == []
+
+
+def test_the_first_parameter_to_overflow_is_named() -> None:
+    """In the order of backward: the last layer's gradient is made first."""
+    module = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2))
+    scaler, optimizer = LossScaler("cpu"), torch.optim.SGD(module.parameters(), 0.1)
+    with pytest.raises(TrainError, match=r"watches no module.*scaler\.watch"):
+        scaler.overflowed()
+    scaler.watch(module)
+    for factor in (1.0, float("inf"), 1.0):
+        scaler.scale(module(torch.ones(1, 3)).sum() * factor).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+    assert set(scaler.overflowed()) == {"2.bias", "2.weight", "0.weight", "0.bias"}
+    assert scaler.overflowed()[0].startswith("2.")
+    scaler.scale(module(torch.ones(1, 3)).sum()).backward()
+    assert module[0].weight.grad is not None
+    module[0].weight.grad[0, 0] = float("nan")
+    scaler.step(optimizer)
+    assert scaler.overflowed() == ["0.weight"]
+
+
+def test_bfloat16_needs_no_scaler() -> None:
+    scaler = LossScaler("cpu", precision="bfloat16")
+    assert not scaler.is_enabled()
+    assert trajectory(scaler, [1.0])[1].item() == pytest.approx(1 - 1e-3)
+    assert scaler.state_dict() == {}
+    assert LossScaler("cpu", precision="bfloat16", enabled=True).is_enabled()
+    assert not LossScaler("cpu", enabled=False).is_enabled()
+
+
+def test_in_the_loop_it_is_torchs_with_clipping_accumulation_and_a_network() -> None:
+    data, outcomes = batches(40, bad=(3, 4, 21)), []
+    for scaler in (LossScaler("cpu", growth_interval=4), GradScaler("cpu", growth_interval=4)):
+        module = network(low=True, drop=0)
+        optimizer = torch.optim.AdamW(module.parameters(), 1e-2)
+        plain_loop(module, optimizer, data, scaler, clip=0.5, accumulate=2)
+        outcomes.append((module, scaler.state_dict()))
+    assert same_state(outcomes[0][0], outcomes[1][0])
+    assert outcomes[0][1] == outcomes[1][1]
+
+
+def test_several_optimizers_share_a_scale_and_skip_alone() -> None:
+    good, bad = one(), one()
+    first, second = torch.optim.SGD([good], 0.5), torch.optim.SGD([bad], 0.5)
+    scaler = LossScaler("cpu", 8.0)
+    scaler.scale(good.sum() + (bad * float("inf")).sum()).backward()
+    scaler.unscale_(first)
+    scaler.step(first)
+    scaler.step(second)
+    scaler.update()
+    assert (good.item(), bad.item(), scaler.get_scale()) == (0.5, 1.0, 4.0)
+
+
+def test_states_are_exchanged_with_torch() -> None:
+    ours, theirs = LossScaler("cpu", growth_interval=7), GradScaler("cpu")
+    trajectory(ours, [float("inf"), 1.0])
+    theirs.load_state_dict(ours.state_dict())
+    assert theirs.state_dict() == ours.state_dict()
+    other = LossScaler("cpu")
+    other.load_state_dict(theirs.state_dict())
+    assert other.state_dict() == ours.state_dict()
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda scaler: pickle.loads(pickle.dumps(scaler))])
+def test_a_copy_goes_on_alike(again: Callable[[LossScaler], LossScaler]) -> None:
+    inf, scaler = float("inf"), LossScaler("cpu", hysteresis=2)
+    trajectory(scaler, [1.0, inf])
+    twin, loaded = again(scaler), LossScaler("cpu", hysteresis=2)
+    loaded.load_state_dict(scaler.state_dict())
+    expected = trajectory(scaler, [inf, 1.0, inf])[0]
+    assert trajectory(twin, [inf, 1.0, inf])[0] == trajectory(loaded, [inf, 1.0, inf])[0] == expected
+
+
+def test_sparse_gradients_are_checked() -> None:
+    table = nn.Embedding(4, 2, sparse=True)
+    optimizer, scaler = torch.optim.SGD(table.parameters(), 0.1), LossScaler("cpu")
+    before = table.weight.detach().clone()
+    scaler.scale(table(torch.tensor([1, 1])).sum() * float("inf")).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    assert torch.equal(table.weight, before)
+
+
+def started() -> tuple[LossScaler, torch.optim.Optimizer]:
+    weight, scaler = one(), LossScaler("cpu")
+    scaler.scale(weight.sum()).backward()
+    return scaler, torch.optim.SGD([weight], 0.1)
+
+
+def twice(name: str) -> None:
+    scaler, optimizer = started()
+    getattr(scaler, name)(optimizer)
+    getattr(scaler, name)(optimizer)
+
+
+def unscaled_after_step() -> None:
+    scaler, optimizer = started()
+    scaler.step(optimizer)
+    scaler.unscale_(optimizer)
+
+
+def halves() -> None:
+    weight, scaler = nn.Parameter(torch.ones(1, dtype=torch.float16)), LossScaler("cpu", 2.0)
+    scaler.scale(weight.float().sum()).backward()
+    scaler.step(torch.optim.SGD([weight], 0.1))
+
+
+MISUSES: dict[str, Callable[[], Any]] = {
+    "step before any scale": lambda: LossScaler("cpu").step(torch.optim.SGD([one()], 0.1)),
+    "update before any scale": lambda: LossScaler("cpu").update(),
+    "step without gradients": lambda: started()[0].step(torch.optim.SGD([one()], 0.1)),
+    "update without step": lambda: started()[0].update(),
+    "unscale twice": lambda: twice("unscale_"),
+    "step twice": lambda: twice("step"),
+    "unscale after step": unscaled_after_step,
+    "closure": lambda: (lambda s, o: s.step(o, lambda: 0.0))(*started()),
+    "named closure": lambda: (lambda s, o: s.step(o, closure=lambda: 0.0))(*started()),
+    "half parameters": halves,
+    "empty state": lambda: LossScaler("cpu").load_state_dict({}),
+}
+
+
+@pytest.mark.parametrize("misuse", MISUSES)
+def test_misuse_is_one_line_with_a_remedy(misuse: str) -> None:
+    with pytest.raises(TrainError) as caught:
+        MISUSES[misuse]()
+    assert "\n" not in str(caught.value)
+    assert caught.value.remedy
+    assert isinstance(caught.value, AmpgraphError)
+    assert isinstance(caught.value, RuntimeError)  # what torch's scaler raises, so that callers' handlers still work
+
+
+def test_a_closure_that_is_none_is_none() -> None:
+    """As accelerate calls it."""
+    scaler, optimizer = started()
+    scaler.step(optimizer, None)
+    scaler.update()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"min_scale": -1.0},
+        {"min_scale": float("nan")},
+        {"hysteresis": 0},
+        {"history": -1},
+        {"precision": "float32"},
+        {"growth_factor": 1.0},
+        {"backoff_factor": 1.0},
+        {"init_scale": 0.0},
+        {"init_scale": float("inf")},
+    ],
+    ids=str,
+)
+def test_options_that_mean_nothing(words: dict[str, Any]) -> None:
+    with pytest.raises(OptionError) as caught:
+        LossScaler("cpu", **words)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_scale_set_by_hand() -> None:
+    scaler = started()[0]
+    scaler.update(4)
+    assert scaler.get_scale() == 4.0
+    scaler.update(torch.tensor(2.0))
+    assert scaler.get_scale() == 2.0
