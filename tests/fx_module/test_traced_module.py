@@ -153,6 +153,15 @@ def test_what_it_shows() -> None:
     assert "objective=training" in repr(traced)
 
 
+def test_what_the_graph_makes_of_nothing_is_made_where_the_module_lives() -> None:
+    """Positions and constants of the graph move with the module; meta is a device that every build has."""
+    traced = ampgraph.trace(Language(), (language_batch(),))
+    assert any(torch.device("cpu") in node.kwargs.values() for node in traced.graph.nodes)
+    found = traced.to("meta")({"ids": torch.zeros(3, 6, dtype=torch.long, device="meta")})
+    assert found["logits"].is_meta
+    assert found["logits"].shape == (3, 6, 50)
+
+
 class Author(nn.Module):
     """Casts of the author's, before and after."""
 
