@@ -147,7 +147,9 @@ def test_what_it_shows() -> None:
     traced = ampgraph.trace(mlp(), torch.randn(4, 12))
     assert "_to_copy" in traced.print_readable(print_output=False)
     assert "torch.float16" in traced.code
-    assert "matrix-product" in traced.explain("0.linear")
+    told = traced.explain("0.linear")
+    assert told.startswith("0.linear: aten.linear\n")
+    assert "matrix-product" in told
     with pytest.raises(OptionError, match="close names are"):
         traced.explain("lineal")
     assert "objective=training" in repr(traced)
