@@ -86,7 +86,8 @@ class _Case:
         """The account of one op."""
         graph = self.planned.graph
         decisions = graph.decisions_of.get(op.id, ())
-        version = f"-{op.version}" if op.version else ", an operator without schema"
+        unversioned = "" if graph.dialect == "torch.fx" else ", an operator without schema"
+        version = f"-{op.version}" if op.version else unversioned
         yield from wrapped(f"{op.name or op.id}: {op.type}{version}{self._within(op)}")
         if op.id in self.recorded:
             yield from wrapped(f"converted to {self.recorded[op.id]}", "  ")

@@ -139,8 +139,8 @@ def _timm(batch: int, size: int) -> Mapping[str, Case]:
     found["timm vit_tiny (4 layers)"] = Case(
         lambda: timm.create_model("vit_tiny_patch16_224", **small), _images(batch, 32)
     )
-    mixer = {**small, "num_classes": CLASSES}
-    found["timm mixer (4 layers)"] = Case(lambda: timm.create_model("mixer_s32_224", **mixer), _images(batch, 32))
+    mixer = {"img_size": 64, "num_classes": CLASSES}
+    found["timm mixer_s32"] = Case(lambda: timm.create_model("mixer_s32_224", **mixer), _images(batch, 64))
     return found
 
 

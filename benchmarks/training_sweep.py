@@ -1,13 +1,14 @@
 """Every model traces, trains ten steps, and follows float32's losses: ours and autocast's distance, side by side.
 
 `python -m benchmarks.training_sweep --precision bfloat16` on a CPU, `--device cuda` on a GPU; further arguments, parts
-of names, choose models. Keeps benchmarks/results/training_sweep_<device>_<precision>.json.
+of names, choose models, whose rows are renewed. Keeps benchmarks/results/training_sweep_<device>_<precision>.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import json
 import time
 import warnings
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from torch.utils import _pytree as pytree
 
 import ampgraph
 from ampgraph.precision import Precision
-from benchmarks.record import keep, table
+from benchmarks.record import RESULTS, keep, table
 from benchmarks.training_models import Case, cases, without_noise
 
 STEPS, RATE = 10, 1e-5
@@ -119,11 +120,18 @@ def main() -> None:
     print(table(["model", "trace s", "low", "casts", "distance", "autocast's"], cells))
     inside = sum(row.get("distance", 1.0) <= BAR for row in rows.values())
     print(f"{inside} of {len(rows)} follow float32 within {BAR:.0%}")
-    if not given.models:
-        keep(
-            f"training_sweep_{given.device}_{given.precision}",
-            {"bar": BAR, "steps": STEPS, "batch": given.batch, "size": given.size, "models": rows},
-        )
+    settings = {"bar": BAR, "steps": STEPS, "batch": given.batch, "size": given.size}
+    name = f"training_sweep_{given.device}_{given.precision}"
+    before = _kept(name, settings) if given.models else {}
+    keep(name, {**settings, "models": {**before, **rows}})
+
+
+def _kept(name: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Rows that an earlier run with these settings kept."""
+    file = RESULTS / f"{name}.json"
+    figures = json.loads(file.read_text())["figures"] if file.exists() else {}
+    same = bool(figures) and all(figures.get(key) == value for key, value in settings.items())
+    return figures["models"] if same else {}
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -15,8 +16,14 @@ def propagate(graph: fx.Graph) -> None:
     """Compute the fake value of every node from those of the placeholders, into `meta["val"]`."""
     fakes = [node.meta.get("val") for node in graph.nodes if node.op == "placeholder"]
     mode = detect_fake_mode([fake for fake in fakes if isinstance(fake, Tensor)])
-    with torch.no_grad():
+    with torch.no_grad(), unheeded(mode):
         FakeTensorProp(fx.GraphModule({}, graph), mode).propagate_dont_convert_inputs(*fakes)
+
+
+def unheeded(mode: FakeTensorMode | None) -> AbstractContextManager[Any]:
+    """A context in which sizes that depend on numbers in tensors may come up and be forgotten again."""
+    environment = mode.shape_env if mode is not None else None
+    return environment.ignore_fresh_unbacked_symbols() if environment is not None else nullcontext()
 
 
 def settle(graph: fx.Graph) -> None:

@@ -286,6 +286,6 @@ def _count_hooks(modules: Sequence[nn.Module]) -> int:
 
 def _undisturbed(device: torch.device, body: Body) -> AbstractContextManager[Any]:
     """Autocast would cast again what the graph has cast; a region without gradients must not outlive an error."""
-    if torch.is_autocast_enabled(device.type):
+    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return torch.set_grad_enabled(torch.is_grad_enabled()) if body.switches_gradients else nullcontext()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -69,13 +69,19 @@ def prepare(program: ExportedProgram, module: nn.Module) -> Prepared:
     make_functional(graph)
     _drop_copies_of_constants(graph, {state.name for state in states if state.kind == "constant"})
     _allow_cudnn(graph)
-    used = {node.name for node in graph.nodes if node.op == "placeholder" and node.users}
-    for node in [node for node in graph.nodes if node.op == "placeholder"]:
-        if node.name not in used and node.name not in inputs:
-            graph.erase_node(node)
-    kept = tuple(state for state in states if state.name in used)
+    kept = _without_unused(graph, states)
     constants = {state.target: program.constants[state.target] for state in kept if state.kind == "constant"}
     return Prepared(graph, kept, inputs, {name: _plain(value) for name, value in constants.items()})
+
+
+def _without_unused(graph: fx.Graph, states: Sequence[State]) -> tuple[State, ...]:
+    """Erase the placeholders of state that nothing reads; returns what is left."""
+    holders = {node.name: node for node in graph.nodes if node.op == "placeholder"}
+    used = tuple(state for state in states if holders[state.name].users)
+    for state in states:
+        if state not in used:
+            graph.erase_node(holders[state.name])
+    return used
 
 
 def _refuse(program: ExportedProgram) -> None:
@@ -100,10 +106,10 @@ def _split(program: ExportedProgram) -> tuple[list[State], tuple[str, ...]]:
 
 def _canonical(states: list[State], module: nn.Module) -> dict[str, str]:
     """The first placeholder of each object: tied weights are one."""
-    first: dict[int, str] = {}
+    first: dict[int | str, str] = {}
     found = {}
     for state in states:
-        key = id(find_tensor(module, state.target)) if state.kind != "constant" else hash(("constant", state.target))
+        key = state.target if state.kind == "constant" else id(find_tensor(module, state.target))
         found[state.name] = first.setdefault(key, state.name)
     return found
 

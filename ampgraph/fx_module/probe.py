@@ -13,6 +13,7 @@ from torch import Tensor, fx
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ampgraph.fx_module.facts import DTYPES
+from ampgraph.fx_module.fakes import unheeded
 from ampgraph.fx_module.schema import arguments
 from ampgraph.precision import Precision
 
@@ -43,7 +44,7 @@ class Prober:
         kwargs = fx.node.map_arg(node.kwargs, self._fake(given))
         assert callable(node.target)  # only call_function nodes are probed
         try:
-            with torch.no_grad(), self._mode or FakeTensorMode():
+            with torch.no_grad(), unheeded(self._mode), self._mode or FakeTensorMode():
                 result = node.target(*args, **kwargs)
         except Exception as error:
             return f"torch refuses it ({str(error).splitlines()[0][:100]})" if str(error) else "torch refuses it"

@@ -2,6 +2,8 @@
 
 import copy
 import shutil
+import time
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -118,6 +120,8 @@ def test_functional_calls_and_transforms(traced: TracedModule) -> None:
 
 # Two processes
 
+PATIENCE = timedelta(seconds=120)
+
 
 def _train(module: nn.Module, x: Tensor, y: Tensor, steps: int) -> list[float]:
     optimizer, losses = torch.optim.SGD(module.parameters(), 0.1), []
@@ -138,7 +142,7 @@ def _data(rank: int) -> tuple[Tensor, Tensor]:
 def _worker(rank: int, engine: str, folder: str) -> None:
     torch.set_num_threads(1)
     store = dist.FileStore(f"{folder}/store", 2)
-    dist.init_process_group("gloo", rank=rank, world_size=2, store=store)
+    dist.init_process_group("gloo", rank=rank, world_size=2, store=store, timeout=PATIENCE)
     torch.manual_seed(0)
     module = mlp()
     twin = copy.deepcopy(module)
@@ -164,6 +168,7 @@ def _worker(rank: int, engine: str, folder: str) -> None:
         dist.all_gather(gathered, module[0].weight.grad)
         assert torch.equal(*gathered)
         optimizer.step()
+    dist.barrier()  # nobody leaves while the other still talks
     (Path(folder) / f"done{rank}").touch()
     dist.destroy_process_group()
 
@@ -171,7 +176,13 @@ def _worker(rank: int, engine: str, folder: str) -> None:
 @pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="torch was built without gloo")
 @pytest.mark.parametrize("engine", ["ddp", "fsdp2"])
 def test_two_processes(engine: str, tmp_path: Path) -> None:
-    mp.spawn(_worker, (engine, str(tmp_path)), nprocs=2)
+    context = mp.spawn(_worker, (engine, str(tmp_path)), nprocs=2, join=False)
+    start = time.monotonic()
+    while not context.join(timeout=5):
+        if time.monotonic() - start > PATIENCE.total_seconds():
+            for process in context.processes:
+                process.kill()
+            pytest.fail("a process does not end")
     assert {path.name for path in tmp_path.glob("done*")} == {"done0", "done1"}
 
 

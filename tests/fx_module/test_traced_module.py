@@ -147,10 +147,21 @@ def test_what_it_shows() -> None:
     traced = ampgraph.trace(mlp(), torch.randn(4, 12))
     assert "_to_copy" in traced.print_readable(print_output=False)
     assert "torch.float16" in traced.code
-    assert "matrix-product" in traced.explain("0.linear")
+    told = traced.explain("0.linear")
+    assert told.startswith("0.linear: aten.linear\n")
+    assert "matrix-product" in told
     with pytest.raises(OptionError, match="close names are"):
         traced.explain("lineal")
     assert "objective=training" in repr(traced)
+
+
+def test_what_the_graph_makes_of_nothing_is_made_where_the_module_lives() -> None:
+    """Positions and constants of the graph move with the module; meta is a device that every build has."""
+    traced = ampgraph.trace(Language(), (language_batch(),))
+    assert any(torch.device("cpu") in node.kwargs.values() for node in traced.graph.nodes)
+    found = traced.to("meta")({"ids": torch.zeros(3, 6, dtype=torch.long, device="meta")})
+    assert found["logits"].is_meta
+    assert found["logits"].shape == (3, 6, 50)
 
 
 class Author(nn.Module):
