@@ -23,6 +23,7 @@ from ampgraph.fx_module.example import Example
 from ampgraph.fx_module.export import DynamicShapes, export_module
 from ampgraph.fx_module.policy import Policy
 from ampgraph.fx_module.summary import summary
+from ampgraph.fx_module.widening import widened
 from ampgraph.plan import Plan
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class TracedModule(nn.Module):
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _body(self, modes: Modes, device: torch.device) -> Body:
-        body = make_body(self._captures[modes], device)
+        body = widened(make_body(self._captures[modes], device))
         self._bodies[modes, device] = body
         return body
 
