@@ -313,14 +313,21 @@ class Reads(Perceptron):
 
 @case
 def reading_the_device_is_refused_and_survived() -> str:
-    """The error names the line; the same parts then go on without capture."""
+    """The error names the line, as often as one tries; the same parts then go on without capture, and torch too:
+    random numbers are those that were due, the stream is the caller's, cached memory can be given back."""
     module = Reads().to(DEVICE)
     optimizer, scaler = ADAMW(module.parameters()), ampgraph.LossScaler("cuda")
     step = ampgraph.TrainStep(module, cross_entropy, optimizer, scaler)
     x, y = batches(1, DEVICE)[0]
+    earlier = _replaying()
     step(x, y)
-    said = refused(lambda: step(x, y))
-    assert "train_capture.py" in said, said
+    due = _numbers_due()
+    said = [refused(lambda: step(x, y)) for _ in range(2)]
+    assert "train_capture.py" in said[0], said
+    assert said[0] == said[1], said
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
+    assert torch.equal(torch.rand(5, device=DEVICE), due)
+    _gives_memory_back()
     plain = ampgraph.TrainStep(module, cross_entropy, optimizer, scaler, capture=False)
     assert all(bool(plain(x, y).isfinite()) for _ in range(3))
     other = Perceptron().to(DEVICE)
@@ -328,7 +335,39 @@ def reading_the_device_is_refused_and_survived() -> str:
     trained(again, batches(12, DEVICE))
     assert again.captured is not None
     assert again.captured.count == 1
-    return said
+    due = _numbers_due()
+    earlier()
+    assert not torch.equal(torch.rand(5, device=DEVICE), due), "an earlier graph drew no numbers"
+    return said[0]
+
+
+def _numbers_due() -> Tensor:
+    """The next random numbers, which are still due afterwards."""
+    before = torch.cuda.get_rng_state()
+    due = torch.rand(5, device=DEVICE)
+    torch.cuda.set_rng_state(before)
+    return due
+
+
+def _replaying() -> Callable[[], Any]:
+    """Another step that is captured already, with dropout."""
+    module = Perceptron().to(DEVICE)
+    step = ampgraph.TrainStep(module, cross_entropy, ADAMW(module.parameters()), ampgraph.LossScaler("cuda"))
+    x, y = batches(1, DEVICE)[0]
+    trained(step, [(x, y)] * 10)
+    return lambda: trained(step, [(x, y)], warm=0)
+
+
+def _gives_memory_back() -> None:
+    """As the allocator does not while it waits for the end of a capture."""
+    torch.cuda.empty_cache()
+    before, something = torch.cuda.memory_reserved(), torch.empty(2**28, device=DEVICE)
+    other = torch.cuda.Stream()
+    something.record_stream(other)
+    del something
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_reserved() <= before, "blocks that another stream used are not freed"
 
 
 def refused(work: Callable[[], Any]) -> str:

@@ -8,14 +8,17 @@ version counter as well: call `TracedModule.refresh_copies` after that.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from ampgraph.fx_module.casting import cast_together, link_together
 
 Key = tuple[str, torch.dtype]  # name in the module, type of the copy
 
@@ -32,12 +35,13 @@ class _Copy:
     tensor: Tensor
 
     def serves(self, source: Tensor, linked: bool) -> bool:
+        """Whether it is still the source's. `linked`: where gradients are on."""
         return (
             self.source() is source
             and self.version == source._version
             and self.memory == source.data_ptr()
             and self.trained == source.requires_grad
-            and (self.linked or not linked)
+            and (self.linked or not (linked and self.trained))
         )
 
 
@@ -54,24 +58,48 @@ class Copies:
         _LIVE.add(self)
         _watch_optimizers()
 
-    def take(self, key: Key, source: Tensor) -> Tensor:
-        """A copy of `source` in the key's type, through which gradients reach it; one that is good, if there is."""
-        linked = source.requires_grad and torch.is_grad_enabled()
-        kept = self._kept.get(key)
-        if kept is not None and kept.serves(source, linked):
-            return kept.tensor
-        tensor = source.to(key[1])
-        if _is_lasting(source):
-            self._kept[key] = _Copy(
-                weakref.ref(source), source._version, source.data_ptr(), source.requires_grad, linked, tensor
-            )
-        return tensor
+    def take(self, wanted: Sequence[tuple[Key, Tensor]], *, keep: bool = True) -> list[Tensor]:
+        """A copy of each source in its key's type, through which gradients reach it.
 
-    def held(self, key: Key, source: Tensor) -> Tensor | None:
-        """The held copy, through which gradients reach `source`; None where none is held, or nobody asks for them."""
-        if not self._holding or key not in self._held:
-            return None
-        return _Link.apply(source, self._held[key])  # type: ignore[no-any-return,no-untyped-call]
+        The held ones while `holding`; else with `keep` those that are still good, and new ones for later forwards too.
+        """
+        if self._holding:
+            return self._take_held(wanted)
+        if not keep:
+            return [source.to(key[1]) for key, source in wanted]
+        linked, kept = torch.is_grad_enabled(), self._kept
+        missing = [pair for pair in wanted if (copy := kept.get(pair[0])) is None or not copy.serves(pair[1], linked)]
+        if missing:
+            return self._renew(missing, wanted, linked)
+        return [kept[key].tensor for key, _ in wanted]
+
+    def _renew(
+        self, missing: Sequence[tuple[Key, Tensor]], wanted: Sequence[tuple[Key, Tensor]], linked: bool
+    ) -> list[Tensor]:
+        """As `take`, with what is missing made, and remembered where its source lasts."""
+        made = cast_together([source for _, source in missing], [key[1] for key, _ in missing])
+        now, lasts = (
+            {key: tensor for (key, _), tensor in zip(missing, made, strict=True)},
+            not torch.is_inference_mode_enabled(),
+        )
+        taken = [now[key] if key in now else self._kept[key].tensor for key, _ in wanted]
+        for (key, source), tensor in zip(missing, made, strict=True):
+            if lasts and _is_lasting(source):
+                trained = source.requires_grad
+                seen = weakref.ref(source), source._version, source.data_ptr(), trained, linked and trained
+                self._kept[key] = _Copy(*seen, tensor)
+        return taken
+
+    def take_one(self, key: Key, source: Tensor) -> Tensor:
+        """As `take` for a single source and nothing kept, in words that torch.compile understands."""
+        if self._holding and key in self._held:
+            return _Link.apply(source, self._held[key])  # type: ignore[no-any-return,no-untyped-call]
+        return source.to(key[1])
+
+    def _take_held(self, wanted: Sequence[tuple[Key, Tensor]]) -> list[Tensor]:
+        held = [(self._held[key], source) for key, source in wanted if key in self._held]
+        linked = iter(link_together([source for _, source in held], [copy for copy, _ in held]))
+        return [next(linked) if key in self._held else source.to(key[1]) for key, source in wanted]
 
     def drop_trained(self) -> None:
         """Forget the copies of what is trained; their memory is free for the optimizer."""
@@ -85,8 +113,9 @@ class Copies:
                 old = self._held.get(key)
                 if old is None or old.shape != source.shape or old.device != source.device:
                     self._held[key] = torch.empty_like(source, dtype=key[1], requires_grad=False)
-            if pairs:
-                torch._foreach_copy_([self._held[key] for key, _ in pairs], [source.detach() for _, source in pairs])
+            for dtype in dict.fromkeys(key[1] for key, _ in pairs):  # of one type: torch's fast kernel
+                alike = [(self._held[key], source.detach()) for key, source in pairs if key[1] is dtype]
+                torch._foreach_copy_([held for held, _ in alike], [source for _, source in alike])
         self._kept.clear()
 
     def release(self) -> None:
@@ -116,6 +145,7 @@ def must_cast(module: nn.Module) -> bool:
     """
     return (
         torch._C._functorch.peek_interpreter_stack() is not None
+        or forward_ad._current_level >= 0
         or _is_capturing()
         or _is_sharded(module)
         or torch._C._len_torch_dispatch_stack() > 0
@@ -132,8 +162,8 @@ def _is_sharded(module: nn.Module) -> bool:
 
 
 def _is_lasting(source: Tensor) -> bool:
-    """A parameter or buffer of a real module, outside of inference mode: not what functional_call puts in its place."""
-    return type(source) in (nn.Parameter, Tensor) and source.is_leaf and not torch.is_inference_mode_enabled()
+    """A parameter or buffer of a real module: not what functional_call puts in its place."""
+    return type(source) in (nn.Parameter, Tensor) and source.is_leaf
 
 
 class _Link(torch.autograd.Function):

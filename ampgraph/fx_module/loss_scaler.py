@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +14,7 @@ from torch.amp.grad_scaler import GradScaler, OptState
 from torch.optim import Optimizer
 
 from ampgraph.errors import OptionError, TrainError
-from ampgraph.fx_module.gradients import gradients, non_finite, parameters
+from ampgraph.fx_module.gradients import gradients, mark_non_finite, non_finite, parameters
 from ampgraph.fx_module.overflow import Watch
 from ampgraph.fx_module.recipe import Call
 from ampgraph.fx_module.scale_log import ScaleLog, ScaleStep
@@ -83,7 +85,8 @@ class LossScaler(GradScaler):
         super().__init__(here, init_scale, growth_factor, backoff_factor, growth_interval, wanted)
         self._init_streak = 0
         self._streak: Tensor | None = None  # overflows one after the other, int32; only where hysteresis needs it
-        self._skipped: Tensor | None = None
+        self._last: Tensor | None = None  # float32 [1, 2]: the scale, and whether the last update found an overflow
+        self._bad: Tensor | None = None  # the latter, [], in its place there
         self._log: ScaleLog | None = None
         self._watch: Watch | None = None
 
@@ -100,7 +103,7 @@ class LossScaler(GradScaler):
     @property
     def last_step_skipped(self) -> Tensor:
         """Whether the last update found an overflow: a bool tensor on the device. Reading it waits for the device."""
-        return self._skipped if self._skipped is not None else torch.zeros((), dtype=torch.bool)
+        return self._bad > 0 if self._bad is not None else torch.zeros((), dtype=torch.bool)
 
     def history(self) -> list[ScaleStep]:
         """The last updates, oldest first. Waits for the device."""
@@ -170,10 +173,24 @@ class LossScaler(GradScaler):
         kwargs.pop("closure", None)
         if self._verify_begun("step", optimizer) is OptState.STEPPED:
             raise TrainError(_PLACE, "step was already called for this optimizer", "call update after all steps")
-        fresh = has_no_momentum_yet(optimizer)
-        result = super().step(optimizer, *args, **kwargs)
+        if not getattr(optimizer, "_step_supports_amp_scaling", False) or _takes_scaler(type(optimizer).step):
+            return super().step(optimizer, *args, **kwargs)
+        return self._step_fused(optimizer, *args, **kwargs)
+
+    def _step_fused(self, optimizer: Any, *args: Any, **kwargs: Any) -> float | None:  # noqa: ANN401  (the optimizer's)
+        """Torch's agreement with optimizers that divide by `grad_scale` themselves and skip by `found_inf`."""
+        state, fresh = self._per_optimizer_states[id(optimizer)], has_no_momentum_yet(optimizer)
+        given = getattr(optimizer, "grad_scale", None)
+        if state["stage"] is OptState.READY:
+            self._check_inf_per_device(optimizer)
+            given = self._scale if given is None else given * self._scale
+        found = _total(_checks(state))
+        optimizer.grad_scale, optimizer.found_inf = given, found
+        result: float | None = optimizer.step(*args, **kwargs)
+        state["stage"] = OptState.STEPPED
+        del optimizer.grad_scale, optimizer.found_inf
         if fresh:
-            clear_momentum(_total(self._found_inf_per_device(optimizer).values()), optimizer)
+            clear_momentum(found, optimizer)
         return result
 
     def update(self, new_scale: float | Tensor | None = None) -> None:
@@ -189,7 +206,7 @@ class LossScaler(GradScaler):
                 self._hold(scale, before, found)
             if self.min_scale:
                 scale.clamp_(min=self.min_scale)
-        self._remember(scale, found)
+        self._remember(found)
 
     def state_dict(self) -> dict[str, Any]:
         """As torch's: either loads the other's. With hysteresis it also holds the overflows so far in a row."""
@@ -213,7 +230,7 @@ class LossScaler(GradScaler):
         state: dict[str, Any] = super().__getstate__()
         if self._streak is not None:
             state["_init_streak"] = int(self._streak)
-        return {**state, "_streak": None, "_skipped": None, "_log": None, "_watch": None}
+        return {**state, "_streak": None, "_last": None, "_bad": None, "_log": None, "_watch": None}
 
     def _last_overflow(self) -> float:
         steps = self.history()
@@ -229,10 +246,10 @@ class LossScaler(GradScaler):
 
     def _verify_begun(self, name: str, optimizer: Optimizer) -> OptState:
         self._begun(name)
-        owners = parameters(optimizer)
-        if all(each.grad is None for each in owners):
+        types = {grad.dtype for each in parameters(optimizer) if (grad := each.grad) is not None}
+        if not types:
             raise TrainError(_PLACE, f"{name} finds no gradient in the optimizer's parameters", _BACKWARD)
-        if any(each.grad is not None and each.grad.dtype == torch.float16 for each in owners):
+        if torch.float16 in types:
             remedy = "keep parameters in float32 (module.float()): the casts belong into the graph, see ampgraph.trace"
             raise TrainError(_PLACE, f"{name} finds float16 gradients, so parameters are half precision", remedy)
         stage: OptState = self._per_optimizer_states[id(optimizer)]["stage"]
@@ -242,16 +259,14 @@ class LossScaler(GradScaler):
         self, optimizer: Optimizer, inv_scale: Tensor, found_inf: Tensor, allow_fp16: bool
     ) -> dict[torch.device, Tensor]:
         found = super()._unscale_grads_(optimizer, inv_scale, found_inf, allow_fp16)
-        grads = gradients(parameters(optimizer))
-        for device, bad in non_finite(grads, torch.ones_like(inv_scale)).items():
-            found[device].copy_(torch.maximum(found[device], bad))
+        mark_non_finite(gradients(parameters(optimizer)), found)
         self._note(optimizer, found)
         return found
 
     def _check_inf_per_device(self, optimizer: Optimizer) -> dict[str, Any]:
         """Torch asks this for fused optimizers, which divide by the scale themselves."""
         scale, _ = self._begun("step")
-        found: Any = non_finite(gradients(parameters(optimizer)), scale.reciprocal())
+        found: Any = non_finite(gradients(parameters(optimizer)), scale)
         self._per_optimizer_states[id(optimizer)]["found_inf_per_device"] = found
         self._note(optimizer, found)
         return found  # type: ignore[no-any-return]
@@ -288,13 +303,26 @@ class LossScaler(GradScaler):
         self._streak.add_(1).mul_(bad)
         scale.copy_(torch.where(bad & (self._streak < self.hysteresis), before, scale))
 
-    def _remember(self, scale: Tensor, found: Tensor) -> None:
-        if self._skipped is None:
-            self._skipped = torch.zeros((), dtype=torch.bool, device=scale.device)
-            self._log = ScaleLog.of(self._extras.history, scale.device) if self._extras.history else None
-        torch.gt(found, 0, out=self._skipped)
+    def _lazy_init_scale_growth_tracker(self, dev: torch.device) -> None:
+        """The scale lies beside what the last update found, so that both are written down as one."""
+        super()._lazy_init_scale_growth_tracker(dev)
+        scale, _ = self._begun("scale")
+        self._last = torch.stack((scale, torch.zeros_like(scale))).unsqueeze(0)
+        self._scale, self._bad = self._last[0].unbind()
+        self._log = ScaleLog.of(self._extras.history, dev) if self._extras.history else None
+
+    def _remember(self, found: Tensor) -> None:
+        assert self._last is not None  # made with the scale
+        assert self._bad is not None
+        self._bad.copy_(found)
         if self._log is not None:
-            self._log.write(scale, found)
+            self._log.write(self._last)
+
+
+@cache
+def _takes_scaler(step: Callable[..., Any]) -> bool:
+    """Whether an optimizer's step wants the scaler itself, as torch had it once."""
+    return "grad_scaler" in signature(step).parameters
 
 
 def _checks(state: dict[str, Any]) -> list[Tensor]:

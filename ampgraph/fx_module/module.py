@@ -23,6 +23,7 @@ from ampgraph.fx_module.example import Example
 from ampgraph.fx_module.export import DynamicShapes, export_module
 from ampgraph.fx_module.policy import Policy
 from ampgraph.fx_module.summary import summary
+from ampgraph.fx_module.widening import widened
 from ampgraph.plan import Plan
 
 if TYPE_CHECKING:
@@ -88,23 +89,21 @@ class TracedModule(nn.Module):
         spec = found.interface.out_spec
         return results[0] if spec.is_leaf() else pytree.tree_unflatten(results, spec)
 
-    def _fetched(self, body: Body) -> Iterator[Tensor]:
-        owners, cast = self._wired().owners, torch.compiler.is_compiling() or must_cast(self)
+    def _fetched(self, body: Body) -> list[Tensor]:
+        owners = self._wired().owners
+        found: list[Tensor] = []
         for fetch in body.fetches:
-            if fetch.kind == "constant":
-                tensor = body.constants[fetch.target]
-            else:
-                owner, name = owners[fetch.target]
-                tensor = owner[name]
-            if fetch.dtype is None:
-                yield tensor
-                continue
-            key = (fetch.target, fetch.dtype)
-            held = self._copies.held(key, tensor)
-            if held is not None:
-                yield held
-            else:
-                yield tensor.to(fetch.dtype) if cast else self._copies.take(key, tensor)
+            owner, name = (body.constants, fetch.target) if fetch.kind == "constant" else owners[fetch.target]
+            found.append(owner[name])
+        low = [index for index, fetch in enumerate(body.fetches) if fetch.dtype is not None]
+        wanted: list[Any] = [((body.fetches[i].target, body.fetches[i].dtype), found[i]) for i in low]
+        if torch.compiler.is_compiling():
+            copies = [self._copies.take_one(key, source) for key, source in wanted]
+        else:
+            copies = self._copies.take(wanted, keep=not must_cast(self))
+        for index, copy in zip(low, copies, strict=True):
+            found[index] = copy
+        return found
 
     def _wired(self) -> _Wiring:
         if self._wiring is None:
@@ -128,7 +127,7 @@ class TracedModule(nn.Module):
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _body(self, modes: Modes, device: torch.device) -> Body:
-        body = make_body(self._captures[modes], device)
+        body = widened(make_body(self._captures[modes], device))
         self._bodies[modes, device] = body
         return body
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+import threading
 import traceback
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +15,7 @@ from typing import Protocol, TypeVar
 import torch
 
 from ampgraph.errors import TrainError
+from ampgraph.fx_module.abandoned import abandon
 
 Made = TypeVar("Made")
 _TORCH = str(Path(torch.__file__).parent)
@@ -30,16 +34,18 @@ class Recorder(Protocol):
 
 
 class CudaRecorder:
-    """Records CUDA graphs on one stream of its own, into one memory pool that all of them share.
+    """CUDA graphs on a stream of their own, which all steps of a thread share, out of one pool of memory.
 
-    They may share it since nothing a graph leaves in the pool is read after another one is replayed. The device's
-    default random generator takes part by itself: every replay draws new numbers, the ones that eager steps would.
+    They may share the pool since nothing a graph leaves in it is read after another one is replayed, and the stream
+    since that one has cuBLAS's workspace, tens of MiB. The device's default random generator takes part by itself:
+    every replay draws new numbers, the ones that eager steps would.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
+        self._stream = _stream(self._device, threading.get_ident())
         self._pool = torch.cuda.graph_pool_handle()
+        self._graphs: weakref.WeakSet[torch.cuda.CUDAGraph] = weakref.WeakSet()
 
     def run(self, work: Callable[[], Made]) -> Made:
         """Run it on the recording stream, so that autograd and the libraries are set up for that one."""
@@ -51,16 +57,33 @@ class CudaRecorder:
         return made
 
     def record(self, work: Callable[[], Made]) -> Callable[[], Made]:
-        """A CUDA graph of the work. Other threads may go on using the device, as data loaders do."""
+        """A CUDA graph of the work. Other threads may go on using the device, as data loaders do.
+
+        Work that breaks the recording raises what it raised, or what torch said of it, and leaves torch as it was.
+        """
+        if not self._graphs:  # torch gives a pool up with its last graph, and refuses it while any of it is in use
+            self._pool = torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
-            made = work()
+        with torch.cuda.device(self._device), torch.cuda.stream(torch.cuda.current_stream(self._device)):
+            try:
+                with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
+                    made = work()
+            except BaseException:
+                abandon(graph, self._pool, self._stream)
+                raise
+        self._graphs.add(graph)
 
         def replay() -> Made:
             graph.replay()
             return made
 
         return replay
+
+
+@functools.cache
+def _stream(device: torch.device, thread: int) -> torch.cuda.Stream:
+    """A thread's own: what one thread launches on a stream would get into what another one records there."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def failed(error: BaseException) -> TrainError:

@@ -29,10 +29,9 @@ class ScaleLog:
         """An empty one."""
         return cls(torch.zeros(length, 2, device=device), torch.zeros(1, dtype=torch.int64, device=device))
 
-    def write(self, scale: Tensor, found_inf: Tensor) -> None:
-        """Add an update, over the oldest where the ring is full."""
-        row = torch.stack((scale, found_inf.to(scale.device, scale.dtype))).unsqueeze(0)
-        self.ring.index_copy_(0, self.count % len(self.ring), row)
+    def write(self, last: Tensor) -> None:
+        """Add an update, float32 [1, 2] of scale and found_inf, over the oldest where the ring is full."""
+        self.ring.index_copy_(0, self.count.remainder(len(self.ring)), last)
         self.count.add_(1)
 
     def read(self) -> list[ScaleStep]:

@@ -34,8 +34,8 @@ def state_tensors(optimizer: Optimizer) -> list[Tensor]:
 
 def has_no_momentum_yet(optimizer: Optimizer) -> bool:
     """Whether this step makes the momentum of torch's fused SGD, which leaves it uninitialized if it is skipped."""
-    fused = any(group.get("fused") for group in optimizer.param_groups)
-    return fused and isinstance(optimizer, SGD) and not optimizer.state
+    first = isinstance(optimizer, SGD) and not optimizer.state
+    return first and any(group.get("fused") for group in optimizer.param_groups)
 
 
 def clear_momentum(bad: Tensor, optimizer: Optimizer) -> None:

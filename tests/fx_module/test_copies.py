@@ -35,7 +35,7 @@ class Profiled:
     def __exit__(self, *error):
         self.profile.__exit__(*error)
         events = self.profile.events()
-        shapes = [tuple(event.input_shapes[0]) for event in events if event.name == "aten::_to_copy"]
+        shapes = [tuple(event.input_shapes[0]) for event in events if event.name == "aten::copy_"]
         self.count = sum(shape in ((16, 12), (4, 16)) for shape in shapes)
 
 

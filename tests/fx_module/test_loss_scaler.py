@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ampgraph import LossScaler
 from ampgraph.errors import AmpgraphError, OptionError, TrainError
@@ -127,9 +128,47 @@ def test_history_and_last_step_skipped() -> None:
     assert scaler.history() == [ScaleStep(2, 4.0, True), ScaleStep(3, 2.0, True), ScaleStep(4, 2.0, False)]
     assert not scaler.last_step_skipped
     assert isinstance(scaler.last_step_skipped, Tensor)
+    assert scaler.last_step_skipped.dtype is torch.bool
     silent = LossScaler("cpu", history=0)
     trajectory(silent, [1.0])
     assert silent.history() == []
+
+
+class Ops(TorchDispatchMode):
+    """Counts what is computed; views cost nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += not func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+def ops(make: Callable[[], GradScaler], fused: bool, of: str) -> int:
+    """How many ops a part of the third step has, of a scaler for ten parameters."""
+    weights = [one() for _ in range(10)]
+    scaler, optimizer = make(), torch.optim.SGD(weights, 1e-3, fused=fused)
+    for number in range(3):
+        scaler.scale(torch.stack([each.sum() for each in weights]).sum()).backward()
+        parts = {"step": lambda: scaler.step(optimizer), "update": scaler.update}
+        for name, part in parts.items():
+            with Ops() as mode:
+                part()
+            if number == 2 and name == of:
+                return mode.count
+    raise AssertionError(of)
+
+
+def test_its_bookkeeping_is_a_few_small_ops() -> None:
+    """On a GPU each is a launch, in a CUDA graph a kernel. On a CPU the ends of each gradient are looked for one by
+    one; on a GPU that is a single norm of all."""
+    ours, theirs = (lambda: LossScaler("cpu")), (lambda: GradScaler("cpu"))
+    assert ops(ours, False, "update") - ops(theirs, False, "update") <= 5  # floor, found_inf, and three of the log
+    assert ops(lambda: LossScaler("cpu", history=0), False, "update") - ops(theirs, False, "update") <= 2
+    assert ops(ours, True, "step") - ops(theirs, True, "step") <= 10 + 2
+    assert ops(ours, False, "step") - ops(theirs, False, "step") <= 3
 
 
 def test_the_first_parameter_to_overflow_is_named() -> None:
