@@ -1,6 +1,8 @@
 """A traced module in the company of torch's own engines."""
 
 import copy
+import faulthandler
+import gc
 import shutil
 import time
 from datetime import timedelta
@@ -120,7 +122,7 @@ def test_functional_calls_and_transforms(traced: TracedModule) -> None:
 
 # Two processes
 
-PATIENCE = timedelta(seconds=120)
+PATIENCE = timedelta(seconds=60)
 
 
 def _train(module: nn.Module, x: Tensor, y: Tensor, steps: int) -> list[float]:
@@ -140,9 +142,18 @@ def _data(rank: int) -> tuple[Tensor, Tensor]:
 
 
 def _worker(rank: int, engine: str, folder: str) -> None:
+    faulthandler.dump_traceback_later(40, file=(Path(folder) / f"stuck{rank}").open("w"))
     torch.set_num_threads(1)
     store = dist.FileStore(f"{folder}/store", 2)
     dist.init_process_group("gloo", rank=rank, world_size=2, store=store, timeout=PATIENCE)
+    _check_training(rank, engine)
+    gc.collect()  # engines end before what they talk through
+    dist.barrier()  # nobody leaves while the other still talks
+    (Path(folder) / f"done{rank}").touch()
+    dist.destroy_process_group()
+
+
+def _check_training(rank: int, engine: str) -> None:
     torch.manual_seed(0)
     module = mlp()
     twin = copy.deepcopy(module)
@@ -168,9 +179,6 @@ def _worker(rank: int, engine: str, folder: str) -> None:
         dist.all_gather(gathered, module[0].weight.grad)
         assert torch.equal(*gathered)
         optimizer.step()
-    dist.barrier()  # nobody leaves while the other still talks
-    (Path(folder) / f"done{rank}").touch()
-    dist.destroy_process_group()
 
 
 @pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="torch was built without gloo")
@@ -182,7 +190,7 @@ def test_two_processes(engine: str, tmp_path: Path) -> None:
         if time.monotonic() - start > PATIENCE.total_seconds():
             for process in context.processes:
                 process.kill()
-            pytest.fail("a process does not end")
+            pytest.fail("\n".join(["a process does not end", *(each.read_text() for each in tmp_path.glob("stuck*"))]))
     assert {path.name for path in tmp_path.glob("done*")} == {"done0", "done1"}
 
 

@@ -1,4 +1,8 @@
-"""Random modules: every plan is lawful, every graph is its plan's, and the answers are those of float32."""
+"""Random modules: every plan is lawful, every graph is its plan's, and the answers are those of float32.
+
+Some modules magnify any rounding (a normalization of rows that are nearly constant), so answers are held against what
+float32 itself answers when every intermediate value is moved by a rounding of the low precision.
+"""
 
 import torch
 from graphs import captured
@@ -7,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from ampgraph.fx_module.capture import held_tensors
-from ampgraph.precision import Precision
+from ampgraph.precision import FORMATS, Precision
 
 WIDTH = 6
 STEPS = {
@@ -42,10 +46,22 @@ class Random(nn.Module):
         self.linear, self.norm, self.steps = nn.Linear(WIDTH, WIDTH), nn.LayerNorm(WIDTH), steps
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        made = [x]
+        return self.run(x, 0.0)
+
+    def run(self, x: Tensor, error: float) -> tuple[Tensor, ...]:
+        """The answers when every value is off by an error of this relative size."""
+        made = [x * (1 + error * torch.randn(x.shape)) if error else x]
         for name, back in self.steps:
-            made.append(STEPS[name](self, made[-1], made[-1 - back % len(made)]))
+            y = STEPS[name](self, made[-1], made[-1 - back % len(made)])
+            made.append(y * (1 + error * torch.randn(y.shape)) if error else y)
         return made[-1], made[len(made) // 2]
+
+
+def tolerance(module: Random, x: Tensor, precision: Precision, place: int) -> float:
+    """Eight times what roundings did in the worst of some runs, and a little for results near zero."""
+    exact, roundoff = module(x)[place], FORMATS[precision].unit_roundoff
+    moved = max(float((module.run(x, roundoff)[place] - exact).abs().max()) for _ in range(8))
+    return 8 * moved + 8 * roundoff * (1.0 + float(exact.abs().max()))
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -61,9 +77,7 @@ def test_random_modules(steps: list[tuple[str, int]], objective: str, precision:
     states = held_tensors(found.prepared, module)
     code = torch.fx.GraphModule({}, found.written)
     answers = code(*[states[state.name] for state in found.prepared.states], x)
-    for answer, expected in zip(answers, module(x), strict=True):
+    for place, (answer, expected) in enumerate(zip(answers, module(x), strict=True)):
         assert answer.dtype is torch.float32
-        scale = float(expected.detach().abs().max()) + 1.0
-        assert (
-            float((answer - expected).detach().abs().max()) < (0.02 if precision is Precision.FLOAT16 else 0.15) * scale
-        )
+        with torch.no_grad():
+            assert float((answer - expected).abs().max()) <= tolerance(module, x, precision, place)
