@@ -45,7 +45,6 @@ _UNSEEN_GAIN, _UNSEEN_IN_GRAPHS = 0.2, 0.05
 # Convolutions on tensor cores work on another layout than ONNX's: kernels before and after change it, where sessions do
 # not keep channels last all the way. At small sizes float32 ones do without, so low precision pays the launches. On one
 # H100, TF32 and float16, plain sessions: ResNet-50 at batch 32 4.7 and 2.95 ms, PP-OCRv4 det at batch 1 3.4 and 4.4 ms.
-# As CUDA graphs they do not count: EfficientNet-B0 at batch 1 0.67 and, by onnxruntime's converter, 0.62 ms.
 _LAYOUT_PASSES = 0.25
 _LAYOUT_LAUNCHES = 0.25
 # Grouped (depthwise) convolutions run outside the tensor cores, at so much of the plain rate. On one H100, batch 32,
@@ -190,7 +189,7 @@ def _seconds(work: Work, device: Device, precision: Precision, bias_inside: bool
     if work.kind is Kind.CONVOLUTION:
         layout = _LAYOUT_PASSES * work.layout / device.byte_rate
         slow += layout * _HIGH_BYTES
-        fast += layout * _LOW_BYTES + hidden * _LAYOUT_LAUNCHES * device.launch
+        fast += layout * _LOW_BYTES + _LAYOUT_LAUNCHES * device.launch
     few = hidden and work.kind is Kind.CONVOLUTION and 0 < work.biased < _FILLING
     if fast >= slow or few:
         return slow, max(slow, fast)
