@@ -43,10 +43,5 @@ def _found(net: Net, product: NodeProto) -> tuple[NodeProto, str, NodeProto, str
     depth, width = weight.dims
     if len(rows) != 1 or not net.is_vector(rows[0], depth) or len(biases) != 1 or not net.is_vector(biases[0], width):
         return None
-    light = all(_is_light(net, name) for name in (rows[0], product.input[1], biases[0]))
+    light = all(net.is_own_float(name) for name in (rows[0], product.input[1], biases[0]))
     return (before, rows[0], after, biases[0]) if light else None
-
-
-def _is_light(net: Net, name: str) -> bool:
-    """Whether a constant is float32 and lies in the model's own file."""
-    return net.is_float(name) and net.constants[name].data_location != TensorProto.EXTERNAL

@@ -115,6 +115,10 @@ class Net:
         """Whether a constant is float32."""
         return name in self.constants and self.constants[name].data_type == TensorProto.FLOAT
 
+    def is_own_float(self, name: str) -> bool:
+        """Whether a value is a float32 constant whose data lie in the model's own file: others can be made of it."""
+        return self.is_float(name) and self.constants[name].data_location != TensorProto.EXTERNAL
+
 
 def _has_data(tensor: TensorProto) -> bool:
     return bool(tensor.raw_data) or bool(np.prod(tensor.dims) <= LARGEST_CONSTANT_FOR_INFERENCE)

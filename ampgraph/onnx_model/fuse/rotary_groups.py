@@ -100,7 +100,7 @@ def _row(net: Net, sum_: NodeProto) -> str:
 
 def _is_light(net: Net, name: str, axes: int | None = None) -> bool:
     """Whether a constant is float32, lies in the model's own file and has so many axes."""
-    light = net.is_float(name) and net.constants[name].data_location != TensorProto.EXTERNAL
+    light = net.is_own_float(name)
     return light and axes in (None, len(net.constants[name].dims))
 
 

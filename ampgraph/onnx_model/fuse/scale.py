@@ -62,7 +62,7 @@ def _found(net: Net, mul: NodeProto) -> _Product | None:
     scale = next((name for name in mul.input if name in net.constants), "")
     value = next((name for name in mul.input if name != scale), "")
     shape = net.shapes.get(mul.output[0])
-    if not scale or shape is None or not _is_light_float(net, scale) or net.shapes.get(value) != shape:
+    if not scale or shape is None or not net.is_own_float(scale) or net.shapes.get(value) != shape:
         return None
     if not _is_held(net, scale):
         return None
@@ -90,19 +90,14 @@ def _product(net: Net, value: str, scale: str, turned: NodeProto | None) -> _Pro
     if net.sole_reader(value, *readers) is None:
         return None
     if sum_ is not None:
-        bias = next((name for name in sum_.input if net.is_vector(name, width) and _is_light_float(net, name)), "")
+        bias = next((name for name in sum_.input if net.is_vector(name, width) and net.is_own_float(name)), "")
         value, readers = next((name for name in sum_.input if name != bias), ""), ("Add",)
         if not bias or net.sole_reader(value, *readers) is None:
             return None
     matmul = net.maker(value, "MatMul")
     if matmul is None or len(getattr(net.constants.get(matmul.input[1]), "dims", ())) != 2:
         return None
-    return _Product(scale, matmul, sum_, turned, bias) if _is_light_float(net, matmul.input[1]) else None
-
-
-def _is_light_float(net: Net, name: str) -> bool:
-    """Whether a constant is float32 and lies in the model's own file."""
-    return net.is_float(name) and net.constants[name].data_location != TensorProto.EXTERNAL
+    return _Product(scale, matmul, sum_, turned, bias) if net.is_own_float(matmul.input[1]) else None
 
 
 def _scaled(net: Net, mul: NodeProto, found: _Product, weights: list[str]) -> list[NodeProto]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
-from onnx import NodeProto, TensorProto
+from onnx import NodeProto
 
 from ampgraph.onnx_model.fuse.attention import SHORTEST, softmax_of, unscaled
 from ampgraph.onnx_model.fuse.known import computed, without_data
@@ -175,18 +175,13 @@ def _offsets(dim: Sequence[Factor]) -> Array:
 def _projection(draft: Draft, heads: _Heads) -> _Projection | None:
     net, made, bias, width = draft.net, draft.maker(heads.base), "", draft.shapes[heads.base][-1]
     if made is not None and made.op_type == "Add" and made.domain == "":
-        bias = next((name for name in made.input if net.is_vector(name, width) and _is_light(draft, name)), "")
+        bias = next((name for name in made.input if net.is_vector(name, width) and net.is_own_float(name)), "")
         made = draft.maker(next((name for name in made.input if name != bias), "")) if bias else None
-    if made is None or made.op_type != "MatMul" or made.domain or not _is_light(draft, made.input[1]):
+    if made is None or made.op_type != "MatMul" or made.domain or not net.is_own_float(made.input[1]):
         return None
     if len(net.constants[made.input[1]].dims) != 2:
         return None
     return _Projection(made.input[0], made.input[1], bias, heads.offset, heads.heads * heads.size)
-
-
-def _is_light(draft: Draft, name: str) -> bool:
-    """Whether a value is a float32 constant that lies in the model's own file."""
-    return draft.net.is_float(name) and draft.net.constants[name].data_location != TensorProto.EXTERNAL
 
 
 def _is_fixed(draft: Draft, source: str) -> bool:
