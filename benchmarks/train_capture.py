@@ -32,9 +32,9 @@ from benchmarks.train_networks import (
     Perceptron,
     Plain,
     batches,
-    loop,
     optimizers,
 )
+from tests.training import plain_loop
 
 DEVICE = torch.device("cuda")
 STEPS, BAD = 50, (3, 4, 17, 31)
@@ -128,7 +128,7 @@ def compare(
             losses = trained(steps, data, after, warm)
         else:
             scaler = torch.amp.GradScaler("cuda", growth_interval=6)
-            losses = loop(module, chosen, data, scaler, after=after, **words)
+            losses = plain_loop(module, chosen, data, scaler, after=after, **words)
         outcomes.append([*losses, *state(module), torch.tensor([scaler.get_scale(), torch.rand((), device=DEVICE)])])
     assert steps is not None
     assert steps.captured is not None
@@ -236,7 +236,7 @@ def traced_module_evaluated_between() -> str:
         seen = []
         for begin in range(0, 60, 10):
             part = data[begin : begin + 10]
-            seen += trained(step, part, warm=10) if ours else loop(module, optimizer, part)
+            seen += trained(step, part, warm=10) if ours else plain_loop(module, optimizer, part)
             with torch.no_grad():
                 seen += [module.eval()(data[0][0]), module.train()(data[0][0])]
         outcomes.append([*seen, *state(module)])

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.amp.grad_scaler import GradScaler
 from torch.nn import functional
 from torch.optim import lr_scheduler
 
@@ -85,39 +84,6 @@ def batches(
         x = torch.randn(size, *shape, generator=generator) * (1e6 if index in set(bad) else 1)
         found.append((x.to(device), torch.randint(CLASSES, (size,), generator=generator).to(device)))
     return found
-
-
-def loop(
-    module: nn.Module,
-    optimizer: Optimizer,
-    data: Iterable[tuple[Tensor, Tensor]],
-    scaler: GradScaler | None = None,
-    clip: float | None = None,
-    accumulate: int = 1,
-    after: Callable[[], Any] = lambda: None,
-) -> list[Tensor]:
-    """The loop as a user writes it."""
-    losses = []
-    optimizer.zero_grad()
-    for index, (x, y) in enumerate(data):
-        loss = functional.cross_entropy(module(x), y)
-        share = loss / accumulate if accumulate > 1 else loss
-        (scaler.scale(share) if scaler else share).backward()
-        losses.append(loss.detach())
-        if (index + 1) % accumulate:
-            continue
-        if clip is not None:
-            if scaler:
-                scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(module.parameters(), clip)
-        if scaler:
-            scaler.step(optimizer)
-            scaler.update()
-        else:
-            optimizer.step()
-        optimizer.zero_grad()
-        after()
-    return losses
 
 
 def optimizers(device: torch.device) -> dict[str, Callable[[Any], Optimizer]]:
