@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -271,7 +272,7 @@ def state_loaded_by_hand() -> str:
         module = Perceptron(drop=0).to(DEVICE)
         optimizer = ADAMW(module.parameters())
         step = ampgraph.TrainStep(module, cross_entropy, optimizer)
-        run = (lambda part: trained(step, part, warm=20)) if ours else (lambda part: loop(module, optimizer, part))  # noqa: B023
+        run = partial(trained, step, warm=20) if ours else partial(plain_loop, module, optimizer)
         first = run(data[:20])
         optimizer.load_state_dict(optimizer.state_dict())
         with torch.no_grad():
