@@ -17,21 +17,21 @@ from ampgraph.onnx_model.fuse.net import Array, Net, node
 from ampgraph.onnx_model.fuse.rows import Draft
 from ampgraph.onnx_model.fuse.view import View, is_whole, whole
 
+_DEEPEST = 6  # operators that are looked through: a roll along two axes is four
+_MOST_PARTS = 8  # of a concatenation
 _ROW_BY_ROW = ("MatMul", "FusedMatMul", "Add", "Mul", "Reshape")
 
 
-def rolled(net: Net, name: str) -> tuple[str, Array]:
+def rolled(net: Net, name: str, depth: int = _DEEPEST) -> tuple[str, Array]:
     """The value that a value's tokens come from, and from where: a token number for every token, images apart.
 
     Values are (batch, ..., width); between the two lie the axes of tokens. A value that is no other one in another
-    order comes from itself.
+    order comes from itself, and so does one behind more operators than `depth`.
     """
-    shape = net.shapes[name][1:-1]
+    shape = net.shapes.get(name, ())[1:-1]
     own = name, np.arange(prod(shape)).reshape(shape)
-    made = net.maker(name, "Concat", "Slice", "Pad")
-    if made is None:
-        return own
-    return _READS[made.op_type](net, made) or own
+    made = net.maker(name, *_READS) if depth and name in net.shapes else None
+    return own if made is None else _READS[made.op_type](net, made, depth - 1) or own
 
 
 def reordered_of(draft: Draft, each: NodeProto) -> View | None:
@@ -46,7 +46,7 @@ def _unrolled(draft: Draft, each: NodeProto) -> View | None:
     net, shape = draft.net, draft.net.shapes[each.output[0]]
     source, order = rolled(net, each.output[0])
     view = draft.views.get(source)
-    if view is None or net.shapes[source] != shape or not is_whole(view, draft.shapes[view.base]):
+    if view is None or net.shapes.get(source) != shape or not is_whole(view, draft.shapes[view.base]):
         return None
     if view.base == source or np.array_equal(order.reshape(-1), np.arange(order.size)):
         return None
@@ -57,6 +57,8 @@ def _unrolled(draft: Draft, each: NodeProto) -> View | None:
 def _side_by_side(draft: Draft, each: NodeProto) -> View | None:
     """Several tokens of an image as one: a transformer's patches are merged so."""
     net, shape = draft.net, draft.net.shapes[each.output[0]]
+    if len(each.input) > _MOST_PARTS or 0 in shape:
+        return None
     parts = [rolled(net, name) for name in each.input]
     source, order = parts[0]
     sizes = net.sizes(source)
@@ -76,30 +78,41 @@ def _side_by_side(draft: Draft, each: NodeProto) -> View | None:
 
 def _reordered(draft: Draft, base: str, order: Array, old: NodeProto) -> str:
     """The base again, with its tokens in this order; "" where it does not come from a gather row by row."""
-    made = draft.made.get(base)
-    if made is None or made.op_type not in ("Gather", *_ROW_BY_ROW):
+    chain = []
+    while (made := draft.made.get(base)) is not None and made.op_type in _ROW_BY_ROW:
+        chain.append(made)
+        base = made.input[0]
+    places = (
+        numpy_helper.to_array(draft.constants[made.input[1]]) if made is not None and made.op_type == "Gather" else None
+    )
+    if made is None or places is None or places.shape != order.shape:
         return ""
-    copy = NodeProto(op_type=made.op_type, domain=made.domain, input=made.input, output=[f"{base}_in_order"])
+    index = draft.integers(f"{made.input[1]}_in_order", places[order])
+    found = _again(draft, made, [made.input[0], index], old)
+    for each in reversed(chain):
+        found = _again(draft, each, [found, *each.input[1:]], old)
+    return found
+
+
+def _again(draft: Draft, made: NodeProto, inputs: list[str], old: NodeProto) -> str:
+    """A node of ours once more, on other inputs."""
+    name = made.output[0]
+    copy = NodeProto(op_type=made.op_type, domain=made.domain, input=inputs, output=[f"{name}_in_order"])
     copy.attribute.extend(made.attribute)
-    if made.op_type == "Gather":
-        places = numpy_helper.to_array(draft.constants[made.input[1]])
-        if places.shape != order.shape:
-            return ""
-        copy.input[1] = draft.integers(f"{made.input[1]}_in_order", places[order])
-    else:
-        copy.input[0] = _reordered(draft, made.input[0], order, old)
-    return draft.add(copy, draft.shapes[base], made, old) if copy.input[0] else ""
+    return draft.add(copy, draft.shapes[name], made, old)
 
 
-def _concatenated(net: Net, made: NodeProto) -> tuple[str, Array] | None:
-    parts = [rolled(net, name) for name in made.input]
+def _concatenated(net: Net, made: NodeProto, depth: int) -> tuple[str, Array] | None:
+    parts = [rolled(net, name, depth) for name in made.input[:_MOST_PARTS]]
     axis, rank = plain_attributes(made).get("axis"), len(net.shapes[made.output[0]])
-    if not isinstance(axis, int) or len({source for source, _ in parts}) > 1 or not 0 < axis % rank < rank - 1:
+    if not isinstance(axis, int) or not 0 < axis % rank < rank - 1 or len(parts) < len(made.input):
+        return None
+    if len({source for source, _ in parts}) > 1 or any(order.ndim != rank - 2 for _, order in parts):
         return None
     return parts[0][0], np.concatenate([order for _, order in parts], axis % rank - 1)
 
 
-def _sliced(net: Net, made: NodeProto) -> tuple[str, Array] | None:
+def _sliced(net: Net, made: NodeProto, depth: int) -> tuple[str, Array] | None:
     rank = len(net.shapes[made.output[0]])
     given = [net.values(name) if name else None for name in made.input[1:]]
     if len(given) < 3 or any(values is None for values in given):
@@ -110,14 +123,14 @@ def _sliced(net: Net, made: NodeProto) -> tuple[str, Array] | None:
         if not 0 < axis % rank < rank - 1:
             return None
         places[axis % rank - 1] = slice(start, end, step)
-    source, order = rolled(net, made.input[0])
-    return source, order[tuple(places)]
+    source, order = rolled(net, made.input[0], depth)
+    return (source, order[tuple(places)]) if order.ndim == rank - 2 else None
 
 
-def _padded(net: Net, made: NodeProto) -> tuple[str, Array] | None:
+def _padded(net: Net, made: NodeProto, depth: int) -> tuple[str, Array] | None:
     """What is padded with nothing."""
     pads = net.values(made.input[1]) if len(made.input) > 1 else None
-    return rolled(net, made.input[0]) if pads is not None and not pads.any() else None
+    return rolled(net, made.input[0], depth) if pads is not None and not pads.any() else None
 
 
 _READS = {"Concat": _concatenated, "Slice": _sliced, "Pad": _padded}

@@ -197,7 +197,9 @@ def _bias(draft: Draft, sums: Sequence[tuple[NodeProto, str]], heads: _Heads) ->
     total = np.zeros((1, heads.heads, tokens, tokens), np.float32)
     for sum_, name in sums:
         table = values.get(name)
-        each = None if table is None else _of_windows(table, net.shapes[sum_.output[0]], windows)
+        shape = net.shapes.get(sum_.output[0], ())
+        fits = shape[-3:] == (heads.heads, tokens, tokens) and (len(shape) == 4 or shape[1:-3] == (windows,))
+        each = _of_windows(table, shape, windows) if table is not None and fits else None
         if each is None:
             return None
         total = total + np.maximum(each, _HIDDEN)
@@ -205,13 +207,11 @@ def _bias(draft: Draft, sums: Sequence[tuple[NodeProto, str]], heads: _Heads) ->
 
 
 def _of_windows(table: Array, shape: Shape, windows: int) -> Array | None:
-    """What is added to scores of a shape, (batch * windows or batch, windows; heads, tokens, tokens), by window."""
+    """What is added to scores (batch * windows, heads, tokens, tokens), or (batch, windows, ...), by window."""
     aligned = table.reshape((1,) * (len(shape) - table.ndim) + table.shape)
     apart = len(shape) == 5
-    if aligned.shape[0] == 1 and len(shape) in (4, 5):
-        return aligned[0] if apart and aligned.shape[1] in (1, windows) else None if apart else aligned
-    if aligned.shape[0] != shape[0] or len(shape) not in (4, 5):
-        return None
+    if len(aligned) == 1:
+        return aligned[0] if apart else aligned
     by_image = aligned if apart else aligned.reshape(-1, windows, *aligned.shape[1:])
     return by_image[0] if np.array_equal(by_image, np.broadcast_to(by_image[:1], by_image.shape)) else None
 

@@ -162,6 +162,16 @@ def test_a_mask_that_differs_from_image_to_image_is_left_alone():
     assert counts_of(model, {"x": SHAPE})["MultiHeadAttention"] == 0
 
 
+def test_a_bias_of_scores_in_another_grouping_is_left_alone():
+    """Scores of one head seen as (images, windows, tokens, tokens): what is added there is no bias of heads."""
+    regrouped = """
+      flat = Constant<value_ints = [-1, 8, $t, $t]>()  s2 = Reshape(s1, flat)  s3 = Add(s2, many)
+      again = Constant<value_ints = [-1, 2, $t, $t]>()  s = Reshape(s3, again)
+    """
+    many = np.random.default_rng(6).standard_normal((1, 8, PLAIN.tokens, PLAIN.tokens)).astype(np.float32)
+    assert counts_of(block(PACKED, regrouped, many=many), {"x": SHAPE})["MultiHeadAttention"] == 0
+
+
 def test_no_bias_is_no_reason_to_fill_windows_up():
     """Without a bias the kernel needs no whole rows; such attention is the other pattern's."""
     model = block(PACKED)
@@ -205,3 +215,29 @@ def test_the_order_of_rolled_tokens_is_numpys(steps):
         expected = np.roll(expected, -by, axis - 1)
     assert source == "x"
     np.testing.assert_array_equal(order, expected)
+
+
+def test_tokens_of_values_whose_shape_nobody_knows_come_from_themselves():
+    body = f"{roll('x', 2, 'r')}  y = Relu(r)".replace("$s", "6")
+    model = model_of(f"g (float[2,6,6,3] x) => (float[2,6,6,3] y) {{ {body} }}")
+    shapes = {key: each.shape for key, each in types_in(infer(model, {"x": (2, 6, 6, 3)}).graph).items()}
+    for hidden in shapes:
+        known = {key: shape for key, shape in shapes.items() if key != hidden}
+        source, order = rolled(read(model, known, {}), "r")
+        assert (source, order.shape) in (("x", (6, 6)), ("r1", (6, 6)), ("r", (6, 6)), ("r", ()))
+
+
+def test_a_long_chain_of_rolls_is_not_followed_for_ever():
+    steps, name = [], "x"
+    for place in range(40):
+        by = f"b{place} = Constant<value_ints = [1]>()  z{place} = Constant<value_ints = [0]>() "
+        by += f"e{place} = Constant<value_ints = [6]>()  a{place} = Constant<value_ints = [1]>() "
+        first = f"f{place} = Slice({name}, z{place}, b{place}, a{place})"
+        last = f"l{place} = Slice({name}, b{place}, e{place}, a{place})"
+        steps.append(f"{by} {first} {last} c{place} = Concat<axis = 1>(l{place}, f{place})")
+        name = f"c{place}"
+    model = model_of(f"g (float[2,6,6,3] x) => (float[2,6,6,3] y) {{ {' '.join(steps)} y = Relu({name}) }}")
+    shapes = {key: each.shape for key, each in types_in(infer(model, {"x": (2, 6, 6, 3)}).graph).items()}
+    source, order = rolled(read(model, shapes, {}), name)
+    assert source in ("c36", "c37")
+    np.testing.assert_array_equal(order, np.roll(np.arange(36).reshape(6, 6), -3, 0))
