@@ -63,6 +63,13 @@ def distance(found: list[float], expected: list[float]) -> float:
     return max(abs(a - b) / abs(b) for a, b in zip(found, expected, strict=True))
 
 
+def missed(found: list[float], expected: list[float]) -> float:
+    """The part of the fall of float32's loss that a run does not make, or makes too much: small losses move little in
+    ten steps, and then a small `distance` says nothing.
+    """
+    return abs((found[0] - found[-1]) / (expected[0] - expected[-1]) - 1)
+
+
 def measure(case: Case, precision: str, device: str) -> dict[str, Any]:
     """One model's row."""
     torch.manual_seed(0)
@@ -93,6 +100,8 @@ def measure(case: Case, precision: str, device: str) -> dict[str, Any]:
         "losses": {"float32": expected, "traced": found, "autocast": autocast},
         "distance": distance(found, expected),
         "autocast_distance": distance(autocast, expected),
+        "missed_fall": missed(found, expected),
+        "autocast_missed_fall": missed(autocast, expected),
         "notes": list(captured.notes),
     }
 
@@ -117,10 +126,10 @@ def main() -> None:
                 rows[name] = {"error": f"{type(error).__name__}: {str(error).splitlines()[0][:300]}"}
             print(name, {key: value for key, value in rows[name].items() if key != "losses"}, flush=True)
     cells = [[name, *_cells(row)] for name, row in rows.items()]
-    print(table(["model", "trace s", "low", "casts", "distance", "autocast's"], cells))
+    print(table(["model", "trace s", "low", "casts", "distance", "autocast's", "missed fall", "autocast's"], cells))
     inside = sum(row.get("distance", 1.0) <= BAR for row in rows.values())
     print(f"{inside} of {len(rows)} follow float32 within {BAR:.0%}")
-    settings = {"bar": BAR, "steps": STEPS, "batch": given.batch, "size": given.size}
+    settings = {"bar": BAR, "steps": STEPS, "rate": RATE, "batch": given.batch, "size": given.size}
     name = f"training_sweep_{given.device}_{given.precision}"
     before = _kept(name, settings) if given.models else {}
     keep(name, {**settings, "models": {**before, **rows}})
@@ -136,9 +145,10 @@ def _kept(name: str, settings: dict[str, Any]) -> dict[str, Any]:
 
 def _cells(row: dict[str, Any]) -> list[str]:
     if "error" in row:
-        return [row["error"][:60], "", "", "", ""]
+        return [row["error"][:60], *[""] * 6]
     low = f"{row['low']}/{row['ops']}"
-    shown = [f"{row[key]:.4f}" for key in ("distance", "autocast_distance")]
+    keys = ("distance", "autocast_distance", "missed_fall", "autocast_missed_fall")
+    shown = [f"{row[key]:.4f}" for key in keys]
     return [str(row["trace_seconds"]), low, str(row["casts"]), *shown]
 
 
