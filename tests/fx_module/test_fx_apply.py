@@ -15,6 +15,7 @@ from ampgraph.fx_module.lift import Holdings
 from ampgraph.fx_module.verify import verify_applied
 from ampgraph.precision import Precision
 
+torch.manual_seed(0)
 X = torch.randn(4, 6)
 
 

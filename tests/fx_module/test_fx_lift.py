@@ -9,6 +9,7 @@ from torch_models import Convolutional, mlp
 from ampgraph.fx_module.schema import op_type
 from ampgraph.precision import Precision
 
+torch.manual_seed(0)
 X = torch.randn(4, 6)
 ZEROS = torch.zeros(4, dtype=torch.long)
 

@@ -9,6 +9,7 @@ from torch_models import Convolutional, Language, language_batch
 from ampgraph.errors import ModelError
 from ampgraph.fx_module.schema import op_type
 
+torch.manual_seed(0)
 X = torch.randn(4, 6)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from ampgraph.fx_module.mutation import PIN
 from ampgraph.fx_module.schema import op_type
 
+torch.manual_seed(0)
 X = torch.randn(4, 6)
 
 

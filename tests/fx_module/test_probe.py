@@ -8,6 +8,7 @@ from torch import nn
 from ampgraph.fx_module.probe import Prober
 from ampgraph.precision import Precision
 
+torch.manual_seed(0)
 X = torch.randn(4, 6)
 
 
