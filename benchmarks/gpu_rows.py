@@ -145,7 +145,7 @@ def corpus_cases(arguments: argparse.Namespace, folder: Path) -> Iterator[Case]:
         axes = batch_axes(model, feeds)
         for batch in _CORPUS_BATCHES if axes else (1,):
             arrays = {name: np.asarray(value) for name, value in batched(feeds, batch, axes).items()}
-            yield Case(path.stem, batch, path, arrays, folder, arguments.modelopt, runs_plain=True)
+            yield Case(path.stem, batch, path, arrays, arguments.models or folder, arguments.modelopt, runs_plain=True)
 
 
 def contenders(case: Case, made: list[gpu_onnx.Made], arguments: argparse.Namespace, turns: Turns) -> list[Contender]:
@@ -220,6 +220,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-autotune", action="store_true", help="torch.compile in that mode too")
     parser.add_argument("--provider", default="cuda", help="cpu: to try the benchmark itself")
     parser.add_argument("--lock", type=Path, help="a file's path: the same for all processes on this GPU")
+    parser.add_argument("--prepare", action="store_true", help="only make the files that --models keeps")
     parser.add_argument("--missing", action="store_true", help="only cases that the result does not have")
     parser.add_argument("--result", default="gpu_rows")
     parser.add_argument("--result-dir", type=Path, default=RESULTS)
@@ -247,6 +248,10 @@ def main() -> None:
         for case in cases(arguments, Path(scratch)):
             key = _key(case, arguments.plain)
             if key in done:
+                continue
+            if arguments.prepare:
+                made = gpu_onnx.prepared(case)
+                print(key, *(f"{each.title}: {each.failure or each.note}" for each in made), sep="; ", flush=True)
                 continue
             try:
                 reached = run_case(case, key, arguments, turns, reached)
