@@ -132,11 +132,12 @@ _PATTERNS = {
     "Erf": 6,
     "Gelu": 7,
     "ReduceMean": 6,
+    "Clip": 4,
     "InstanceNormalization": 6,
     "GroupNormalization": 4,
 }
 _SLOW_BIAS, _OTHER_BIAS = 2, 0.5  # the same of convolutions with a bias, in groups or of few channels and others
-_SHORTEST_ATTENTION = 64  # tokens, see onnx_model/fuse/attention.py
+_SHORTEST_ATTENTION = 16  # tokens, see onnx_model/fuse/attention.py
 
 
 def most_saved_by_fusing(graph: PrecisionGraph, costs: Costs) -> int:

@@ -158,7 +158,7 @@ def _opened(case: Case, made: Made, setting: Setting, turns: Turns, provider: st
 def _words(setting: Setting, nhwc: bool) -> str:
     said = " nhwc" if nhwc else ""
     said += " default" if setting["nhwc"] == "auto" else ""
-    said += " no tf32" if not setting.get("tf32", True) else ""
+    said += " no tf32" if setting.get("tf32", True) is False else ""
     return said + "".join(f" {key}={value}" for key, value in setting.get("provider_options", {}).items())
 
 
@@ -169,7 +169,7 @@ def _settings(title: str, model: onnx.ModelProto) -> Iterator[Setting]:
         return
     convolves = any(node.op_type == "Conv" for node in model.graph.node)
     if title not in (OURS, FOR_GRAPHS):
-        yield from ({"nhwc": last} for last in ((False, True) if convolves else (False,)))
+        yield from ({"nhwc": last, "tf32": True} for last in ((False, True) if convolves else (False,)))
         return
     yield from (setting.options for setting in settings_of(model))
 

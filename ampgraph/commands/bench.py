@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @PROVIDER
 @CUDA_GRAPH
 @click.option("--nhwc/--no-nhwc", default=None, help="Convolutions with channels last; default: low-precision ones.")
-@click.option("--tf32/--no-tf32", default=True, show_default=True, help="float32 products in TF32 on CUDA.")
+@click.option("--tf32/--no-tf32", default=None, help="float32 products in TF32 on CUDA; default: as Session has it.")
 @click.option("--fastest", is_flag=True, help="Each in the setting that measures best, instead of --nhwc and --tf32.")
 @click.option("--force", is_flag=True, help="Write over existing files.")
 def bench(
@@ -38,7 +38,7 @@ def bench(
     provider: str,
     cuda_graph: bool | None,
     nhwc: bool | None,
-    tf32: bool,
+    tf32: bool | None,
     fastest: bool,
     force: bool,
 ) -> None:
@@ -62,12 +62,12 @@ def bench(
         provider,
         "auto" if cuda_graph is None else cuda_graph,
         "auto" if nhwc is None else nhwc,
-        tf32,
+        "auto" if tf32 is None else tf32,
         dict(map(parse_shape, shapes)),
         Path(data) if data else None,
         fastest,
     )
-    if fastest and (nhwc is not None or not tf32):
+    if fastest and (nhwc is not None or tf32 is not None):
         raise OptionError("--fastest", "chooses channels and TF32 itself", "leave --nhwc and --tf32 out")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the table holds the same as notes

@@ -78,7 +78,7 @@ class Way:
     provider: str = "best"
     cuda_graph: Choice = "auto"
     nhwc: Choice = "auto"
-    tf32: bool = True
+    tf32: Choice = "auto"
     shapes: Shapes = field(default_factory=dict)
     data: Path | None = None
     fastest: bool = False

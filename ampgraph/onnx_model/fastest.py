@@ -18,16 +18,9 @@ from ampgraph.errors import ModelError
 from ampgraph.onnx_model.bench import Spread, interleaved, sampler, spread
 from ampgraph.onnx_model.compare import output_errors
 from ampgraph.onnx_model.names import walk
+from ampgraph.onnx_model.preferences import CONVOLUTIONS, has_grouped_convolutions, prefers_channels_last
 from ampgraph.onnx_model.run import CUDA, Feed
-from ampgraph.onnx_model.session import (
-    CONVOLUTIONS,
-    Bound,
-    Choice,
-    Session,
-    chosen_provider,
-    has_grouped_convolutions,
-    prefers_channels_last,
-)
+from ampgraph.onnx_model.session import Bound, Choice, Session, chosen_provider
 from ampgraph.onnx_model.sources import as_loaded
 
 ROUNDS = 7
@@ -37,10 +30,10 @@ _IN_TF32 = (*CONVOLUTIONS, "MatMul", "Gemm", "Einsum", "LSTM", "GRU", "RNN", "At
 
 @dataclass(frozen=True)
 class Setting:
-    """What can be chosen of a CUDA session; `nhwc`: "auto" is the session's own rule, `bias_inside` None too."""
+    """What can be chosen of a CUDA session; "auto" is the session's own rule, `bias_inside` None too."""
 
     nhwc: Choice = "auto"
-    tf32: bool = True
+    tf32: Choice = "auto"
     bias_inside: bool | None = None
 
     @property
@@ -63,7 +56,7 @@ def settings_of(model: ModelProto) -> tuple[Setting, ...]:
     places = [Setting()]
     if any(node.op_type in CONVOLUTIONS for node in model.graph.node):
         flipped = has_grouped_convolutions(model)
-        places += [Setting(not prefers_channels_last(model, True)), Setting(True, bias_inside=flipped)]
+        places += [Setting(not prefers_channels_last(model, True), True), Setting(True, True, flipped)]
     products = [node for node in walk(model.graph) if node.op_type in _IN_TF32]
     if all(len(node.input) > 1 and node.input[1] in low for node in products) and not model.functions:
         return tuple(places)
@@ -117,7 +110,7 @@ def _opened(
 
 def _words(setting: Setting, took: Spread, count: int) -> str:
     said = [] if setting.nhwc == "auto" else ["channels last" if setting.nhwc else "channels first"]
-    said += [] if setting.tf32 else ["without TF32"]
+    said += ["without TF32"] if setting.tf32 is False else []
     said += (
         [] if setting.bias_inside is None else [f"biases {'inside' if setting.bias_inside else 'after'} convolutions"]
     )

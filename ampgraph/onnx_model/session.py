@@ -11,14 +11,20 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 import onnxruntime as ort
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto
 
 from ampgraph.errors import ModelError, OptionError
 from ampgraph.onnx_model import buffers
 from ampgraph.onnx_model.buffers import NO_GRAPH, Buffers
 from ampgraph.onnx_model.cpu_nodes import RECORD, CpuNode, cpu_nodes, warning_line, without_shape_arithmetic
-from ampgraph.onnx_model.fuse.net import ORIGIN_KEY
 from ampgraph.onnx_model.io import Loaded, first_line
+from ampgraph.onnx_model.plain_casts import with_plain_casts
+from ampgraph.onnx_model.preferences import (
+    has_biases_apart,
+    has_grouped_convolutions,
+    prefers_channels_last,
+    prefers_tf32,
+)
 from ampgraph.onnx_model.run import CPU, CUDA, TENSORRT, Feed, Provider, best_provider, fitted, open_session, run
 from ampgraph.onnx_model.sources import as_loaded
 
@@ -30,10 +36,8 @@ PROVIDERS: Mapping[str, Provider] = {"best": "best", "cpu": CPU, "cuda": CUDA, "
 # BiasGelu and copies the bias out first. On one H200, 6,304 x 768 by 768 x 3,072 and GELU, float16: 196 us against 99.
 LEFT_OUT = ("MatMulAddFusion",)
 BIAS_FUSION = "ConvAddFusion"  # puts the biases back that fusing took apart (fuse/bias.py)
+GRAPH, NHWC = "a CUDA graph", "channels last"  # what "auto" can give up
 MOST_GRAPHS = 16  # captured per session: each holds its inputs and outputs on the device
-_LOW = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
-CONVOLUTIONS = ("Conv", "ConvTranspose")
-_IMAGE_RANK = 4  # axes of the weights
 
 
 @dataclass(frozen=True)
@@ -68,10 +72,12 @@ class Session:
 
     - `model`: a path, `onnx.ModelProto`, `onnx_ir.Model` or torch `ONNXProgram`.
     - `provider`: "best", "cpu", "cuda" or "tensorrt", or onnxruntime's name of it.
-    - `tf32`: float32 products in TF32, as onnxruntime does unless told otherwise.
+    - `tf32`: float32 products in TF32, as onnxruntime does unless told otherwise; "auto" without for small models of
+      sound that run without CUDA graphs.
     - `cuda_graph`: replay one captured CUDA graph per set of input shapes. "auto" falls back to plain runs and says why
       in `notes`; True raises ModelError instead. `run` under "auto" captures when shapes come a second time.
-    - `nhwc`: convolutions with channels last; "auto" in low precision, and in TF32 where none works in groups.
+    - `nhwc`: convolutions with channels last; "auto" in low precision, and in TF32 where none works in groups or all
+      are along one axis.
     - `conv_search`: how cuDNN chooses convolution algorithms: "EXHAUSTIVE", "HEURISTIC" or "DEFAULT".
     - `provider_options`: further options of the CUDA or TensorRT provider.
     - `shapes`: of the inputs, by name, where they never change: shape arithmetic is then done once, when the session
@@ -86,7 +92,7 @@ class Session:
         model: Any,  # noqa: ANN401  (the types of four libraries)
         *,
         provider: str = "best",
-        tf32: bool = True,
+        tf32: Choice = "auto",
         cuda_graph: Choice = "auto",
         nhwc: Choice = "auto",
         conv_search: ConvSearch = "EXHAUSTIVE",
@@ -95,9 +101,9 @@ class Session:
     ) -> None:
         self._loaded = as_loaded(model)
         self._place = str(self._loaded.path or self._loaded.model.graph.name or "model")
-        self._asked = {"cuda_graph": cuda_graph, "nhwc": nhwc}
+        self._asked: dict[str, Choice] = {"cuda_graph": cuda_graph, "nhwc": nhwc, "tf32": tf32}
         self._notes: list[str] = []
-        self._setup = _setup(self._loaded.model, provider, cuda_graph, nhwc, tf32)
+        self._setup = _settled(_setup(provider, cuda_graph), self._loaded.model, self._asked)
         self._setup = replace(self._setup, conv_search=conv_search, more=dict(provider_options or {}))
         self._setup = replace(self._setup, sizes=symbol_sizes(self._loaded.model, shapes or {}))
         self._lock, self._ids = threading.RLock(), count(1)
@@ -190,7 +196,14 @@ class Session:
             if not given_up:
                 remedy = "check the model, or choose another provider"
                 raise ModelError(self._place, f"does not open on {self._setup.provider} ({said})", remedy)
+            self._settle(given_up)
             self._notes.append(f"without {given_up}: {said}")
+
+    def _settle(self, given_up: str) -> None:
+        """What was left to us may be another without what was given up."""
+        if given_up == NHWC:
+            self._asked["nhwc"] = False
+        self._setup = _settled(self._setup, self._loaded.model, self._asked)
 
     def _fallen(self) -> tuple[CpuNode, ...]:
         if self._setup.provider == CPU:
@@ -262,6 +275,7 @@ class Session:
             raise ModelError(self._place, f"cannot run as a CUDA graph ({reason})", "leave cuda_graph at 'auto'")
         self._notes.append(f"without a CUDA graph: {reason}")
         self._setup = replace(self._setup, cuda_graph=False)
+        self._settle(GRAPH)
         self._captured.clear()
         self._session = self._open()
 
@@ -275,50 +289,18 @@ def chosen_provider(name: str) -> Provider:
     return best_provider() if chosen == "best" else chosen
 
 
-def has_low_convolutions(model: ModelProto) -> bool:
-    """Whether a convolution's weights are in low precision: tensor cores take those with channels last."""
-    low = {tensor.name for tensor in model.graph.initializer if tensor.data_type in _LOW}
-    return any(node.op_type in CONVOLUTIONS and not low.isdisjoint(node.input) for node in model.graph.node)
-
-
-def prefers_channels_last(model: ModelProto, tf32: bool) -> bool:
-    """Whether convolutions are faster with channels last: in low precision, and in TF32 where none works in groups.
-
-    On one H100, CUDA graphs, milliseconds, channels first and last: ResNet-50 in TF32 at batch 32 5.50 and 3.46, at
-    batch 1 0.84 and 0.54. With convolutions in groups: EfficientNet-B0 3.83 and 4.18, PP-OCRv4 det 1.39 and 1.44.
-    """
-    if has_low_convolutions(model):
-        return True
-    images = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) == _IMAGE_RANK}
-    found = [node for node in model.graph.node if node.op_type in CONVOLUTIONS]
-    grouped = any(entry.name == "group" and entry.i > 1 for node in found for entry in node.attribute)
-    return tf32 and not grouped and any(not images.isdisjoint(node.input) for node in found)
-
-
-def has_grouped_convolutions(model: ModelProto) -> bool:
-    """Whether a convolution with a bias works in groups: cuDNN's kernels with a bias inside are slow at those.
-
-    On one H200, float16, batch 32, with the bias inside and apart: ResNet-50 2.13 and 2.93 ms, EfficientNet-B0 7.8 and
-    4.0 ms.
-    """
-    nodes = (node for node in model.graph.node if node.op_type in CONVOLUTIONS and len(node.input) > 2)
-    return any(entry.name == "group" and entry.i > 1 for node in nodes for entry in node.attribute)
-
-
-def has_biases_apart(model: ModelProto) -> bool:
-    """Whether fusing made biases of convolutions sums of their own, which the runtime shall leave so."""
-    made = {node.output[0] for node in model.graph.node if node.op_type in CONVOLUTIONS and len(node.input) == 2}
-    sums = (node for node in model.graph.node if node.op_type == "Add" and not made.isdisjoint(node.input))
-    return any(entry.key == ORIGIN_KEY for node in sums for entry in node.metadata_props)
-
-
-def _setup(model: ModelProto, provider: str, cuda_graph: Choice, nhwc: Choice, tf32: bool) -> _Setup:
+def _setup(provider: str, cuda_graph: Choice) -> _Setup:
     name = chosen_provider(provider)
     if cuda_graph is True and name != CUDA:
         raise OptionError("cuda_graph", f"is asked for, but {name} is in use", "leave it at 'auto', or use CUDA")
-    on_cuda = name == CUDA
-    channels_last = prefers_channels_last(model, tf32) if nhwc == "auto" else nhwc
-    return _Setup(name, tf32, cuda_graph=on_cuda and bool(cuda_graph), nhwc=on_cuda and channels_last, conv_search="")
+    return _Setup(name, tf32=True, cuda_graph=name == CUDA and bool(cuda_graph), nhwc=False, conv_search="")
+
+
+def _settled(setup: _Setup, model: ModelProto, asked: Mapping[str, Choice]) -> _Setup:
+    """The setup with TF32 and layout as asked for; by what the model is and how it runs where that is "auto"."""
+    tf32 = prefers_tf32(model, setup.cuda_graph) if asked["tf32"] == "auto" else asked["tf32"]
+    nhwc = prefers_channels_last(model, bool(tf32)) if asked["nhwc"] == "auto" else asked["nhwc"]
+    return replace(setup, tf32=bool(tf32), nhwc=setup.provider == CUDA and bool(nhwc))
 
 
 def _open(loaded: Loaded, setup: _Setup) -> ort.InferenceSession:
@@ -331,13 +313,15 @@ def _open(loaded: Loaded, setup: _Setup) -> ort.InferenceSession:
             "cudnn_conv_algo_search": setup.conv_search,
             **options,
         }
+    model = with_plain_casts(loaded.model)
+    as_found = loaded.path if model is loaded.model else None
     session = open_session(
-        loaded.path or loaded.model,
+        as_found or model,
         provider=setup.provider,
         tf32=setup.tf32,
         provider_options=options,
         config=RECORD,
-        folder=None if loaded.path else loaded.folder,
+        folder=None if as_found else loaded.folder,
         sizes=setup.sizes,
         without=_left_out(loaded.model) if setup.provider == CUDA else (),
     )
@@ -367,8 +351,8 @@ def _without(setup: _Setup, asked: Mapping[str, Choice], said: str) -> tuple[str
     graph = setup.cuda_graph and asked["cuda_graph"] == "auto"
     nhwc = setup.nhwc and asked["nhwc"] == "auto"
     if graph and ("graph capture" in said or not nhwc):
-        return "a CUDA graph", replace(setup, cuda_graph=False)
-    return ("channels last", replace(setup, nhwc=False)) if nhwc else ("", setup)
+        return GRAPH, replace(setup, cuda_graph=False)
+    return (NHWC, replace(setup, nhwc=False)) if nhwc else ("", setup)
 
 
 def _unbound(compute: Callable[[], dict[str, Any]]) -> Bound:

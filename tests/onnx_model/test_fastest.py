@@ -40,7 +40,7 @@ def test_a_float32_convolution_has_both_layouts_and_both_precisions() -> None:
 
 @pytest.mark.parametrize(("group", "inside"), [(1, False), (4, True)])
 def test_biases_are_tried_where_the_session_would_not_put_them(group: int, inside: bool) -> None:
-    assert Setting(True, bias_inside=inside) in settings_of(convolution(group))
+    assert Setting(True, True, inside) in settings_of(convolution(group))
 
 
 def test_where_no_product_is_in_float32_there_is_no_tf32_to_choose() -> None:
@@ -55,7 +55,7 @@ def test_nothing_to_choose_is_one_setting() -> None:
 
 
 def test_options_are_those_of_a_session() -> None:
-    assert Setting().options == {"nhwc": "auto", "tf32": True, "provider_options": {}}
+    assert Setting().options == {"nhwc": "auto", "tf32": "auto", "provider_options": {}}
     assert Setting(True, False, True).options["provider_options"] == {"fuse_conv_bias": "1"}
 
 

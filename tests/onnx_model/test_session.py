@@ -16,17 +16,8 @@ from ampgraph.errors import ModelError, OptionError
 from ampgraph.onnx_model import buffers
 from ampgraph.onnx_model import session as sessions
 from ampgraph.onnx_model.cpu_nodes import RECORD, CpuNode, cpu_nodes, warning_line, without_shape_arithmetic
-from ampgraph.onnx_model.fuse.net import ORIGIN_KEY
 from ampgraph.onnx_model.run import CPU, CUDA, best_provider, open_session
-from ampgraph.onnx_model.session import (
-    Session,
-    chosen_provider,
-    has_biases_apart,
-    has_grouped_convolutions,
-    has_low_convolutions,
-    prefers_channels_last,
-    symbol_sizes,
-)
+from ampgraph.onnx_model.session import Session, chosen_provider, symbol_sizes
 
 HEADER = '<ir_version: 10, opset_import: ["" : 17]>'
 
@@ -229,16 +220,6 @@ def test_names_of_providers() -> None:
     assert chosen_provider("best") == best_provider()
 
 
-def test_channels_last_is_for_low_weights() -> None:
-    model = parse("g (float16[1,2,4,4] x, float16[1,2,4,4] w) => (float16[1,1,1,1] y) { y = Conv(x, w) }")
-    assert not has_low_convolutions(model)
-    del model.graph.input[1]
-    model.graph.initializer.append(numpy_helper.from_array(np.ones((1, 2, 4, 4), np.float16), "w"))
-    assert has_low_convolutions(model)
-    model.graph.initializer[0].data_type = onnx.TensorProto.FLOAT
-    assert not has_low_convolutions(model)
-
-
 @dataclass(frozen=True)
 class Case:
     graph: str
@@ -324,31 +305,3 @@ def test_a_symbol_of_two_sizes_stays_free():
         '<ir_version: 8, opset_import: ["" : 17]> g (float[n] x, float[n,m] z) => (float[n] y) { y = Relu(x) }'
     )
     assert symbol_sizes(model, {"x": (3,), "z": (1, 2)}) == {"m": 2}
-
-
-def test_grouped_convolutions_are_found():
-    text = """<ir_version: 8, opset_import: ["" : 17]> g (float[1,4,8,8] x, float[4,{}] w, float[4] b) => (y)
-        {{ y = Conv{}(x, w, b) }}"""
-    assert has_grouped_convolutions(parser.parse_model(text.format("1,3,3", " <group = 4> ")))
-    assert not has_grouped_convolutions(parser.parse_model(text.format("4,3,3", "")))
-    assert not has_grouped_convolutions(parser.parse_model(text.format("1,3,3", " <group = 4> ").replace(", b)", ")")))
-
-
-def test_biases_that_fusing_took_apart_are_told_from_others():
-    model = parser.parse_model("""<ir_version: 8, opset_import: ["" : 17]>
-        g (float[1,4,8,8] x, float[4,1,3,3] w, float[4,1,1] b) => (y) { c = Conv<group = 4>(x, w)  y = Add(c, b) }""")
-    assert not has_biases_apart(model)
-    model.graph.node[1].metadata_props.add(key=ORIGIN_KEY, value="conv")
-    assert has_biases_apart(model)
-
-
-@pytest.mark.parametrize(
-    ("weight", "group", "tf32", "last"),
-    [("4,4,3,3", 1, True, True), ("4,4,3,3", 1, False, False), ("4,1,3,3", 4, True, False), ("4,4,3", 1, True, False)],
-    ids=["images", "no TF32", "groups", "signals"],
-)
-def test_convolutions_of_images_in_tf32_prefer_channels_last(weight, group, tf32, last):
-    model = parser.parse_model(f"""<ir_version: 8, opset_import: ["" : 17]> g (float[1,4,8,8] x) => (y)
-        <float[{weight}] w> {{ y = Conv<group = {group}>(x, w) }}""")
-    model.graph.initializer.add(name="w", data_type=1, dims=map(int, weight.split(",")))
-    assert prefers_channels_last(model, tf32) is last

@@ -20,6 +20,7 @@ from ampgraph.onnx_model.fuse.view import Factor, Shape, View, transposed
 _SOFTMAX_OF_ONE_AXIS = 13  # the opset from which Softmax is over one axis, the last where none is named
 _SHAPE_OF_ONE_AXIS = 15  # the opset from which Shape takes a start and an end
 SHORTEST = 64  # tokens; onnxruntime's fused kernels work in blocks of that many
+_SHORTEST_OF_FEW, _FEW = 16, 1024  # tokens, heads of all sequences: where launches take the time, fewer are better
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,8 @@ def _emitted(draft: Draft, product: NodeProto, found: _Attention, scores: Shape,
     batch, tokens = draft.shapes[query.base][:2]
     keys = scores[-1]
     spread = any(draft.shapes[each.base][:2] != (batch, keys) for each in (key, value))  # one memory for the batch
-    if spread or min(tokens, keys) < SHORTEST or (found.causal and tokens != keys):
+    shortest = _SHORTEST_OF_FEW if batch * query.heads <= _FEW else SHORTEST
+    if spread or min(tokens, keys) < shortest or (found.causal and tokens != keys):
         return None
     mask = _mask(draft, found.mask, query, keys, product)
     if mask is None:

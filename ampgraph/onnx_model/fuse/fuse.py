@@ -20,6 +20,7 @@ from ampgraph.onnx_model.fuse.carry import fuse_carry
 from ampgraph.onnx_model.fuse.causal import causal_scores, has_masks
 from ampgraph.onnx_model.fuse.gelu import fuse_bias_gelu, fuse_gelu
 from ampgraph.onnx_model.fuse.group_norm import fuse_group_norm
+from ampgraph.onnx_model.fuse.hard_swish import fuse_hard_swish
 from ampgraph.onnx_model.fuse.layout import WINDOWS, fuse_layout
 from ampgraph.onnx_model.fuse.net import CONTRIB, Array, Fusion, Net, Source, read, rewritten
 from ampgraph.onnx_model.fuse.patches import fuse_patches
@@ -31,10 +32,13 @@ from ampgraph.onnx_model.fuse.scale import fuse_scale
 from ampgraph.onnx_model.fuse.simplify import simplify
 from ampgraph.onnx_model.fuse.skip_norm import fuse_skip_norm
 from ampgraph.onnx_model.fuse.split_gelu import fuse_split_gelu
+from ampgraph.onnx_model.fuse.turned import fuse_turned
 from ampgraph.onnx_model.fuse.view import Shape
+from ampgraph.onnx_model.plain_casts import with_plain_casts
 from ampgraph.onnx_model.types import LARGEST_CONSTANT_FOR_INFERENCE, fixed_size, infer, types_in
 
 PASSES: tuple[Callable[[Net], Fusion], ...] = (
+    fuse_turned,
     fuse_group_norm,
     fuse_pool,
     fuse_patches,
@@ -43,6 +47,7 @@ PASSES: tuple[Callable[[Net], Fusion], ...] = (
     fuse_carry,
     fuse_rotary_groups,
     fuse_gelu,
+    fuse_hard_swish,
     fuse_split_gelu,
     fuse_skip_norm,
     fuse_row_norm,
@@ -54,8 +59,9 @@ _WHOLE_STEP = 32  # sizes that are halved, and doubled and added again later, wa
 _KEPT = ("node", "input", "output", "value_info", "sparse_initializer", "metadata_props", "quantization_annotation")
 # What a pattern cannot do without: an operator on the result of one of these; None: on anything.
 _ANCHORS: Mapping[str, tuple[str, ...] | None] = {
-    "MatMul": ("Softmax", "Where"),
+    "MatMul": ("Softmax", "Where", "Identity"),
     "Erf": None,
+    "Clip": ("Add",),
     "Conv": None,
     "Gelu": ("Add", "Split", "Slice"),
     "InstanceNormalization": ("Reshape",),
@@ -92,7 +98,7 @@ def fuse(model: ModelProto, shapes: Mapping[str, Shape]) -> Fused | None:
     if model.training_info or not _has_anchor(model):  # training graphs name values that fusing would take away
         return None
     bones = skeleton(model)
-    simple = rewritten(bones, [simplify(bones)])
+    simple = with_plain_casts(rewritten(bones, [simplify(bones)]))
     first = varied_sizes(model, shapes)
     one = _inferred(simple, first)
     other = _inferred_apart(model, simple, first, one)

@@ -121,10 +121,13 @@ def test_what_is_no_attention_stays(body):
     assert not found["Attention"] + found["MultiHeadAttention"]
 
 
-def test_few_tokens_stay_as_they_are():
-    text = graph_of(PROJECTIONS + TORCHSCRIPT + MERGE).replace("72", "49")
-    found = fused_of(model_of(text, WEIGHTS), {"x": (BATCH, 49, WIDTH)})
-    assert not found["Attention"]
+@pytest.mark.parametrize(
+    ("batch", "tokens", "fused"), [(2, 49, True), (2, 12, False), (300, 49, False), (300, 72, True)]
+)
+def test_few_tokens_are_fused_where_launches_take_the_time(batch, tokens, fused):
+    text = graph_of(PROJECTIONS + TORCHSCRIPT + MERGE).replace("72", str(tokens))
+    found = fused_of(model_of(text, WEIGHTS), {"x": (batch, tokens, WIDTH)})
+    assert found["Attention"] == fused
 
 
 def test_weights_that_are_an_output_stay_right():
@@ -255,3 +258,15 @@ def test_a_factor_after_the_mask_is_kept():
     inputs = "float[n,72,32] x, float[1,1,72,72] mask"
     shapes = {"x": SHAPE, "mask": (1, 1, TOKENS, TOKENS)}
     fused_of(model_of(graph_of(PROJECTIONS + body + MERGE, inputs), WEIGHTS), shapes)
+
+
+def test_transposed_weights_and_copies_hide_no_attention():
+    """As torch.onnx writes linear layers, and dropout in evaluation, when it does not optimize."""
+    projections = PROJECTIONS
+    for each in "qkv":
+        projections = projections.replace(f"w{each})", f"t{each})")
+    turned = " ".join(f"t{each} = Transpose<perm = [1, 0]>(w{each})" for each in "qkv")
+    spelt = TORCHSCRIPT.replace("o = MatMul(p, vh)", "pc = Identity(p)  o = MatMul(pc, vh)")
+    found = fused_of(model_of(graph_of(turned + projections + spelt + MERGE), WEIGHTS))
+    assert found["Attention"] == 1
+    assert not found["Transpose"] + found["Identity"]

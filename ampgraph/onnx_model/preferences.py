@@ -1,0 +1,89 @@
+"""Preferences: what can be read off a model about the session that runs it fastest, where nobody measures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from onnx import ModelProto, TensorProto
+
+from ampgraph.onnx_model.attributes import constant_tensor
+from ampgraph.onnx_model.fuse.net import ORIGIN_KEY
+from ampgraph.onnx_model.names import walk
+from ampgraph.onnx_model.types import bodies
+
+CONVOLUTIONS = ("Conv", "ConvTranspose")
+_LOW = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+_IMAGE_RANK, _LINE_RANK = 4, 3  # axes of the weights
+_PRODUCTS = ("MatMul", "Gemm", "Einsum", "Attention", "MultiHeadAttention", "GroupQueryAttention", "PackedAttention")
+
+
+def prefers_tf32(model: ModelProto, cuda_graph: bool) -> bool:
+    """Whether float32 products are faster in TF32: all but those of small models of sound run without CUDA graphs.
+
+    cuDNN's TF32 kernels of convolutions along one axis ask for another layout, whose changes are launches of their
+    own. On one H100, Silero VAD (six exports), batch 1 and 16, plain runs without TF32 and with it: 0.34 to 0.78 ms and
+    0.35 to 1.03; as CUDA graphs the same kernels with channels last take 0.092 to 0.174, without TF32 0.106 to 0.184.
+    """
+    return cuda_graph or not convolves_along_lines(model)
+
+
+def convolves_along_lines(model: ModelProto) -> bool:
+    """Whether every product of a model is in a convolution along one axis, or in a recurrent operator."""
+    ranks = dict(_ranks(model))
+    nodes = list(walk(model.graph))
+    found = [ranks.get(node.input[1], 0) for node in nodes if node.op_type in CONVOLUTIONS]
+    return bool(found) and set(found) == {_LINE_RANK} and not any(node.op_type in _PRODUCTS for node in nodes)
+
+
+def _ranks(model: ModelProto) -> Iterator[tuple[str, int]]:
+    """Axes of every constant, those of bodies included."""
+    waiting = [model.graph]
+    while waiting:
+        graph = waiting.pop()
+        yield from ((tensor.name, len(tensor.dims)) for tensor in graph.initializer)
+        for node in graph.node:
+            tensor = constant_tensor(node)
+            if tensor is not None:
+                yield node.output[0], len(tensor.dims)
+            waiting += [body for _, body in bodies(node)]
+
+
+def has_low_convolutions(model: ModelProto) -> bool:
+    """Whether a convolution's weights are in low precision: tensor cores take those with channels last."""
+    low = {tensor.name for tensor in model.graph.initializer if tensor.data_type in _LOW}
+    return any(node.op_type in CONVOLUTIONS and not low.isdisjoint(node.input) for node in model.graph.node)
+
+
+def prefers_channels_last(model: ModelProto, tf32: bool) -> bool:
+    """Whether convolutions are faster with channels last: in low precision, and in TF32 where none works in groups.
+
+    Along one axis they are in TF32, in groups or not, see `prefers_tf32`.
+
+    On one H100, CUDA graphs, milliseconds, channels first and last: ResNet-50 in TF32 at batch 32 5.50 and 3.46, at
+    batch 1 0.84 and 0.54. With convolutions in groups: EfficientNet-B0 3.83 and 4.18, PP-OCRv4 det 1.39 and 1.44.
+    """
+    if has_low_convolutions(model):
+        return True
+    if convolves_along_lines(model):
+        return tf32
+    images = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) == _IMAGE_RANK}
+    found = [node for node in model.graph.node if node.op_type in CONVOLUTIONS]
+    grouped = any(entry.name == "group" and entry.i > 1 for node in found for entry in node.attribute)
+    return tf32 and not grouped and any(not images.isdisjoint(node.input) for node in found)
+
+
+def has_grouped_convolutions(model: ModelProto) -> bool:
+    """Whether a convolution with a bias works in groups: cuDNN's kernels with a bias inside are slow at those.
+
+    On one H200, float16, batch 32, with the bias inside and apart: ResNet-50 2.13 and 2.93 ms, EfficientNet-B0 7.8 and
+    4.0 ms.
+    """
+    nodes = (node for node in model.graph.node if node.op_type in CONVOLUTIONS and len(node.input) > 2)
+    return any(entry.name == "group" and entry.i > 1 for node in nodes for entry in node.attribute)
+
+
+def has_biases_apart(model: ModelProto) -> bool:
+    """Whether fusing made biases of convolutions sums of their own, which the runtime shall leave so."""
+    made = {node.output[0] for node in model.graph.node if node.op_type in CONVOLUTIONS and len(node.input) == 2}
+    sums = (node for node in model.graph.node if node.op_type == "Add" and not made.isdisjoint(node.input))
+    return any(entry.key == ORIGIN_KEY for node in sums for entry in node.metadata_props)
