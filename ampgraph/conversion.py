@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 Look = Callable[[Path, str], None]
 
-FUSABLE = 0.32  # a bound on what fusing saves, of the modelled time; where it is less, it is not looked for
+FUSABLE = 0.3  # a bound on what fusing saves, of the modelled time; where it is less, it is not looked for
 FUSING_WORTHWHILE = 0.02  # of the modelled time: every fused operator measured faster than what it stands for
 DIGEST_KEY, VERSION_KEY, RUNTIME_KEY = "ampgraph.digest", "ampgraph.version", "ampgraph.runtime"
 TUNED_KEY = "ampgraph.tuned"
