@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 import webbrowser
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -130,7 +131,11 @@ class _Wanted:
         """Write the files, all of them or none, and open the page."""
         from ampgraph.outputs import staged
 
-        makers = {"--json": _json, "--dot": _dot, "--html": partial(_page, comparison=comparison)}
+        makers: dict[str, Callable[[Document], str]] = {
+            "--json": _json,
+            "--dot": _dot,
+            "--html": partial(_page, comparison=comparison),
+        }
         paths = dict(self.paths)
         if self.opens and not self.html:
             paths["--html"] = Path(tempfile.mkdtemp(prefix="ampgraph-")) / f"{Path(document.name).stem or 'model'}.html"
