@@ -190,13 +190,13 @@ def _boundary_title(screen: _Screen, boundary: Boundary) -> str:
 
 def _remarks(document: Document) -> RenderableType | None:
     notes = document.summary.notes
-    return Group("", *(Text(f"note: {note}") for note in notes)) if notes else None
+    return Group("", *(Text(f"note: {short(note, 4 * WIDTH)}") for note in notes)) if notes else None
 
 
 def entry(title: str, why: str) -> Iterator[RenderableType]:
     """A line, and what is said of it beneath."""
     yield Padding(Text(title), (0, 0, 0, 2))
-    yield Padding(Text(_cut(why, 4 * WIDTH), style="dim"), (0, 0, 0, 4))
+    yield Padding(Text(short(why, 4 * WIDTH), style="dim"), (0, 0, 0, 4))
 
 
 def amount(number: float, document: Document) -> str:
