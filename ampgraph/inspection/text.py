@@ -156,8 +156,8 @@ def _island_title(screen: _Screen, islands: Sequence[Island]) -> str:
     for island in islands:
         types.update(island.types)
     places = f"{len(islands)} islands" if len(islands) > 1 else "1 island"
-    held = counted(dict(types.most_common()), 3)
-    return f"{screen.cause(islands[0].cause, islands[0].rule)}: {places}, {held}, from {screen.title(islands[0].nodes[0])}"
+    held, first = counted(dict(types.most_common()), 3), screen.title(islands[0].nodes[0])
+    return f"{screen.cause(islands[0].cause, islands[0].rule)}: {places}, {held}, from {first}"
 
 
 def _parameters(screen: _Screen) -> Iterator[RenderableType]:
