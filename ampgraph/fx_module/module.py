@@ -216,6 +216,11 @@ class TracedModule(nn.Module):
         return self.capture()._captures[self._modes()]
 
     @property
+    def policy(self) -> Policy:
+        """What was asked of the trace."""
+        return self._policy
+
+    @property
     def plan(self) -> Plan:
         """Every decision of the present modes with its precision and reason, and every cast."""
         return self.captured.plan
@@ -242,6 +247,11 @@ class TracedModule(nn.Module):
     def summary(self) -> str:
         """What became of the module: nodes by precision, casts, what stayed float32 and why."""
         return summary(type(self.original).__name__, self.captured)
+
+    def _repr_html_(self) -> str:
+        from ampgraph.inspection.inspect import inspect
+
+        return inspect(self)._repr_html_()
 
     def extra_repr(self) -> str:
         """Precision and objective."""
