@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ampgraph.fx_module.trace import trace
     from ampgraph.fx_module.train_step import TrainStep
     from ampgraph.onnx_model.session import Session
+    from ampgraph.onnx_model.side_by_side import compare
     from ampgraph.options import Options
 
 __version__ = "0.1.0"
@@ -28,6 +29,7 @@ __all__ = [
     "TracedModule",
     "TrainStep",
     "__version__",
+    "compare",
     "convert",
     "trace",
 ]
@@ -40,6 +42,7 @@ _HOMES = {
     "Session": "ampgraph.onnx_model.session",
     "TracedModule": "ampgraph.fx_module.module",
     "TrainStep": "ampgraph.fx_module.train_step",
+    "compare": "ampgraph.onnx_model.side_by_side",
     "convert": "ampgraph.api",
     "trace": "ampgraph.fx_module.trace",
 }

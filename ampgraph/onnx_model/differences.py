@@ -1,4 +1,4 @@
-"""How far one tensor is from another: error, overflow and flush to zero, a block at a time so that memory stays flat."""
+"""How far one tensor is from another: error, overflow, flush to zero; by blocks, so that memory stays flat."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def _products(graph: PrecisionGraph) -> Iterator[tuple[Op, Value]]:
     waiting = [iter(inside.get("", ()))]
     pending: list[Op] = []
     while waiting:
-        op = next(waiting[-1], None)
+        op: Op | None = next(waiting[-1], None)
         if op is None:
             waiting.pop()
             if pending:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, helper
 
@@ -25,7 +26,7 @@ def as_loop(node: NodeProto, fresh: Fresh) -> tuple[list[NodeProto], NodeProto, 
     condition = fresh("condition")
     body.output.insert(0, helper.make_tensor_value_info(condition, TensorProto.BOOL, ()))
     body.node.append(_constant(condition, TensorProto.BOOL, (), [True]))
-    outputs, after = _arranged(node, said, states, fresh)
+    outputs, after = _arranged(node, said, fresh)
     loop = helper.make_node("Loop", [count, "", *node.input[:states]], outputs, name=node.name, body=body)
     return before, loop, after
 
@@ -54,11 +55,14 @@ def _read_by_step(
     nodes = []
     for value, source, (axis, backwards) in zip(slices, scanned, ways, strict=True):
         nodes += _slice(source, value.name, axis, step, count if backwards else "", fresh)
-    kept, inputs = list(body.node), [
-        helper.make_tensor_value_info(step, TensorProto.INT64, ()),
-        helper.make_tensor_value_info(running, TensorProto.BOOL, ()),
-        *states,
-    ]
+    kept, inputs = (
+        list(body.node),
+        [
+            helper.make_tensor_value_info(step, TensorProto.INT64, ()),
+            helper.make_tensor_value_info(running, TensorProto.BOOL, ()),
+            *states,
+        ],
+    )
     del body.node[:], body.input[:]
     body.node.extend([*nodes, *kept])
     body.input.extend(inputs)
@@ -77,24 +81,63 @@ def _slice(source: str, name: str, axis: int, step: str, count: str, fresh: Fres
     return [*nodes, helper.make_node("Gather", [source, place], [name], axis=axis)]
 
 
-def _arranged(
-    node: NodeProto, said: dict[str, AttributeProto], states: int, fresh: Fresh
-) -> tuple[list[str], list[NodeProto]]:
+def can_be_loop(node: NodeProto) -> bool:
+    """Whether it is known how many axes stacked outputs have, where they go to another axis than the first."""
+    said = {attribute.name: attribute for attribute in node.attribute}
+    if "num_scan_inputs" not in said or len(said["body"].g.input) != len(node.input):  # opset 8: over batches
+        return False
+    stacked = _stacked(node, said)
+    axes = _listed(said.get("scan_output_axes"), len(stacked))
+    return all(not axis or _rank(said["body"].g, index) for index, axis in zip(stacked, axes, strict=True))
+
+
+def _stacked(node: NodeProto, said: dict[str, AttributeProto]) -> range:
+    return range(len(node.input) - said["num_scan_inputs"].i, len(said["body"].g.output))
+
+
+def _rank(body: GraphProto, index: int) -> int:
+    """Axes of a body output with the steps', 0 where unknown."""
+    kind = body.output[index].type.tensor_type
+    return len(kind.shape.dim) + 1 if kind.HasField("shape") else 0
+
+
+def _arranged(node: NodeProto, said: dict[str, AttributeProto], fresh: Fresh) -> tuple[list[str], list[NodeProto]]:
     """Names of the Loop's outputs, and the nodes that give stacked ones the axis and direction of the Scan's."""
-    outputs, after = list(node.output), []
-    stacked = len(outputs) - states
-    axes = _listed(said.get("scan_output_axes"), stacked)
-    backwards = _listed(said.get("scan_output_directions"), stacked)
-    for index, (axis, backward) in enumerate(zip(axes, backwards, strict=True), states):
-        if outputs[index] and (axis or backward):
-            name, outputs[index] = outputs[index], fresh("stacked")
-            after += _restacked(outputs[index], name, axis, bool(backward), fresh)
+    stacked = _stacked(node, said)
+    axes = _listed(said.get("scan_output_axes"), len(stacked))
+    backwards = _listed(said.get("scan_output_directions"), len(stacked))
+    outputs = list(node.output)
+    after: list[NodeProto] = []
+    for index, axis, backward in zip(stacked, axes, backwards, strict=True):
+        if axis or backward:
+            rank = _rank(said["body"].g, index)
+            place = (axis % rank, rank) if axis else (0, 1)
+            outputs[index], nodes = _restacked(outputs[index], place, bool(backward), fresh)
+            after += nodes
     return outputs, after
 
 
-def _restacked(stacked: str, name: str, axis: int, backward: bool, fresh: Fresh) -> list[NodeProto]:
-    """Steps in the first axis of `stacked`, brought into their order and to their axis.
+def _restacked(name: str, place: tuple[int, int], backward: bool, fresh: Fresh) -> tuple[str, list[NodeProto]]:
+    """A name for what the Loop stacks along the first axis, and nodes that bring it to the axis `place`, of a rank."""
+    axis, rank = place
+    steps: list[Callable[[str, str], list[NodeProto]]] = []
+    if backward:
+        steps.append(lambda source, target: _reversed(source, target, fresh))
+    if axis:
+        order = [*range(1, axis + 1), 0, *range(axis + 1, rank)]
+        steps.append(lambda source, target: [helper.make_node("Transpose", [source], [target], perm=order)])
+    names = [*(fresh("stacked") for _ in steps), name]
+    return names[0], [each for step, ends in zip(steps, pairwise(names), strict=True) for each in step(*ends)]
 
-    Both go through a sequence, since neither the rank nor the number of steps need be known.
-    """
-    raise NotImplementedError
+
+def _reversed(source: str, target: str, fresh: Fresh) -> list[NodeProto]:
+    bounds = {"starts": -1, "ends": -(2**63), "axes": 0, "steps": -1}
+    names = [fresh(key) for key in bounds]
+    constants = [
+        _constant(name, TensorProto.INT64, (1,), [number]) for name, number in zip(names, bounds.values(), strict=True)
+    ]
+    return [*constants, helper.make_node("Slice", [source, *names], [target])]
+
+
+def _constant(name: str, kind: int, shape: tuple[int, ...], values: list[int] | list[bool]) -> NodeProto:
+    return helper.make_node("Constant", [], [name], value=helper.make_tensor("", kind, shape, values))
