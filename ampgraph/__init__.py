@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ampgraph.fx_module.module import TracedModule
     from ampgraph.fx_module.trace import trace
     from ampgraph.fx_module.train_step import TrainStep
+    from ampgraph.onnx_model.recorded import diff
     from ampgraph.onnx_model.session import Session
     from ampgraph.onnx_model.side_by_side import compare
     from ampgraph.options import Options
@@ -31,6 +32,7 @@ __all__ = [
     "__version__",
     "compare",
     "convert",
+    "diff",
     "trace",
 ]
 
@@ -44,6 +46,7 @@ _HOMES = {
     "TrainStep": "ampgraph.fx_module.train_step",
     "compare": "ampgraph.onnx_model.side_by_side",
     "convert": "ampgraph.api",
+    "diff": "ampgraph.onnx_model.recorded",
     "trace": "ampgraph.fx_module.trace",
 }
 

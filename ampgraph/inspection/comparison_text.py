@@ -80,7 +80,8 @@ def _finding(comparison: Comparison, value: Difference) -> Iterator[str]:
         if advice.value == value.value:
             if advice.why:
                 yield from _wrapped(f"recorded: {advice.why}", "  ")
-            yield from _wrapped(f"next: {advice.remedy}", "  ", "  ")
+            if not value.within:  # what was lost may be what nobody misses: the error says so
+                yield from _wrapped(f"next: {advice.remedy}", "  ", "  ")
 
 
 def _worst(comparison: Comparison) -> Iterator[str]:

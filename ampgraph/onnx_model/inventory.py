@@ -82,12 +82,12 @@ def _is_ours(node: NodeProto) -> bool:
 def _products(graph: PrecisionGraph) -> Iterator[tuple[Op, Value]]:
     """Ops with what they make; an op that has bodies comes after the ops in them."""
     inside: dict[str, list[Op]] = {}
-    for op in graph.ops.values():
-        inside.setdefault(op.scope, []).append(op)
+    for each in graph.ops.values():
+        inside.setdefault(each.scope, []).append(each)
     waiting = [iter(inside.get("", ()))]
     pending: list[Op] = []
     while waiting:
-        op: Op | None = next(waiting[-1], None)
+        op = next(waiting[-1], None)
         if op is None:
             waiting.pop()
             if pending:
