@@ -18,9 +18,10 @@ RUNTIMES = {"onnx", "onnx_ir", "onnxscript", "onnxruntime", "torch"}
 MIDDLE = (
     "bounds", "cost", "costs", "cut", "decide", "devices", "errors", "explain", "figures", "fusable", "graph",
     "inspection.comparison", "inspection.comparison_json", "inspection.comparison_text", "inspection.plan_diff",
-    "inspection.plan_diff_text", "inspection.recorded_plan", "inspection.verdict", "intervals", "judge", "judgement", "kernels", "laws", "matching", "measured", "network", "numbering", "options",
-    "outputs", "placement", "plan", "precision", "range_rules", "range_table", "ranges", "reasons", "report",
-    "report_text", "rule", "rule_text", "rulebook", "training", "work", "worth",
+    "inspection.plan_diff_text", "inspection.recorded_plan", "inspection.verdict", "intervals", "judge",
+    "judgement", "kernels", "laws", "matching", "measured", "network", "numbering", "options", "outputs",
+    "placement", "plan", "precision", "range_rules", "range_table", "ranges", "reasons", "report", "report_text",
+    "rule", "rule_text", "rulebook", "training", "work", "worth",
 )  # fmt: skip
 
 

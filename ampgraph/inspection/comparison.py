@@ -21,8 +21,7 @@ class Difference:
     drawn over it show how they grow. `overflowed` elements are infinite or NaN only in the second model. `flushed` are
     zero only there, in a low precision whose smallest number is above them. `clamped` are beyond the low precision in
     one model and near its end in the other, as mask constants are; norms leave them out.
-    `at` begins with how often the body had run before where the value is in a body that runs more than once, or with
-    the position in a sequence.
+    `at` begins with the step of every loop around the value, or with the position in a sequence.
     """
 
     value: str
@@ -33,7 +32,7 @@ class Difference:
     elements: int
     relative: float  # L2 norm of the difference over that of the reference
     largest: float  # largest absolute difference
-    at: tuple[int, ...]  # index of that element; of the first overflowed one where there is any
+    at: tuple[int, ...]  # index of that element; of the first that is finite in one alone, where there is any
     reference: float  # the elements there
     found: float
     magnitude: float  # largest absolute finite element of the reference
@@ -42,6 +41,7 @@ class Difference:
     within: bool
     mismatch: str = ""  # how shape or kind differ, numbers are then infinite; or what is finite only in the second
     clamped: int = 0
+    flushed_at: tuple[int, ...] = ()  # index of the first flushed element
 
 
 @dataclass(frozen=True, slots=True)

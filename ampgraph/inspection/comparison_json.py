@@ -75,4 +75,5 @@ def _comparison(content: dict[str, Any]) -> Comparison:
 
 def _difference(content: dict[str, Any]) -> Difference:
     numbers = {name: float(content[name]) for name in _FLOATS}
-    return Difference(**{**content, **numbers, "at": tuple(content["at"])})
+    places = {name: tuple(content[name]) for name in ("at", "flushed_at")}
+    return Difference(**{**content, **numbers, **places})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -20,10 +19,10 @@ from ampgraph.onnx_model.io import first_line
 from ampgraph.onnx_model.matching_values import NUMBERS, Pair
 from ampgraph.onnx_model.run import Array, Feed, run
 from ampgraph.onnx_model.subjects import Subject, fed
-from ampgraph.onnx_model.surfacing import Probe, cut_up
+from ampgraph.onnx_model.surfacing import Probe
+from ampgraph.onnx_model.turns import Turn, Turns, elements, index_of, read_turns, unlike
 from ampgraph.precision import LOW_PRECISIONS, Precision
 
-Shapes = list[tuple[int, ...]]  # of every time that a body ran; of the main graph one
 Progress = Callable[[int, int], None]
 _NUMBERS = {name: number for number, name in NAMES.items()}
 _BITS = {"float64": 8, "int64": 8, "uint64": 8}
@@ -67,25 +66,25 @@ def data_probe(entry: Entry) -> Probe:
     return Probe(entry.path, entry.value.name, kind, given=not entry.node)
 
 
-def shapes_of(entry: Entry, sizes: Array) -> Shapes:
+def turns_of(entry: Entry, sizes: Array) -> Turns:
     """What a size probe's answer says."""
-    return cut_up(sizes) if entry.path else [tuple(sizes.tolist())]
+    return read_turns(sizes) if entry.path else (Turn(tuple(sizes.tolist())),)
 
 
 @dataclass(frozen=True, slots=True)
 class Sized:
-    """A pair with its shapes in both models."""
+    """A pair with when it is computed in both models, and in which shapes."""
 
     pair: Pair
-    reference: Shapes
-    candidate: Shapes
+    reference: Turns
+    candidate: Turns
 
     @property
     def bytes(self) -> int:
         """What fetching both takes."""
         return sum(
-            _width(entry) * sum(map(prod, shapes))
-            for entry, shapes in ((self.pair.reference, self.reference), (self.pair.candidate, self.candidate))
+            _width(entry) * elements(turns)
+            for entry, turns in ((self.pair.reference, self.reference), (self.pair.candidate, self.candidate))
         )
 
 
@@ -97,8 +96,10 @@ def aligned(each: Sized) -> Sized | None:
     inside = len(each.pair.candidate.path) > len(each.pair.reference.path)
     if not (each.pair.candidate.is_cast and inside):
         return each if each.reference or each.candidate else None
-    alone = len(each.reference) == 1 and len(set(each.candidate)) == 1
-    return Sized(each.pair, each.reference, each.candidate[:1]) if alone else None
+    shapes = {turn.shape for turn in each.candidate}
+    if len(each.reference) != 1 or len(shapes) != 1:
+        return None
+    return Sized(each.pair, each.reference, (Turn(shapes.pop()),))
 
 
 def _width(entry: Entry) -> int:
@@ -125,7 +126,7 @@ def _fetched(sides: tuple[Side, Side], pairs: Sequence[Sized]) -> Iterator[tuple
     first = sides[0].fetch([data_probe(each.pair.reference) for each in pairs])
     second = sides[1].fetch([data_probe(each.pair.candidate) for each in pairs])
     for index in range(len(pairs)):
-        count = sum(map(prod, pairs[index].candidate))
+        count = elements(pairs[index].candidate)
         yield flat(first[index]), flat(second[index])[:count]
         first[index] = second[index] = None  # gone before the next is looked at
 
@@ -151,11 +152,11 @@ def lows(pair: Pair) -> tuple[Precision | None, Precision | None]:
 def compared(
     about: Difference,
     arrays: tuple[Array, Array],
-    shapes: Shapes,
+    turns: Turns,
     low: tuple[Precision | None, Precision | None],
     tolerance: float,
 ) -> Difference:
-    """The difference of two flat arrays, cut into `shapes`."""
+    """The difference of two flat arrays, of these turns."""
     found = measure(*arrays, low[1] or low[0], low_found=low[1] is not None)
     only = f"{found.recovered} elements are infinite or NaN in the first model only" if found.recovered else ""
     return replace(
@@ -163,27 +164,17 @@ def compared(
         elements=found.elements,
         relative=found.relative,
         largest=found.largest,
-        at=_index(found.at, shapes) if found.elements else (),
+        at=index_of(found.at, turns) if found.elements else (),
         reference=found.reference,
         found=found.found,
         magnitude=found.magnitude,
         overflowed=found.overflowed,
         flushed=found.flushed,
         clamped=found.clamped,
+        flushed_at=index_of(found.flushed_at, turns) if found.flushed else (),
         within=found.within(tolerance),
         mismatch=only,
     )
-
-
-def _index(flat: int, shapes: Shapes) -> tuple[int, ...]:
-    """Index of an element, after how many arrays came before where there are several."""
-    for turn, shape in enumerate(shapes):
-        size = prod(shape)
-        if flat < size:
-            inside = tuple(int(index) for index in np.unravel_index(flat, shape)) if shape else ()
-            return (turn, *inside) if len(shapes) > 1 else inside
-        flat -= size
-    return ()
 
 
 def blank(entry: Entry) -> Difference:
@@ -197,18 +188,6 @@ def blank(entry: Entry) -> Difference:
 
 def _unlike(each: Sized) -> Difference:
     return replace(blank(each.pair.candidate), mismatch=unlike(each.reference, each.candidate))
-
-
-def unlike(reference: Shapes, candidate: Shapes) -> str:
-    """How shapes differ, in words."""
-    if len(reference) != len(candidate):
-        return f"computed {len(candidate)} times instead of {len(reference)}"
-    first, second = next(pair for pair in zip(reference, candidate, strict=True) if pair[0] != pair[1])
-    return f"shape {_spelled(second)} instead of {_spelled(first)}"
-
-
-def _spelled(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape)) or "scalar"
 
 
 def comparable(pair: Pair) -> bool:

@@ -20,7 +20,8 @@ class Numbers:
     Norms over the elements that are finite in both and not clamped. `overflowed`: infinite or NaN in the second alone;
     `recovered`: in the first alone. `flushed`: under the low type's smallest subnormal in the first, zero in the
     second. `clamped`: beyond the low type's range in the one, near its end in the other, as mask constants are.
-    `at`: flat index of the first overflowed element, else of the largest difference.
+    `at`: flat index of the first element that is finite in one alone, else of the largest difference. `flushed_at`: of
+    the first flushed element, -1 for none.
     """
 
     elements: int
@@ -34,6 +35,7 @@ class Numbers:
     recovered: int = 0
     flushed: int = 0
     clamped: int = 0
+    flushed_at: int = -1
 
     def within(self, bar: float) -> bool:
         """Whether the same elements are finite and the error is at most `bar`."""
@@ -53,14 +55,18 @@ def measure(reference: Array, found: Array, low: Precision | None, low_found: bo
     largest = max((block.largest for block in blocks), default=0.0)
     at = _worst(blocks, largest)
     return Numbers(
-        first.size,
-        _ratio(error, norm),
-        largest,
-        at,
-        float(first[at]) if first.size else 0.0,
-        float(second[at]) if second.size else 0.0,
-        scale,
-        *(sum(getattr(block, name) for block in blocks) for name in ("overflowed", "recovered", "flushed", "clamped")),
+        elements=first.size,
+        relative=_ratio(error, norm),
+        largest=largest,
+        at=at,
+        reference=float(first[at]) if first.size else 0.0,
+        found=float(second[at]) if second.size else 0.0,
+        magnitude=scale,
+        overflowed=sum(block.overflowed for block in blocks),
+        recovered=sum(block.recovered for block in blocks),
+        flushed=sum(block.flushed for block in blocks),
+        clamped=sum(block.clamped for block in blocks),
+        flushed_at=next((block.start + block.flush for block in blocks if block.flush >= 0), -1),
     )
 
 
@@ -70,7 +76,8 @@ class _Block:
     magnitude: float
     largest: float
     at: int  # within the block, of the largest difference
-    overflow: int  # within the block, of the first overflowed element; -1 for none
+    alone: int  # within the block, of the first element that is finite in one alone; -1 for none
+    flush: int  # within the block, of the first flushed element; -1 for none
     overflowed: int
     recovered: int
     flushed: int
@@ -93,18 +100,25 @@ def _look(start: int, expected: Array, found: Array, low: Precision | None, low_
         difference = np.where(counted, np.abs(expected - found), 0.0)
     same = (expected == found) | (np.isnan(expected) & np.isnan(found))
     overflow = ~np.isfinite(found) & ~same
+    recovered = ~np.isfinite(expected) & np.isfinite(found)
     least = FORMATS[low].smallest_subnormal if low and low_found else 0.0
+    flushed = (found == 0) & (expected != 0) & (np.abs(expected) < least)
     return _Block(
         start,
         float(np.abs(expected[counted]).max(initial=0.0)),
         float(difference.max()),
         int(difference.argmax()),
-        int(overflow.argmax()) if overflow.any() else -1,
+        _first(overflow | recovered),
+        _first(flushed),
         int(overflow.sum()),
-        int((~np.isfinite(expected) & np.isfinite(found)).sum()),
-        int(((found == 0) & (expected != 0) & (np.abs(expected) < least)).sum()),
+        int(recovered.sum()),
+        int(flushed.sum()),
         int(clamped.sum()),
     )
+
+
+def _first(flags: Array) -> int:
+    return int(flags.argmax()) if flags.any() else -1
 
 
 def _clamped(expected: Array, found: Array, low: Precision | None) -> Array:
@@ -127,8 +141,8 @@ def _squares(start: int, expected: Array, found: Array, scale: float, low: Preci
 
 def _worst(blocks: list[_Block], largest: float) -> int:
     for block in blocks:
-        if block.overflow >= 0:
-            return block.start + block.overflow
+        if block.alone >= 0:
+            return block.start + block.alone
     return next((block.start + block.at for block in blocks if block.largest == largest), 0)
 
 

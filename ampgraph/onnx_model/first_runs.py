@@ -14,7 +14,7 @@ from onnxruntime import InferenceSession
 from ampgraph.errors import ModelError, OptionError
 from ampgraph.onnx_model.batches import MOST_BYTES
 from ampgraph.onnx_model.check import read_inputs
-from ampgraph.onnx_model.compare_values import Progress, Side, Sized, does_not_run, shapes_of, size_probe
+from ampgraph.onnx_model.compare_values import Progress, Side, Sized, does_not_run, size_probe, turns_of
 from ampgraph.onnx_model.inventory import Inventory
 from ampgraph.onnx_model.io import Loaded
 from ampgraph.onnx_model.matching_values import Pair
@@ -77,7 +77,7 @@ def first_runs(sides: Sides, pairs: Sequence[Pair], means: Means) -> tuple[Sides
     feeds, first, one = _first(sides[0], pairs, means)
     second, other = _second(sides[1], pairs, feeds)
     sized = [
-        Sized(pair, shapes_of(pair.reference, first[a]), shapes_of(pair.candidate, second[b]))
+        Sized(pair, turns_of(pair.reference, first[a]), turns_of(pair.candidate, second[b]))
         for pair, a, b in zip(pairs, one, other, strict=True)
     ]
     answers = _own(sides[0], first), _own(sides[1], second)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ampgraph.onnx_model.inventory import Entry, Inventory, Key
+from ampgraph.onnx_model.inventory import Entry, Inventory, Key, Path
 
 NUMBERS = frozenset(
     (
@@ -34,15 +34,16 @@ class Matching:
 def match(reference: Inventory, candidate: Inventory) -> Matching:
     """Pair the values that nodes of the candidate make with those of the reference.
 
-    A value is paired with one that a node makes; a cast of ours with whatever it casts, inputs included. Casts of ours
-    in the reference repeat values and are left out.
+    A value is paired with one that a node makes; a cast of ours with the same cast in the reference, else with whatever
+    it casts, inputs included.
     """
     made = {entry.key: entry for entry in reference.made if not entry.is_cast}
     castable = {**{entry.key: entry for entry in reference.given}, **made}
+    casts = {_cast_key(entry): entry for entry in reference.made if entry.is_cast}
     pairs, unmatched = [], []
     seen: set[Key] = set()
     for entry in candidate.made:
-        found = (castable if entry.is_cast else made).get(entry.key)
+        found = casts.get(_cast_key(entry), castable.get(entry.key)) if entry.is_cast else made.get(entry.key)
         if found is None:
             unmatched.append(entry)
         else:
@@ -50,3 +51,7 @@ def match(reference: Inventory, candidate: Inventory) -> Matching:
             seen.add(entry.key)
     missing = tuple(entry for key, entry in made.items() if key not in seen)
     return Matching(tuple(pairs), tuple(unmatched), missing)
+
+
+def _cast_key(entry: Entry) -> tuple[Key, str, Path]:
+    return entry.key, entry.value.dtype, entry.path

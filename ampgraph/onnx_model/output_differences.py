@@ -10,12 +10,13 @@ import numpy as np
 
 from ampgraph.inspection.comparison import Difference
 from ampgraph.onnx_model.compare import is_number, tensors_of
-from ampgraph.onnx_model.compare_values import blank, compared, data_probe, flat, lows, unlike
+from ampgraph.onnx_model.compare_values import blank, compared, data_probe, flat, lows
 from ampgraph.onnx_model.dtypes import precision_of
 from ampgraph.onnx_model.first_runs import Answers, Sides
 from ampgraph.onnx_model.inventory import Entry, Inventory
 from ampgraph.onnx_model.matching_values import NUMBERS, Pair
 from ampgraph.onnx_model.run import Array
+from ampgraph.onnx_model.turns import Turn, Turns, unlike
 from ampgraph.precision import LOW_PRECISIONS, Precision
 
 
@@ -42,7 +43,7 @@ def _about(name: str, makers: dict[str, Entry]) -> Difference:
 
 def _output(about: Difference, expected: Array, found: Array, tolerance: float) -> Difference:
     if expected.shape != found.shape:
-        return replace(about, mismatch=unlike([expected.shape], [found.shape]))
+        return replace(about, mismatch=unlike((Turn(expected.shape),), (Turn(found.shape),)))
     if not is_number(expected) or not is_number(found):
         if expected.dtype.kind == found.dtype.kind and np.array_equal(expected, found):
             return replace(
@@ -53,7 +54,7 @@ def _output(about: Difference, expected: Array, found: Array, tolerance: float) 
     if (expected.dtype.kind in "iub") != (found.dtype.kind in "iub"):
         return replace(about, mismatch=f"{found.dtype} instead of {expected.dtype}")
     low = _low(expected), _low(found)
-    return compared(about, (expected.reshape(-1), found.reshape(-1)), [expected.shape], low, tolerance)
+    return compared(about, (expected.reshape(-1), found.reshape(-1)), (Turn(expected.shape),), low, tolerance)
 
 
 def _low(array: Array) -> Precision | None:
@@ -77,7 +78,11 @@ def is_sequence(pair: Pair) -> bool:
 
 
 def _sequence(pair: Pair, first: list[Any], second: list[Any], tolerance: float) -> Difference:
-    shapes = [np.asarray(item).shape for item in first], [np.asarray(item).shape for item in second]
-    if shapes[0] != shapes[1]:
-        return replace(blank(pair.candidate), mismatch=unlike(*shapes))
-    return compared(blank(pair.candidate), (flat(first), flat(second)), shapes[1], lows(pair), tolerance)
+    expected, found = _positions(first), _positions(second)
+    if expected != found:
+        return replace(blank(pair.candidate), mismatch=unlike(expected, found))
+    return compared(blank(pair.candidate), (flat(first), flat(second)), found, lows(pair), tolerance)
+
+
+def _positions(items: list[Any]) -> Turns:
+    return tuple(Turn(np.asarray(item).shape, (position,)) for position, item in enumerate(items))

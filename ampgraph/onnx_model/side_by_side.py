@@ -21,6 +21,7 @@ from ampgraph.onnx_model.inventory import Inventory, take_inventory
 from ampgraph.onnx_model.inventory import Path as Place
 from ampgraph.onnx_model.io import Loaded
 from ampgraph.onnx_model.matching_values import Pair, match
+from ampgraph.onnx_model.moments import moments
 from ampgraph.onnx_model.output_differences import is_sequence, output_differences, sequence_differences
 from ampgraph.onnx_model.run import CPU, CUDA, Provider, best_provider
 from ampgraph.onnx_model.sources import as_loaded
@@ -88,7 +89,7 @@ def _compare(loaded: tuple[Loaded, Loaded], means: Means) -> Comparison:
         values += sequence_differences(sides, found.pairs, means.tolerance)
     outputs = tuple(output_differences(answers, inventories[1], means.tolerance))
     casts = {entry.value.id for entry in inventories[1].made if entry.is_cast}
-    verdict = judge(outputs, values, casts)
+    verdict = judge(outputs, values, casts, moments(inventories[1].graph, values))
     notes = [*_skipped(found.pairs, blocked), *_not_run(len(sized) - len(ran))]
     return _comparison(loaded, inventories[1], means, verdict, len(found.unmatched), notes)
 

@@ -1,7 +1,7 @@
 """Surfacing: a model with inner values among its outputs, those inside bodies too.
 
 A value of the main graph becomes an output as it is. A value of a body comes out flat, once for each time that the body
-ran, one after the other, beside a list of ranks and sizes that says how to cut it up: a branch that is not taken hands
+ran, one after the other, beside a list of ranks and sizes that `turns` reads: a branch that is not taken hands
 out nothing, and a Loop appends to what it carries from step to step. A Scan, whose values must keep their shape, is
 rewritten as a Loop. Nothing that the model computes is changed.
 """
@@ -12,12 +12,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from ampgraph.onnx_model.inventory import Path
 from ampgraph.onnx_model.names import all_value_names
-from ampgraph.onnx_model.run import Array
 from ampgraph.onnx_model.scan_loops import as_loop, can_be_loop
 from ampgraph.onnx_model.types import bodies
 
@@ -59,16 +57,6 @@ def unreachable(model: ModelProto) -> Mapping[Path, str]:
     return dict(_unreachable(model.graph, (), "" if opset >= OLDEST_OPSET else f"opset {opset} has no NonZero"))
 
 
-def cut_up(sizes: Array) -> list[tuple[int, ...]]:
-    """The shapes that a flat list of ranks and sizes stands for, one for each time that a body ran."""
-    shapes, numbers, start = [], sizes.tolist(), 0
-    while start < len(numbers):
-        end = start + 1 + numbers[start]
-        shapes.append(tuple(numbers[start + 1 : end]))
-        start = end
-    return shapes
-
-
 def _unreachable(graph: GraphProto, path: Path, reason: str) -> Iterable[tuple[Path, str]]:
     for position, node in enumerate(_owners(graph)):
         said = reason or _obstacle(node)
@@ -105,7 +93,7 @@ class _Work:
 
     def __init__(self, model: ModelProto) -> None:
         self._taken = all_value_names(model)
-        self._count = 0
+        self._count = self._level = 0  # of new names; of loops around what is exported
 
     def fresh(self, stem: str) -> str:
         """A value name that nothing in the model has."""
@@ -172,8 +160,10 @@ class _Work:
             here = [probe for probe in probes if probe.path[0][1] == index]
             if here:
                 inside = [_one_level_in(probe) for probe in here]
+                self._level += node.op_type == "Loop"
                 made = dict(zip(inside, self.export(body, inside), strict=True))
                 names = hand_out(graph, node, body, made)
+                self._level -= node.op_type == "Loop"
                 found.update((probe, names[step]) for probe, step in zip(here, inside, strict=True))
         return found
 
@@ -206,7 +196,8 @@ class _Work:
             states = len(node.input) - _STEERING
             so_far, collected = self.fresh("so_far"), self.fresh("collected")
             body.input.append(helper.make_tensor_value_info(so_far, probe.elem_type, [None]))
-            body.node.append(helper.make_node("Concat", [so_far, name], [collected], axis=0))
+            new = [self._constant(body, [-self._level]), name] if probe.sizes else [name]
+            body.node.append(helper.make_node("Concat", [so_far, *new], [collected], axis=0))
             body.output.insert(1 + states, _untyped(collected))
             node.input.append(self._start(graph, node, probe))
             names[probe] = self.fresh("steps")
@@ -237,10 +228,3 @@ def _one_level_in(probe: Probe) -> Probe:
 
 def _untyped(name: str) -> ValueInfoProto:
     return ValueInfoProto(name=name)
-
-
-def cut_flat(data: Array, shapes: list[tuple[int, ...]]) -> list[Array]:
-    """Flat data as arrays of these shapes."""
-    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
-    pieces = np.split(data, ends[:-1]) if shapes else []
-    return [piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]
