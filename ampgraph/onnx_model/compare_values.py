@@ -54,16 +54,18 @@ def does_not_run(place: str, error: Exception) -> ModelError:
     return ModelError(place, fact, "give real ones with --data FILE.npz, or sizes with --shape")
 
 
-def size_probe(entry: Entry) -> Probe:
-    """Asks for the sizes of a tensor."""
-    return Probe(entry.path, entry.value.name, TensorProto.INT64, sizes=True, given=not entry.node)
+def size_probe(entry: Entry, *, stack: bool) -> Probe:
+    """Asks for the sizes of a tensor. `stack`: its rank is taken to be the same at every step of a loop."""
+    stacked = stack and entry.in_loop
+    return Probe(entry.path, entry.value.name, TensorProto.INT64, sizes=True, given=not entry.node, stacked=stacked)
 
 
-def data_probe(entry: Entry) -> Probe:
+def data_probe(entry: Entry, turns: Turns = ()) -> Probe:
     """Asks for a value; low precision comes out of bodies as float32, which holds it exactly."""
+    stacked = entry.in_loop and len({turn.shape for turn in turns}) == 1
     low = entry.value.dtype in LOW_PRECISIONS
     kind = TensorProto.FLOAT if low else _NUMBERS[entry.value.dtype]
-    return Probe(entry.path, entry.value.name, kind, given=not entry.node)
+    return Probe(entry.path, entry.value.name, kind, given=not entry.node, stacked=stacked)
 
 
 def turns_of(entry: Entry, sizes: Array) -> Turns:
@@ -123,8 +125,8 @@ def differences(
 def _fetched(sides: tuple[Side, Side], pairs: Sequence[Sized]) -> Iterator[tuple[Array, Array]]:
     if not pairs:
         return
-    first = sides[0].fetch([data_probe(each.pair.reference) for each in pairs])
-    second = sides[1].fetch([data_probe(each.pair.candidate) for each in pairs])
+    first = sides[0].fetch([data_probe(each.pair.reference, each.reference) for each in pairs])
+    second = sides[1].fetch([data_probe(each.pair.candidate, each.candidate) for each in pairs])
     for index in range(len(pairs)):
         count = elements(pairs[index].candidate)
         yield flat(first[index]), flat(second[index])[:count]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from onnxruntime import InferenceSession
 
@@ -15,13 +15,14 @@ from ampgraph.errors import ModelError, OptionError
 from ampgraph.onnx_model.batches import MOST_BYTES
 from ampgraph.onnx_model.check import read_inputs
 from ampgraph.onnx_model.compare_values import Progress, Side, Sized, does_not_run, size_probe, turns_of
-from ampgraph.onnx_model.inventory import Inventory
+from ampgraph.onnx_model.inventory import Entry, Inventory
 from ampgraph.onnx_model.io import Loaded
 from ampgraph.onnx_model.matching_values import Pair
 from ampgraph.onnx_model.run import CPU, Feed, Provider, run
 from ampgraph.onnx_model.sizes import fitting_inputs
 from ampgraph.onnx_model.subjects import fed, ready
 
+Made = TypeVar("Made")
 Sides = tuple[Side, Side]
 Answers = tuple[dict[str, Any], dict[str, Any]]
 
@@ -74,8 +75,9 @@ def both_sides(
 
 def first_runs(sides: Sides, pairs: Sequence[Pair], means: Means) -> tuple[Sides, list[Sized], Answers]:
     """Both models with their inputs, the pairs with their sizes, and the outputs. Raises ModelError, OptionError."""
-    feeds, first, one = _first(sides[0], pairs, means)
-    second, other = _second(sides[1], pairs, feeds)
+    references, candidates = [pair.reference for pair in pairs], [pair.candidate for pair in pairs]
+    (feeds, first), one = _asked(sides[0], references, lambda session: _inputs_and_answers(sides[0], session, means))
+    second, other = _asked(sides[1], candidates, lambda session: run(session, fed(session, feeds)))
     sized = [
         Sized(pair, turns_of(pair.reference, first[a]), turns_of(pair.candidate, second[b]))
         for pair, a, b in zip(pairs, one, other, strict=True)
@@ -88,25 +90,22 @@ def _own(side: Side, found: Mapping[str, Any]) -> dict[str, Any]:
     return {value.name: found[value.name] for value in side.subject.model.graph.output}
 
 
-def _first(side: Side, pairs: Sequence[Pair], means: Means) -> tuple[Mapping[str, Feed], dict[str, Any], list[str]]:
-    try:
-        session, names = side.subject.opened([size_probe(pair.reference) for pair in pairs], keep_outputs=True)
-        feeds, found = _inputs_and_answers(side, session, means)
-    except (ModelError, OptionError):
-        raise
-    except Exception as error:  # onnxruntime's exceptions share no base class
-        raise does_not_run(side.place, error) from None
-    return feeds, found, names
+def _asked(side: Side, entries: Sequence[Entry], answer: Callable[[InferenceSession], Made]) -> tuple[Made, list[str]]:
+    """What a model answers when it is asked for sizes too, and their names among its outputs.
 
-
-def _second(side: Side, pairs: Sequence[Pair], feeds: Mapping[str, Feed]) -> tuple[dict[str, Any], list[str]]:
-    try:
-        session, names = side.subject.opened([size_probe(pair.candidate) for pair in pairs], keep_outputs=True)
-        return run(session, fed(session, feeds)), names
-    except ModelError:
-        raise
-    except Exception as error:  # as above
-        raise does_not_run(side.place, error) from None
+    Where a rank changes from step to step of a loop, nothing can be stacked: tried again without.
+    """
+    for stack in (True, False):
+        try:
+            probes = [size_probe(entry, stack=stack) for entry in entries]
+            session, names = side.subject.opened(probes, keep_outputs=True)
+            return answer(session), names
+        except (ModelError, OptionError):
+            raise
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            if not stack or not any(probe.stacked for probe in probes):
+                raise does_not_run(side.place, error) from None
+    raise AssertionError  # the second try returns or raises
 
 
 def _inputs_and_answers(

@@ -7,7 +7,7 @@ their name to the cast which makes a graph output. Both are known by the source'
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from onnx import ModelProto, NodeProto
 
@@ -16,8 +16,8 @@ from ampgraph.onnx_model.io import Loaded, with_operands
 from ampgraph.onnx_model.lift import lift
 from ampgraph.onnx_model.names import CAST_KEY, metadata_of, node_ids, walk
 from ampgraph.onnx_model.prepare import prepare
-from ampgraph.onnx_model.types import bodies
 
+LOOPS = ("Loop", "Scan")
 Step = tuple[int, int]  # a body: which of the nodes that have bodies, and which of its bodies
 Path = tuple[Step, ...]
 Key = tuple[tuple[str, ...], str]  # owners' outputs down to a body, and a name there
@@ -37,11 +37,7 @@ class Entry:
     key: Key
     order: int
     is_cast: bool = False
-
-    @property
-    def is_inner(self) -> bool:
-        """Whether it lies in a body."""
-        return bool(self.path)
+    in_loop: bool = False  # in the body of a loop, not in a branch there
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,6 @@ class Inventory:
     nodes: Mapping[str, NodeProto]  # by plan id
     made: tuple[Entry, ...]
     given: tuple[Entry, ...]
-    owners: Mapping[Path, str] = field(default_factory=dict)  # types of the nodes whose bodies these are
 
 
 def take_inventory(loaded: Loaded) -> Inventory:
@@ -63,16 +58,29 @@ def take_inventory(loaded: Loaded) -> Inventory:
     nodes = dict(zip(node_ids(model.graph).values(), walk(model.graph), strict=True))
     places = _Places(graph, nodes)
     made = [
-        Entry(value, op.id, op.type, places.paths[value.scope], places.key(value), order, _is_ours(nodes[op.id]))
+        Entry(
+            value,
+            op.id,
+            op.type,
+            places.paths[value.scope],
+            places.key(value),
+            order,
+            _is_ours(nodes[op.id]),
+            in_loop=_is_in_loop(graph, value),
+        )
         for order, (op, value) in enumerate(_products(graph))
     ]
     given = [
-        Entry(value, "", "", places.paths[value.scope], places.key(value), -1)
+        Entry(value, "", "", places.paths[value.scope], places.key(value), -1, in_loop=_is_in_loop(graph, value))
         for value in graph.values.values()
         if not value.op and value.constant is None
     ]
-    owners = {places.paths[scope.id]: graph.ops[scope.owner].type for scope in graph.scopes.values() if scope.owner}
-    return Inventory(model, graph, nodes, tuple(made), tuple(given), owners)
+    return Inventory(model, graph, nodes, tuple(made), tuple(given))
+
+
+def _is_in_loop(graph: PrecisionGraph, value: Value) -> bool:
+    owner = graph.scopes[value.scope].owner
+    return bool(owner) and graph.ops[owner].type in LOOPS
 
 
 def _is_ours(node: NodeProto) -> bool:
@@ -133,12 +141,3 @@ class _Places:
         """What the other model is asked for."""
         source = self._read.get(value.id, value)
         return self._owners[source.scope], self._names.get(source.id, source.name)
-
-
-def body_at(model: ModelProto, path: Path) -> set[str]:
-    """Names of the values that the nodes of a body make; of the main graph for ()."""
-    graph = model.graph
-    for position, index in path:
-        owners = [node for node in graph.node if any(True for _ in bodies(node))]
-        graph = list(bodies(owners[position]))[index][1]
-    return {name for node in graph.node for name in node.output if name}

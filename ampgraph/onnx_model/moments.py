@@ -11,8 +11,7 @@ from collections.abc import Iterable, Mapping
 from ampgraph.graph import Op, PrecisionGraph
 from ampgraph.inspection.comparison import Difference
 from ampgraph.inspection.verdict import Moment, Moments
-
-REPEATING = ("Loop", "Scan")
+from ampgraph.onnx_model.inventory import LOOPS
 
 
 def moments(graph: PrecisionGraph, values: Iterable[Difference]) -> Mapping[str, Moments]:
@@ -31,7 +30,7 @@ def _moment(graph: PrecisionGraph, positions: Mapping[str, int], value: Differen
     op, steps = graph.ops[value.node], iter(at)
     key: list[float] = []
     for owner in _owners(graph, op):
-        key += [positions[owner.id], next(steps, 0) if owner.type in REPEATING else 0]
+        key += [positions[owner.id], next(steps, 0) if owner.type in LOOPS else 0]
     return (*key, positions[op.id], math.inf if op.bodies else 0, value.order)
 
 

@@ -1,15 +1,16 @@
 """Surfacing: a model with inner values among its outputs, those inside bodies too.
 
-A value of the main graph becomes an output as it is. A value of a body comes out flat, once for each time that the body
-ran, one after the other, beside a list of ranks and sizes that `turns` reads: a branch that is not taken hands
-out nothing, and a Loop appends to what it carries from step to step. A Scan, whose values must keep their shape, is
-rewritten as a Loop. Nothing that the model computes is changed.
+A value of the main graph becomes an output as it is. A value of a body comes out flat, once for each time that the
+body ran, one after the other, beside a list of ranks and sizes that `turns` reads: a branch that is not taken hands
+out nothing, and a Loop appends to what it carries from step to step, or stacks what has one shape at every step,
+which copies less. A Scan, whose values must keep their shape, is rewritten as a Loop. Nothing that the model computes
+is changed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
@@ -26,13 +27,17 @@ _STEERING = 2  # a Loop's first inputs: how often, and whether at all
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A value to hand out: its name in a body, or its sizes alone. `elem_type`: of what comes out of a body."""
+    """A value to hand out: its name in a body, or its sizes alone.
+
+    `elem_type`: of what comes out of a body. `stacked`: it has one shape, or its sizes have, whenever its loop runs.
+    """
 
     path: Path
     name: str
     elem_type: int
     sizes: bool = False
     given: bool = False  # an input of its graph, not made by a node
+    stacked: bool = False
 
 
 def surface(model: ModelProto, probes: Iterable[Probe], *, keep_outputs: bool) -> tuple[ModelProto, list[str]]:
@@ -140,11 +145,11 @@ class _Work:
         tensor = helper.make_tensor("", TensorProto.INT64, (len(values),), values)
         return self._add(graph, "Constant", value=tensor)
 
-    def _empty(self, graph: GraphProto, probe: Probe) -> str:
+    def _empty(self, graph: GraphProto, kind: int) -> str:
         """A flat tensor without elements, of whose length inference knows nothing."""
         nothing = self._add(graph, "NonZero", self._constant(graph, [0]))
         flat = self._add(graph, "Reshape", nothing, self._constant(graph, [-1]))
-        return self._add(graph, "Cast", flat, to=probe.elem_type)
+        return self._add(graph, "Cast", flat, to=kind)
 
     def _add(self, graph: GraphProto, op_type: str, *inputs: str, **attributes: Any) -> str:  # noqa: ANN401
         name = self.fresh(op_type.lower())
@@ -181,7 +186,7 @@ class _Work:
         self._name_all(node, len(body.output))
         for probe, name in made.items():
             for _key, branch in bodies(node):
-                branch.output.append(_untyped(name if branch is body else self._empty(branch, probe)))
+                branch.output.append(_untyped(name if branch is body else self._empty(branch, probe.elem_type)))
             names[probe] = self.fresh("taken")
             node.output.append(names[probe])
         return names
@@ -189,25 +194,37 @@ class _Work:
     def _from_loop(
         self, graph: GraphProto, node: NodeProto, body: GraphProto, made: Mapping[Probe, str]
     ) -> dict[Probe, str]:
-        """Carry from step to step what has come so far: states stand before what a Loop stacks."""
         names = {}
         self._name_all(node, len(body.output) - 1)
         for probe, name in made.items():
-            states = len(node.input) - _STEERING
-            so_far, collected = self.fresh("so_far"), self.fresh("collected")
-            body.input.append(helper.make_tensor_value_info(so_far, probe.elem_type, [None]))
-            new = [self._constant(body, [-self._level]), name] if probe.sizes else [name]
-            body.node.append(helper.make_node("Concat", [so_far, *new], [collected], axis=0))
-            body.output.insert(1 + states, _untyped(collected))
-            node.input.append(self._start(graph, node, probe))
-            names[probe] = self.fresh("steps")
-            node.output.insert(states, names[probe])
+            if probe.sizes:
+                name = self._add(body, "Concat", self._constant(body, [-self._level]), name, axis=0)
+            if probe.stacked and not probe.path:
+                names[probe] = self._stacked(graph, node, body, name)
+            else:
+                names[probe] = self._carried(graph, node, body, name, probe.elem_type)
         return names
 
-    def _start(self, graph: GraphProto, node: NodeProto, probe: Probe) -> str:
+    def _stacked(self, graph: GraphProto, node: NodeProto, body: GraphProto, name: str) -> str:
+        body.output.append(_untyped(name))
+        node.output.append(self.fresh("stacked"))
+        return self._add(graph, "Reshape", node.output[-1], self._constant(graph, [-1]))
+
+    def _carried(self, graph: GraphProto, node: NodeProto, body: GraphProto, name: str, kind: int) -> str:
+        """Carry from step to step what has come so far: states stand before what a Loop stacks."""
+        states = len(node.input) - _STEERING
+        so_far, collected = self.fresh("so_far"), self.fresh("collected")
+        body.input.append(helper.make_tensor_value_info(so_far, kind, [None]))
+        body.node.append(helper.make_node("Concat", [so_far, name], [collected], axis=0))
+        body.output.insert(1 + states, _untyped(collected))
+        node.input.append(self._start(graph, node, kind))
+        node.output.insert(states, self.fresh("steps"))
+        return str(node.output[states])
+
+    def _start(self, graph: GraphProto, node: NodeProto, kind: int) -> str:
         """An empty tensor made before a node."""
         scratch = GraphProto()
-        name = self._empty(scratch, probe)
+        name = self._empty(scratch, kind)
         for each in scratch.node:
             graph.node.insert(_position(graph, node), each)
         return name
@@ -223,7 +240,7 @@ def _position(graph: GraphProto, node: NodeProto) -> int:
 
 
 def _one_level_in(probe: Probe) -> Probe:
-    return Probe(probe.path[1:], probe.name, probe.elem_type, probe.sizes, probe.given)
+    return replace(probe, path=probe.path[1:])
 
 
 def _untyped(name: str) -> ValueInfoProto:
