@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from ampgraph.fx_module.trace import trace
     from ampgraph.fx_module.train_step import TrainStep
     from ampgraph.inspection.inspect import Inspection, inspect
+    from ampgraph.onnx_model.recorded import diff
     from ampgraph.onnx_model.session import Session
+    from ampgraph.onnx_model.side_by_side import compare
     from ampgraph.options import Options
 
 __version__ = "0.1.0"
@@ -30,7 +32,9 @@ __all__ = [
     "TracedModule",
     "TrainStep",
     "__version__",
+    "compare",
     "convert",
+    "diff",
     "inspect",
     "trace",
 ]
@@ -44,8 +48,10 @@ _HOMES = {
     "Session": "ampgraph.onnx_model.session",
     "TracedModule": "ampgraph.fx_module.module",
     "TrainStep": "ampgraph.fx_module.train_step",
+    "compare": "ampgraph.onnx_model.side_by_side",
     "convert": "ampgraph.api",
     "inspect": "ampgraph.inspection.inspect",
+    "diff": "ampgraph.onnx_model.recorded",
     "trace": "ampgraph.fx_module.trace",
 }
 

@@ -15,6 +15,8 @@ import click
 
 from ampgraph import __version__
 from ampgraph.commands.bench import bench as bench_command
+from ampgraph.commands.compare import compare as compare_command
+from ampgraph.commands.diff import diff as diff_command
 from ampgraph.commands.inspect import inspect as inspect_command
 from ampgraph.commands.planning import planning_options, read_words
 from ampgraph.commands.profile import profile as profile_command
@@ -110,12 +112,13 @@ def _prepare_streams() -> None:
 def main() -> None:
     """Mixed precision for ONNX models, every cast visible.
 
-    Exit codes: 0 done, 1 the check found other answers, 2 a mistake that the message says how to mend, 3 a --require
-    threshold is not met, 130 interrupted. Except after 0 nothing is written.
+    Exit codes: 0 done, 1 the check found other answers (compare: beyond tolerance; diff: another plan), 2 a mistake
+    that the message says how to mend, 3 a --require threshold is not met, 130 interrupted. Except after 0 nothing is
+    written, but for the figures of compare and diff.
     """
 
 
-for _command in (run_command, bench_command, profile_command, inspect_command):
+for _command in (run_command, bench_command, profile_command, inspect_command, compare_command, diff_command):
     main.add_command(_command)
 
 

@@ -17,9 +17,11 @@ MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path
 RUNTIMES = {"onnx", "onnx_ir", "onnxscript", "onnxruntime", "torch"}
 MIDDLE = (
     "bounds", "cost", "costs", "cut", "decide", "devices", "errors", "explain", "figures", "fusable", "graph",
-    "intervals", "judge", "judgement", "kernels", "laws", "matching", "measured", "network", "numbering", "options",
-    "outputs", "placement", "plan", "precision", "range_rules", "range_table", "ranges", "reasons", "report",
-    "report_text", "rule", "rule_text", "rulebook", "training", "work", "worth",
+    "inspection.comparison", "inspection.comparison_json", "inspection.comparison_text", "inspection.plan_diff",
+    "inspection.plan_diff_text", "inspection.recorded_plan", "inspection.verdict", "intervals", "judge",
+    "judgement", "kernels", "laws", "matching", "measured", "network", "numbering", "options", "outputs",
+    "placement", "plan", "precision", "range_rules", "range_table", "ranges", "reasons", "report", "report_text",
+    "rule", "rule_text", "rulebook", "training", "work", "worth",
 )  # fmt: skip
 
 

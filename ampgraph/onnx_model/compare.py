@@ -35,8 +35,8 @@ class OutputError:
 
 def output_errors(reference: Mapping[str, Any], candidate: Mapping[str, Any]) -> tuple[OutputError, ...]:
     """Errors of every reference output, in the reference's order; a missing or extra tensor is a mismatch."""
-    expected = dict(_tensors(reference))
-    found = dict(_tensors(candidate))
+    expected = dict(tensors_of(reference))
+    found = dict(tensors_of(candidate))
     errors = [_error(name, array, found.get(name)) for name, array in expected.items()]
     extra = [OutputError(name, np.inf, np.inf, 0, "not in the reference") for name in found if name not in expected]
     return (*errors, *extra)
@@ -61,7 +61,8 @@ def outputs_of(
     return run(session, fitted(session, inputs))
 
 
-def _tensors(outputs: Mapping[str, Any]) -> Iterator[tuple[str, Array]]:
+def tensors_of(outputs: Mapping[str, Any]) -> Iterator[tuple[str, Array]]:
+    """Every tensor in a model's answers: an element of a sequence is `name[0]`, of a map `name[key]`."""
     for name, value in outputs.items():
         yield from _flat(name, value)
 
@@ -85,13 +86,13 @@ def _error(name: str, expected: Array, found: Array | None) -> OutputError:
     if expected.shape != found.shape:
         return OutputError(name, np.inf, np.inf, 0, f"shape {found.shape} instead of {expected.shape}")
     mismatch = "" if expected.dtype == found.dtype else f"{found.dtype} instead of {expected.dtype}"
-    if not _is_number(expected) or not _is_number(found):
+    if not is_number(expected) or not is_number(found):
         same = np.array_equal(expected, found)
         return OutputError(name, 0.0 if same else np.inf, 0.0 if same else np.inf, 0, mismatch)
     return _numeric_error(name, expected.astype(np.float64), found.astype(np.float64), mismatch)
 
 
-def _is_number(array: Array) -> bool:
+def is_number(array: Array) -> bool:
     """Numbers and booleans; ml_dtypes' own floats have kind "V"."""
     return array.dtype.kind in "biuf" or (array.dtype.kind == "V" and array.dtype.names is None)
 

@@ -1,0 +1,35 @@
+"""`ampgraph diff`: which decisions changed between two conversions, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("diff")
+@click.argument("first", metavar="PLAN")
+@click.argument("second", metavar="PLAN")
+@click.option("--json", "json_file", metavar="OUT.json", help="Write all of it, in the layout of version 1.")
+@click.option("--force", is_flag=True, help="Write over an existing file.")
+def diff(first: str, second: str, json_file: str | None, force: bool) -> None:
+    """Say which decisions changed from one conversion to another, and why.
+
+    Each PLAN is a file of `convert --save-plan`; two converted .onnx files, which record their reasons, do as well.
+    Plans that share less than half of their decisions are of different models and refused. Exit code 0: both come to
+    the same model, even if for other reasons, 1: they differ, 2: a mistake.
+    """
+    from ampgraph.inspection.plan_diff import to_json
+    from ampgraph.onnx_model.recorded import diff as compare_plans
+    from ampgraph.outputs import Outputs, staged
+
+    paths = {"--json": Path(json_file)} if json_file else {}
+    Outputs(paths, force).verify([Path(first), Path(second)])
+    found = compare_plans(first, second)
+    click.echo(str(found), nl=False)
+    with staged({path: to_json(found) for path in paths.values()}) as publish:
+        publish()
+    for path in paths.values():
+        click.echo(f"wrote {path}")
+    if not found.same:
+        raise click.exceptions.Exit(1)

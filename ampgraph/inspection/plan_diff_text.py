@@ -1,0 +1,115 @@
+"""The difference of two plans as plain text for a terminal: at most 80 columns, no colour."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+from ampgraph.inspection.plan_diff import Change, PlanDiff
+from ampgraph.inspection.recorded_plan import Line
+from ampgraph.reasons import format_amount
+from ampgraph.report_text import wrapped
+
+NAMED = 6  # nodes of a group
+GROUPS = 8  # the JSON has all
+
+
+def to_text(diff: PlanDiff) -> str:
+    """What `ampgraph diff` prints."""
+    blocks = [_head(diff), _changes(diff), _alone(diff), _casts(diff), _parameters(diff), _reasons(diff), _tail(diff)]
+    return "\n\n".join("\n".join(block) for block in map(list, blocks) if block) + "\n"
+
+
+def _head(diff: PlanDiff) -> Iterator[str]:
+    yield from wrapped(f"{diff.second} against {diff.first}")
+    for name, before, after in diff.facts:
+        yield from wrapped(f"{name}: {before or 'none'} -> {after or 'none'}")
+    price = diff.price
+    if price.before is not None and price.after is not None:
+        amounts = f"{format_amount(price.before, price.before_unit)} -> {format_amount(price.after, price.after_unit)}"
+        other = "" if price.before_unit == price.after_unit else " (not the same unit)"
+        yield from wrapped(f"modelled price: {amounts}{other}")
+    changed = sum(len(change.decisions) for change in diff.changes)
+    yield from wrapped(f"{changed} of {diff.decisions} decisions that both have changed precision")
+
+
+def _changes(diff: PlanDiff) -> Iterator[str]:
+    for change in diff.changes[:GROUPS]:
+        assert change.before is not None  # both plans have these
+        assert change.after is not None
+        title = f"{change.before.precision} -> {change.after.precision}{_grounds(change)}"
+        yield from _group(title, change, (change.before, change.after))
+    yield from _more(diff.changes)
+
+
+def _group(title: str, change: Change, lines: Sequence[Line | None]) -> Iterator[str]:
+    yield from wrapped(f"{title}: {_nodes(change.decisions)}")
+    for when, line in zip(("before", "now"), lines, strict=True):
+        if line is not None and line.why:
+            yield from wrapped(f"{when}: {line.why}", "    ")
+
+
+def _grounds(change: Change) -> str:
+    """What it was settled by, before and now; nothing where that is not recorded."""
+    grounds = [f"{line.cause} {line.rule}".strip() for line in (change.before, change.after) if line and line.cause]
+    return f", {' -> '.join(dict.fromkeys(grounds))}" if grounds else ""
+
+
+def _nodes(decisions: Iterable[str]) -> str:
+    names = list(dict.fromkeys(map(_node, decisions)))
+    noun = "node" if len(names) == 1 else "nodes"
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{len(names)} {noun}: {', '.join(names[:NAMED])}{more}"
+
+
+def _node(decision: str) -> str:
+    """A decision's node, or interface value: `input:x` stays, `p2o.Conv.0:T` is `p2o.Conv.0`."""
+    if decision.startswith(("input:", "output:")) or ":" not in decision:
+        return decision
+    return decision.rpartition(":")[0]
+
+
+def _more(groups: Sequence[Change]) -> Iterator[str]:
+    rest = groups[GROUPS:]
+    if rest:
+        yield f"and {sum(len(change.decisions) for change in rest)} decisions in {len(rest)} groups (--json has them)"
+
+
+def _alone(diff: PlanDiff) -> Iterator[str]:
+    for name, changes in ((diff.first, diff.removed), (diff.second, diff.added)):
+        ids = [id for change in changes for id in change.decisions]
+        if ids:
+            yield from wrapped(f"only in {name}: {_nodes(ids)}")
+
+
+def _casts(diff: PlanDiff) -> Iterator[str]:
+    for what, casts in (("removed", diff.casts_removed), ("added", diff.casts_added)):
+        if casts:
+            targets = Counter(str(cast.to) for cast in casts)
+            shown = ", ".join(f"{count} to {to}" for to, count in targets.items())
+            names = ", ".join(f"{cast.value} to {cast.to}" for cast in casts[:NAMED])
+            more = f" and {len(casts) - NAMED} more" if len(casts) > NAMED else ""
+            yield from wrapped(f"casts {what}: {shown}: {names}{more}")
+
+
+def _parameters(diff: PlanDiff) -> Iterator[str]:
+    groups: dict[str, list[str]] = {}
+    for change in diff.parameters:
+        before, after = (" and ".join(kept) or "none" for kept in (change.before, change.after))
+        groups.setdefault(f"{before} -> {after}", []).append(change.parameter)
+    for title, names in groups.items():
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        yield from wrapped(f"parameters {title}: {len(names)}: {', '.join(names[:NAMED])}{more}")
+
+
+def _reasons(diff: PlanDiff) -> Iterator[str]:
+    for change in diff.reasons[:GROUPS]:
+        assert change.after is not None  # both plans have these
+        yield from _group(f"still {change.after.precision}{_grounds(change)}", change, (None, change.after))
+    yield from _more(diff.reasons)
+    if diff.reworded:
+        yield f"{diff.reworded} decisions are the same for the same reason, with other figures"
+
+
+def _tail(diff: PlanDiff) -> Iterator[str]:
+    yield "both come to the same model" if diff.same else "the plans differ"

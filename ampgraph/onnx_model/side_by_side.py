@@ -1,0 +1,151 @@
+"""`ampgraph.compare`: two models on the same inputs, outputs and inner values."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+
+from ampgraph import __version__
+from ampgraph.errors import OptionError
+from ampgraph.inspection.comparison import FORMAT, Comparison
+from ampgraph.inspection.verdict import Verdict, judge
+from ampgraph.onnx_model.advice import advice_for
+from ampgraph.onnx_model.batches import MOST_BYTES
+from ampgraph.onnx_model.compare_values import Progress, aligned, comparable, differences
+from ampgraph.onnx_model.first_runs import Means, both_sides, first_runs, name_of, refuse_other_inputs
+from ampgraph.onnx_model.inventory import Inventory, take_inventory
+from ampgraph.onnx_model.inventory import Path as Place
+from ampgraph.onnx_model.io import Loaded
+from ampgraph.onnx_model.matching_values import Pair, match
+from ampgraph.onnx_model.moments import moments
+from ampgraph.onnx_model.output_differences import is_sequence, output_differences, sequence_differences
+from ampgraph.onnx_model.run import CPU, CUDA, Provider, best_provider
+from ampgraph.onnx_model.sources import as_loaded
+from ampgraph.onnx_model.surfacing import unreachable
+from ampgraph.options import FilePath
+
+TOLERANCE = 3e-2  # relative L2 error: some sixty roundings of float16
+PROVIDERS = ("auto", "cuda", "cpu")
+
+
+def compare(
+    reference: Any,  # noqa: ANN401  (a path or the models of three libraries)
+    candidate: Any,  # noqa: ANN401
+    data: Mapping[str, Any] | FilePath = None,
+    *,
+    tolerance: float = TOLERANCE,
+    provider: str = "auto",
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    most_bytes: int = MOST_BYTES,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Run two models on the same inputs and compare their outputs, and every inner value that both have.
+
+    - `reference`, `candidate`: paths, `onnx.ModelProto`, `onnx_ir.Model` or torch `ONNXProgram`, with the same inputs.
+    - `data`: arrays by input name, or an .npz file of them; generated ones without it, of `shapes` where given.
+    - `tolerance`: relative L2 error up to which a value agrees.
+    - `provider`: "cuda", "cpu", which is ampgraph's own evaluator of float16, or "auto": CUDA where it opens.
+    - `most_bytes`: of values that are fetched at a time from both models. `progress`: told of values done and in all.
+
+    Every operator computes what the file says: nothing is fused or folded. Raises ModelError for a model that does not
+    load or run, OptionError for options that mean nothing here.
+    """
+    if not tolerance >= 0:
+        raise OptionError(f"--tolerance {tolerance}", "is no error", "give a number such as 3e-2")
+    means = Means(
+        data if data is None or isinstance(data, Mapping) else Path(data),
+        tolerance,
+        chosen(provider),
+        {name: tuple(shape) for name, shape in (shapes or {}).items()},
+        most_bytes,
+        progress or (lambda done, total: None),
+    )
+    return _compare((as_loaded(reference), as_loaded(candidate)), means)
+
+
+def chosen(provider: str) -> Provider:
+    """The provider that a word stands for. OptionError where it is none, or CUDA does not open."""
+    if provider not in PROVIDERS:
+        raise OptionError(f"--provider {provider}", "is unknown here", f"choose one of {', '.join(PROVIDERS)}")
+    if provider == "cuda" and best_provider() != CUDA:
+        raise OptionError("--provider cuda", "CUDA does not open here", "use auto or cpu")
+    return best_provider() if provider == "auto" else CUDA if provider == "cuda" else CPU
+
+
+def _compare(loaded: tuple[Loaded, Loaded], means: Means) -> Comparison:
+    refuse_other_inputs(*loaded)
+    inventories = take_inventory(loaded[0]), take_inventory(loaded[1])
+    found = match(*inventories)
+    blocked = _blocked(found.pairs, inventories)
+    pairs = [pair for pair in found.pairs if comparable(pair) and pair not in blocked]
+    with both_sides(loaded, inventories, means.provider) as bare:
+        sides, sized, answers = first_runs(bare, pairs, means)
+        ran = [each for each in map(aligned, sized) if each is not None]
+        values = [*differences(sides, ran, means.tolerance, means.progress, means.most_bytes)]
+        values += sequence_differences(sides, found.pairs, means.tolerance)
+    outputs = tuple(output_differences(answers, inventories[1], means.tolerance))
+    casts = {entry.value.id for entry in inventories[1].made if entry.is_cast}
+    verdict = judge(outputs, values, casts, moments(inventories[1].graph, values))
+    notes = [*_skipped(found.pairs, blocked), *_not_run(len(sized) - len(ran))]
+    return _comparison(loaded, inventories[1], means, verdict, len(found.unmatched), notes)
+
+
+def _comparison(
+    loaded: tuple[Loaded, Loaded],
+    candidate: Inventory,
+    means: Means,
+    verdict: Verdict,
+    unmatched: int,
+    notes: list[str],
+) -> Comparison:
+    source = str(loaded[0].path or name_of(loaded[0]))
+    firsts = dict.fromkeys((verdict.first_beyond, verdict.first_overflow, verdict.first_flush))
+    return Comparison(
+        FORMAT,
+        f"ampgraph {__version__}",
+        name_of(loaded[0]),
+        name_of(loaded[1]),
+        "cuda" if means.provider == CUDA else "evaluator",
+        _runtime(means.provider),
+        means.tolerance,
+        verdict.outputs,
+        verdict.values,
+        unmatched,
+        verdict.first_beyond,
+        verdict.first_overflow,
+        verdict.first_flush,
+        verdict.worst,
+        verdict.within,
+        tuple(advice_for(candidate, id, source) for id in firsts if id),
+        tuple(notes),
+    )
+
+
+def _runtime(provider: Provider) -> str:
+    if provider == CUDA:
+        return f"onnxruntime {ort.__version__} on CUDA, nothing fused"
+    return f"float16 evaluator on the CPU (float32 by onnxruntime {ort.__version__}, nothing fused)"
+
+
+def _blocked(pairs: Sequence[Pair], inventories: tuple[Inventory, Inventory]) -> dict[Pair, str]:
+    """Pairs in bodies that cannot be looked into, with the reason."""
+    first, second = (unreachable(inventory.model) for inventory in inventories)
+    places: list[tuple[Pair, Place, Place]] = [(pair, pair.reference.path, pair.candidate.path) for pair in pairs]
+    return {pair: first.get(one) or second[other] for pair, one, other in places if one in first or other in second}
+
+
+def _skipped(pairs: Sequence[Pair], blocked: Mapping[Pair, str]) -> Iterator[str]:
+    for reason, count in Counter(blocked.values()).items():
+        yield f"{count} values in bodies are not compared: {reason}"
+    others = sum(not comparable(pair) and not is_sequence(pair) and pair not in blocked for pair in pairs)
+    if others:
+        yield f"{others} values are not compared: text, maps, optionals, or sequences in bodies"
+
+
+def _not_run(count: int) -> Iterator[str]:
+    if count:
+        yield f"{count} values are in branches that these inputs do not take"
