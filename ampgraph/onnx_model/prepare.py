@@ -90,11 +90,19 @@ def captured(body: GraphProto) -> set[str]:
 
 def _sort(graph: GraphProto) -> None:
     """Stable topological sort, in place, bodies included."""
-    nodes = list(graph.node)
-    makers = {name: index for index, node in enumerate(nodes) for name in node.output if name}
-    for node in nodes:
+    for node in graph.node:
         for _, body in bodies(node):
             _sort(body)
+    ordered = [NodeProto() for _ in graph.node]
+    for copy, node in zip(ordered, in_order(list(graph.node)), strict=True):
+        copy.CopyFrom(node)
+    del graph.node[:]
+    graph.node.extend(ordered)
+
+
+def in_order(nodes: list[NodeProto]) -> list[NodeProto]:
+    """The same nodes, each after those that it reads from, else in the order given. Raises ModelError on a cycle."""
+    makers = {name: index for index, node in enumerate(nodes) for name in node.output if name}
     needs = [_needs(node, makers) for node in nodes]
     order = _order(needs)
     if len(order) < len(nodes):
@@ -102,11 +110,7 @@ def _sort(graph: GraphProto) -> None:
         raise ModelError(
             f"node {stuck.name or stuck.op_type!r}", "is part of a cycle", "a model must be acyclic: export it again"
         )
-    ordered = [NodeProto() for _ in nodes]
-    for copy, index in zip(ordered, order, strict=True):
-        copy.CopyFrom(nodes[index])
-    del graph.node[:]
-    graph.node.extend(ordered)
+    return [nodes[index] for index in order]
 
 
 def _needs(node: NodeProto, makers: dict[str, int]) -> set[int]:

@@ -13,7 +13,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 from ampgraph.onnx_model.attributes import constant_tensor
 from ampgraph.onnx_model.fuse.recipes import Recipe
 from ampgraph.onnx_model.fuse.view import Shape
-from ampgraph.onnx_model.prepare import captured, prepare
+from ampgraph.onnx_model.prepare import captured, in_order, prepare
 from ampgraph.onnx_model.raising import opset_of
 from ampgraph.onnx_model.types import LARGEST_CONSTANT_FOR_INFERENCE, bodies
 
@@ -193,27 +193,50 @@ def rewritten(model: ModelProto, fusions: Collection[Fusion]) -> ModelProto:
     """
     if not any(fusion.replaced or fusion.removed for fusion in fusions):
         return model
-    copy = ModelProto()
-    copy.CopyFrom(model)
-    graph = copy.graph
     made = {name for fusion in fusions for each in fusion.nodes for name in each.output if name}
     made |= {tensor.name for fusion in fusions for tensor in fusion.constants}
-    kept = [each for each in graph.node if made.isdisjoint(each.output)]  # what else is replaced, nobody reads
-    nodes = kept + [each for fusion in fusions for each in fusion.nodes]
+    kept = [each for each in model.graph.node if made.isdisjoint(each.output)]  # what else is replaced, nobody reads
     renamed = _chased({old: new for fusion in fusions for old, new in fusion.replaced.items()})
-    for each in nodes:
-        for slot, name in enumerate(each.input):
-            if name in renamed:
-                each.input[slot] = renamed[name]
-    graph.initializer.extend(tensor for fusion in fusions for tensor in fusion.constants)
-    live = _live(nodes, graph)
-    ordered = [NodeProto.FromString(each.SerializeToString()) for each in nodes if id(each) in live]
-    del graph.node[:]
-    graph.node.extend(ordered)
-    _forget_unused(graph)
+    nodes = [_reading(each, renamed) for each in (*kept, *(new for fusion in fusions for new in fusion.nodes))]
+    live = _live(nodes, model.graph)
+    copy = _without_nodes(model)
+    copy.graph.node.extend(in_order([each for each in nodes if id(each) in live]))
+    copy.graph.initializer.extend(tensor for fusion in fusions for tensor in fusion.constants)
+    _forget_unused(copy.graph)
     if not any(entry.domain == CONTRIB for entry in copy.opset_import):
         copy.opset_import.add(domain=CONTRIB, version=1)
     return prepare(copy)
+
+
+def _reading(each: NodeProto, renamed: Mapping[str, str]) -> NodeProto:
+    """The node, or a copy that reads values by their new names."""
+    if renamed.keys().isdisjoint(each.input):
+        return each
+    copy = NodeProto()
+    copy.CopyFrom(each)
+    for slot, name in enumerate(each.input):
+        copy.input[slot] = renamed.get(name, name)
+    return copy
+
+
+def _without_nodes(model: ModelProto) -> ModelProto:
+    """A copy of all else: nodes are most of a skeleton, and few of them stay as they are."""
+    copy = ModelProto()
+    _copy_fields(model, copy, "graph")
+    _copy_fields(model.graph, copy.graph, "node")
+    return copy
+
+
+def _copy_fields(source: Any, target: Any, left_out: str) -> None:  # noqa: ANN401  (any message)
+    for field_, value in source.ListFields():
+        if field_.name == left_out:
+            continue
+        if hasattr(value, "extend"):
+            getattr(target, field_.name).extend(value)
+        elif field_.message_type is not None:
+            getattr(target, field_.name).CopyFrom(value)
+        else:
+            setattr(target, field_.name, value)
 
 
 def _chased(renamed: Mapping[str, str]) -> dict[str, str]:
