@@ -69,6 +69,11 @@ class Interface:
         """Whether the example was tensors alone, in their places."""
         return self.in_spec == pytree.tree_structure((tuple(self.inputs), {}))
 
+    @cached_property
+    def returns_one(self) -> bool:
+        """Whether the module returns a single value and no structure."""
+        return bool(self.out_spec.is_leaf())
+
     def _check_once(self, args: tuple[Tensor, ...]) -> None:
         if torch.compiler.is_compiling():
             return
