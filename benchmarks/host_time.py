@@ -84,15 +84,13 @@ class Network:
 
 
 def _perceptron() -> nn.Module:
-    return nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 10))
+    return nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 3))
 
 
 NETWORKS: Mapping[str, Network] = {
-    "mlp": Network(_perceptron, lambda: (torch.randn(2, 16), torch.randint(0, 10, (2,)))),
+    "mlp": Network(_perceptron, lambda: (torch.randn(2, 4), torch.randint(0, 3, (2,)))),
     "resnet": Network(resnet, lambda: (torch.randn(2, 3, 32, 32), torch.randint(0, 10, (2,)))),
-    "gpt": Network(
-        partial(Gpt, 16, 12, 2, 8, 32), lambda: (torch.randint(0, 32, (1, 8)), torch.randint(0, 32, (1, 8)))
-    ),
+    "gpt": Network(partial(Gpt, 4, 12, 2, 2, 8), lambda: (torch.randint(0, 8, (1, 2)), torch.randint(0, 8, (1, 2)))),
 }
 
 
