@@ -61,9 +61,9 @@ def cannot_overflow(scale: Tensor) -> bool:
     return scale.device.type == "cpu" and float(scale) >= 1
 
 
-def _mark_ends(ends: Sequence[Tensor], found: Tensor, scale: Tensor | None) -> None:
+def _mark_ends(ends: list[Tensor], found: Tensor, scale: Tensor | None) -> None:
     """Of these few numbers torch's operator may write what it likes: it multiplies after it has looked."""
-    alike = ends if {each.dtype for each in ends} == {torch.float32} else [torch.stack(list(ends)).float()]
+    alike = ends if {each.dtype for each in ends} == {torch.float32} else [torch.stack(ends).float()]
     if scale is not None:
         torch._foreach_div_(alike, scale)
     torch._amp_foreach_non_finite_check_and_unscale_(alike, found, torch.ones_like(found))

@@ -22,6 +22,7 @@ from ampgraph.fx_module.capture import Capture, capture, rule_book
 from ampgraph.fx_module.copies import Copies, Key, Wanted, is_capturing, must_show
 from ampgraph.fx_module.example import Example
 from ampgraph.fx_module.export import DynamicShapes, export_module
+from ampgraph.fx_module.frugal import frugal
 from ampgraph.fx_module.policy import Policy
 from ampgraph.fx_module.summary import summary
 from ampgraph.fx_module.widening import widened
@@ -150,7 +151,7 @@ class TracedModule(nn.Module):
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _body(self, modes: Modes, device: torch.device) -> Body:
-        body = bound(widened(make_body(self._captures[modes], device)))
+        body = bound(frugal(widened(make_body(self._captures[modes], device))))
         self._bodies[modes, device] = body
         return body
 
