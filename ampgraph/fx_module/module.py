@@ -128,8 +128,7 @@ class TracedModule(nn.Module):
     def _modes(self) -> Modes:
         wiring = self._wired()
         if not torch.compiler.is_compiling() and _count(wiring.hooks) != self._hooks:
-            fact = "has a forward hook on a submodule that was not there when it was traced, so the graph leaves it out"
-            raise ModelError("traced module", fact, "register it before tracing, or on the traced module itself")
+            raise _unforeseen(wiring.modules[1:])
         return tuple([module.training for module in wiring.modules])
 
     def _device(self) -> torch.device:
@@ -196,6 +195,14 @@ class TracedModule(nn.Module):
         for modes in self._captures:
             self._prepare(modes, self._device())
         return self
+
+    def read_types(self, *args: Any, **kwargs: Any) -> list[tuple[Any, torch.dtype]]:  # noqa: ANN401
+        """Each argument that may come in a lower type than the example's, since the present graph does nothing with it
+        but cast it to that type; with that type. The arguments may be the tensors or anything that stands for them.
+        """
+        flat = pytree.tree_leaves(bind(self.original, args, kwargs))
+        inputs = self.captured.interface.inputs
+        return [(given, each.low) for given, each in zip(flat, inputs, strict=False) if each.low is not None]
 
     # Copies of parameters
 
@@ -302,6 +309,15 @@ class TracedModule(nn.Module):
     def __reduce__(self) -> Any:  # noqa: ANN401
         remedy = "save traced.state_dict(), or the module that was traced, and trace again"
         raise ModelError("traced module", "holds graphs, which do not pickle", remedy)
+
+
+def _unforeseen(modules: Sequence[nn.Module]) -> ModelError:
+    """What hooks on submodules are told, which a graph has no place for."""
+    if any(kind.__name__ == "FSDPModule" for each in modules for kind in type(each).__mro__):
+        fact = "has a submodule that fully_shard has spread, and one graph that needs all parameters at once"
+        return ModelError("traced module", fact, "call fully_shard on the traced module alone, as a whole")
+    fact = "has a forward hook on a submodule that was not there when it was traced, so the graph leaves it out"
+    return ModelError("traced module", fact, "register it before tracing, or on the traced module itself")
 
 
 def _place(fetch: Fetch, body: Body, owners: Mapping[str, Owner]) -> Owner:
