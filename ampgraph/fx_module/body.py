@@ -54,15 +54,15 @@ def make_body(capture: Capture, device: torch.device) -> Body:
 
 
 def _fetched(written: fx.Graph, states: Mapping[str, State]) -> list[fx.Node]:
-    """State placeholders that something but a cast reads, and casts of state."""
-    found = []
+    """State placeholders that something but a cast reads, then casts of state."""
+    found: list[fx.Node] = []
     for node in written.nodes:
         source = node.args[0] if is_cast(node) else node
         if isinstance(source, fx.Node) and source.op == "placeholder" and source.name in states:
             if node is source and all(is_cast(user) for user in node.users):
                 continue
             found.append(node)
-    return found
+    return sorted(found, key=is_cast)
 
 
 def _fetch(graph: fx.Graph, env: dict[fx.Node, fx.Node], node: fx.Node, states: Mapping[str, State]) -> Fetch:

@@ -28,12 +28,17 @@ class Expected:
     dtype: torch.dtype | None = None
     sizes: tuple[int | str, ...] = ()
     value: Any = None
+    low: torch.dtype | None = None  # the type that the graph casts it to, where it reads it in no other way
 
     def __str__(self) -> str:
         """As messages show it."""
         if self.dtype is None:
             return repr(self.value)
         return f"{dtype_name(self.dtype)}[{', '.join(map(str, self.sizes))}]"
+
+    def takes(self, given: Tensor) -> bool:
+        """Whether a tensor is of this type, or of the one that it would be cast to, and of as many sizes."""
+        return (given.dtype is self.dtype or given.dtype is self.low) and given.dim() == len(self.sizes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +74,11 @@ class Interface:
         """Whether the example was tensors alone, in their places."""
         return self.in_spec == pytree.tree_structure((tuple(self.inputs), {}))
 
+    @cached_property
+    def returns_one(self) -> bool:
+        """Whether the module returns a single value and no structure."""
+        return bool(self.out_spec.is_leaf())
+
     def _check_once(self, args: tuple[Tensor, ...]) -> None:
         if torch.compiler.is_compiling():
             return
@@ -83,6 +93,11 @@ class Interface:
         inputs = [replace(each, dtype=DTYPES[choice.precision]) if choice else each for each, choice in pairs]
         return replace(self, inputs=tuple(inputs), _accepted=set())
 
+    def read_low(self, types: Mapping[str, torch.dtype]) -> Interface:
+        """The same with what its inputs may come in as well, by name."""
+        inputs = [replace(each, low=types.get(each.name)) for each in self.inputs]
+        return replace(self, inputs=tuple(inputs), _accepted=set())
+
     def _check(self, flat: Sequence[Any]) -> None:
         free: dict[str, int] = {}
         for given, expected in zip(flat, self.inputs, strict=False):
@@ -90,7 +105,7 @@ class Interface:
                 if type(given) is not type(expected.value) or given != expected.value:
                     raise _mismatch(expected, repr(given))
                 continue
-            if not isinstance(given, Tensor) or given.dtype is not expected.dtype or given.dim() != len(expected.sizes):
+            if not isinstance(given, Tensor) or not expected.takes(given):
                 raise _mismatch(expected, describe(given))
             for size, wanted in zip(given.shape, expected.sizes, strict=True):
                 if size != (wanted if isinstance(wanted, int) else free.setdefault(wanted, size)):

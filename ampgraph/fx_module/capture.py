@@ -18,7 +18,7 @@ from ampgraph.costs import Costs
 from ampgraph.decide import decide
 from ampgraph.devices import device_named
 from ampgraph.errors import OptionError
-from ampgraph.fx_module.apply import apply
+from ampgraph.fx_module.apply import apply, is_cast
 from ampgraph.fx_module.calls import Arguments, Expected, Interface, dimensions
 from ampgraph.fx_module.export import DynamicShapes, export_module
 from ampgraph.fx_module.fakes import settle
@@ -76,6 +76,7 @@ def capture(module: nn.Module, arguments: Arguments, policy: Policy, dynamic_sha
     written = apply(prepared.graph, graph, plan)
     verify_applied(written, graph, plan, holdings)
     interface = interface.retyped([plan.choices.get(f"input:{name}") for name in prepared.inputs])
+    interface = interface.read_low(_read_low(written, prepared.inputs))
     notes = (*traced.notes, *judgement.notes)
     return Capture(prepared, interface, written, graph, judgement, costs, plan, device_of(module), notes)
 
@@ -118,6 +119,17 @@ def _low_interface(graph: PrecisionGraph, io: str) -> frozenset[str]:
     if not chosen and io != "low":
         raise OptionError(f"io {io!r}", "names no float32 input or output", f"choose among {sorted(names)}")
     return frozenset(chosen)
+
+
+def _read_low(written: fx.Graph, inputs: Iterable[str]) -> dict[str, torch.dtype]:
+    """The types of inputs that the graph casts, all to one type, and reads in no other way."""
+    holders = [node for node in written.nodes if node.op == "placeholder" and node.name in set(inputs)]
+    casts = {node.name: {user.kwargs["dtype"] for user in node.users} for node in holders if _is_only_cast(node)}
+    return {name: next(iter(types)) for name, types in casts.items() if len(types) == 1}
+
+
+def _is_only_cast(node: fx.Node) -> bool:
+    return bool(node.users) and all(is_cast(user) for user in node.users)
 
 
 def _interface(program: ExportedProgram, prepared: Prepared) -> Interface:

@@ -19,6 +19,7 @@ from ampgraph.errors import TrainError
 from ampgraph.fx_module.capturable import Rates, has_hooks, hyperparameters, verify
 from ampgraph.fx_module.gradients import parameters
 from ampgraph.fx_module.held import Held
+from ampgraph.fx_module.reading import read_types
 from ampgraph.fx_module.recipe import Call, Recipe, clear, forward_backward, update
 from ampgraph.fx_module.recorder import Recorder, failed
 from ampgraph.fx_module.signature import Layout, layout, modes, verify_inputs
@@ -49,7 +50,7 @@ class Captured:
         self._parameters = list(recipe.module.parameters())
         self._graphs: OrderedDict[Key, _Graph] = OrderedDict()
         self._seen: OrderedDict[Key, None] = OrderedDict()
-        self._rates, self._held = Rates(recipe.optimizer, device), Held(recipe.module)
+        self._rates, self._held = Rates(recipe.optimizer, device), Held(recipe.module, recipe.accumulate)
         self._written = [*recipe.module.parameters(), *recipe.module.buffers()]
         self._settings = hyperparameters(recipe.optimizer, recipe.scaler)
         self._changes = 0
@@ -132,7 +133,9 @@ class Captured:
 
     def _record(self, found: Layout, with_update: bool) -> _Graph | None:
         """The call as a graph, or None if the optimizer had no state yet: every replay would make it anew."""
-        inputs = [torch.empty_like(each).copy_(each) for each in found.tensors]
+        kinds = read_types(self._recipe, found)
+        pairs = zip(found.tensors, kinds, strict=True)
+        inputs = [torch.empty_like(each, dtype=dtype).copy_(each) for each, dtype in pairs]
 
         def work() -> Tensor:
             with self._held.holding():

@@ -3,6 +3,9 @@
 A copy is good while the parameter is the same object with the same version, memory and need of gradients; any
 `torch.optim` step drops the copies of what it may have trained. Writing through `parameter.data` escapes torch's
 version counter as well: call `TracedModule.refresh_copies` after that.
+
+Copies are made and kept by groups. Where the optimizer steps after every forward nobody would use what is kept, and
+it would stand in the way of backward: then autograd alone decides how long a copy lives.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from operator import is_
 from typing import Any
 
 import torch
@@ -18,31 +23,60 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from ampgraph.fx_module.casting import cast_together, link_together
+from ampgraph.fx_module.casting import cast_group, link_together
+from ampgraph.fx_module.grouping import Group, Grouping, groups_of
+from ampgraph.fx_module.shared_memory import blank_copies
 
 Key = tuple[str, torch.dtype]  # name in the module, type of the copy
 
 
-@dataclass(slots=True)
-class _Copy:
-    """A copy with what it is a copy of."""
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """Copies of a group with what they are copies of."""
 
-    source: weakref.ref[Tensor]
-    version: int
-    memory: int
-    trained: bool  # the source requires gradients
-    linked: bool  # gradients of the copy reach the source
-    tensor: Tensor
+    sources: list[weakref.ref[Tensor]]
+    versions: list[int]
+    memory: list[int]
+    trained: bool  # the sources require gradients
+    linked: bool  # gradients of the copies reach the sources
+    tensors: Sequence[Tensor]
 
-    def serves(self, source: Tensor, linked: bool) -> bool:
-        """Whether it is still the source's. `linked`: where gradients are on."""
+    @classmethod
+    def of(cls, group: Group, given: Sequence[Tensor], linked: bool, made: Sequence[Tensor]) -> _Kept:
+        """What was made of a group just now."""
+        refs, (versions, memory) = [weakref.ref(each) for each in given], _state(given)
+        return cls(refs, versions, memory, group.trained, linked and group.trained, made)
+
+    def serves(self, group: Group, given: Sequence[Tensor], linked: bool) -> bool:
+        """Whether they are still the sources'. `linked`: where gradients are on."""
         return (
-            self.source() is source
-            and self.version == source._version
-            and self.memory == source.data_ptr()
-            and self.trained == source.requires_grad
+            self.trained == group.trained
             and (self.linked or not (linked and self.trained))
+            and all(map(is_, [each() for each in self.sources], given))
+            and _state(given) == (self.versions, self.memory)
         )
+
+
+def _state(given: Sequence[Tensor]) -> tuple[list[int], list[int]]:
+    return [each._version for each in given], [each.data_ptr() for each in given]
+
+
+class Wanted:
+    """The copies that one graph takes, by name and type, with how they are made together."""
+
+    def __init__(self, keys: Iterable[Key]) -> None:
+        self.keys = tuple(keys)
+        self._grouping = Grouping([dtype for _, dtype in self.keys])
+        self._groups: tuple[Group, ...] = ()
+        self._named: list[tuple[tuple[Key, ...], Group]] = []
+
+    def groups(self, sources: Sequence[Tensor]) -> list[tuple[tuple[Key, ...], Group]]:
+        """Groups of the sources as they are now, with the keys in each."""
+        groups = self._grouping.of(sources)
+        if groups is not self._groups:
+            self._groups = groups
+            self._named = [(tuple([self.keys[place] for place in group.places]), group) for group in groups]
+        return self._named
 
 
 _LIVE: weakref.WeakSet[Copies] = weakref.WeakSet()
@@ -52,43 +86,47 @@ class Copies:
     """The copies of one module. Copying or pickling the module leaves them behind."""
 
     def __init__(self) -> None:
-        self._kept: dict[Key, _Copy] = {}
+        self._kept: dict[tuple[Key, ...], _Kept] = {}
         self._held: dict[Key, Tensor] = {}
         self._holding = False
+        self._uses = 0  # forwards with gradients since the optimizer's last step
+        self._once = False  # whether there was one between its last two
         _LIVE.add(self)
         _watch_optimizers()
 
-    def take(self, wanted: Sequence[tuple[Key, Tensor]], *, keep: bool = True) -> list[Tensor]:
+    def take(self, wanted: Wanted, sources: Sequence[Tensor], *, keep: bool = True) -> Sequence[Tensor]:
         """A copy of each source in its key's type, through which gradients reach it.
 
         The held ones while `holding`; else with `keep` those that are still good, and new ones for later forwards too.
         """
         if self._holding:
-            return self._take_held(wanted)
-        if not keep:
-            return [source.to(key[1]) for key, source in wanted]
-        linked, kept = torch.is_grad_enabled(), self._kept
-        missing = [pair for pair in wanted if (copy := kept.get(pair[0])) is None or not copy.serves(pair[1], linked)]
-        if missing:
-            return self._renew(missing, wanted, linked)
-        return [kept[key].tensor for key, _ in wanted]
-
-    def _renew(
-        self, missing: Sequence[tuple[Key, Tensor]], wanted: Sequence[tuple[Key, Tensor]], linked: bool
-    ) -> list[Tensor]:
-        """As `take`, with what is missing made, and remembered where its source lasts."""
-        made = cast_together([source for _, source in missing], [key[1] for key, _ in missing])
-        now, lasts = (
-            {key: tensor for (key, _), tensor in zip(missing, made, strict=True)},
-            not torch.is_inference_mode_enabled(),
-        )
-        taken = [now[key] if key in now else self._kept[key].tensor for key, _ in wanted]
-        for (key, source), tensor in zip(missing, made, strict=True):
-            if lasts and _is_lasting(source):
-                trained = source.requires_grad
-                seen = weakref.ref(source), source._version, source.data_ptr(), trained, linked and trained
-                self._kept[key] = _Copy(*seen, tensor)
+            return self._take_held(wanted.keys, sources)
+        if keep:
+            self._uses += 1
+            self._once = self._once and self._uses == 1
+        taken: list[Any] = [None] * len(sources)
+        for keys, group in wanted.groups(sources):
+            given = [sources[place] for place in group.places]
+            made = self._lasting(keys, group, given) if keep else cast_group(group, given)
+            for place, copy in zip(group.places, made, strict=True):
+                taken[place] = copy
         return taken
+
+    def take_shown(self, wanted: Wanted, sources: Sequence[Tensor]) -> Sequence[Tensor]:
+        """As `take`, each cast an op of its own, and nothing kept."""
+        if self._holding:
+            return self._take_held(wanted.keys, sources)
+        return [source.to(dtype) for (_, dtype), source in zip(wanted.keys, sources, strict=True)]
+
+    def _lasting(self, keys: tuple[Key, ...], group: Group, given: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Copies of a group: those that there are, or new ones, which are remembered if somebody may come for them."""
+        linked, kept = torch.is_grad_enabled(), self._kept.get(keys)
+        if kept is not None and kept.serves(group, given, linked):
+            return kept.tensors
+        made = cast_group(group, given)
+        if not (self._once and group.trained) and _are_lasting(given):
+            self._kept[keys] = _Kept.of(group, given, linked, made)
+        return made
 
     def take_one(self, key: Key, source: Tensor) -> Tensor:
         """As `take` for a single source and nothing kept, in words that torch.compile understands."""
@@ -96,27 +134,40 @@ class Copies:
             return _Link.apply(source, self._held[key])  # type: ignore[no-any-return,no-untyped-call]
         return source.to(key[1])
 
-    def _take_held(self, wanted: Sequence[tuple[Key, Tensor]]) -> list[Tensor]:
-        held = [(self._held[key], source) for key, source in wanted if key in self._held]
+    def _take_held(self, keys: Sequence[Key], sources: Sequence[Tensor]) -> list[Tensor]:
+        held = [(self._held[key], source) for key, source in zip(keys, sources, strict=True) if key in self._held]
         linked = iter(link_together([source for _, source in held], [copy for copy, _ in held]))
-        return [next(linked) if key in self._held else source.to(key[1]) for key, source in wanted]
+        pairs = zip(keys, sources, strict=True)
+        return [next(linked) if key in self._held else source.to(key[1]) for key, source in pairs]
 
     def drop_trained(self) -> None:
         """Forget the copies of what is trained; their memory is free for the optimizer."""
-        self._kept = {key: copy for key, copy in self._kept.items() if not copy.trained}
+        self._once = self._uses == 1 if self._uses else self._once
+        self._uses = 0
+        self._kept = {keys: kept for keys, kept in self._kept.items() if not kept.trained}
 
     def refresh(self, sources: Iterable[tuple[Key, Tensor]]) -> None:
         """Make or renew the held copies, in place, by as few kernels as torch can; the others are dropped."""
         pairs = list(sources)
+        keys, given = [key for key, _ in pairs], [source.detach() for _, source in pairs]
         with torch.no_grad():
-            for key, source in pairs:
-                old = self._held.get(key)
-                if old is None or old.shape != source.shape or old.device != source.device:
-                    self._held[key] = torch.empty_like(source, dtype=key[1], requires_grad=False)
-            for dtype in dict.fromkeys(key[1] for key, _ in pairs):  # of one type: torch's fast kernel
-                alike = [(self._held[key], source.detach()) for key, source in pairs if key[1] is dtype]
-                torch._foreach_copy_([held for held, _ in alike], [source for _, source in alike])
+            self._hold([(key, source) for key, source in pairs if not self._is_held(key, source)])
+            for dtype in dict.fromkeys(dtype for _, dtype in keys):  # of one type: torch's fast kernel
+                alike = [index for index, key in enumerate(keys) if key[1] is dtype]
+                torch._foreach_copy_([self._held[keys[index]] for index in alike], [given[index] for index in alike])
         self._kept.clear()
+
+    def _is_held(self, key: Key, source: Tensor) -> bool:
+        old = self._held.get(key)
+        return old is not None and old.shape == source.shape and old.device == source.device
+
+    def _hold(self, missing: Sequence[tuple[Key, Tensor]]) -> None:
+        """Memory for copies that are not there yet."""
+        sources = [source for _, source in missing]
+        for group in groups_of(sources, [dtype for (_, dtype), _ in missing]):
+            given = [sources[place] for place in group.places]
+            made = blank_copies(given, group.dtype) if group.shares else [_blank(each, group.dtype) for each in given]
+            self._held.update((missing[place][0], blank) for place, blank in zip(group.places, made, strict=True))
 
     def release(self) -> None:
         """Give back the memory of all copies."""
@@ -139,31 +190,39 @@ class Copies:
         return Copies, ()
 
 
-def must_cast(module: nn.Module) -> bool:
-    """Whether copies may not outlive this forward: it is being compiled, captured, transformed, or its parameters are
-    gathered for it alone (FSDP keeps their version while it changes their data).
+def _blank(source: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.empty_like(source, dtype=dtype, requires_grad=False)
+
+
+def must_show(module: nn.Module) -> bool:
+    """Whether every cast has to be an op of its own, in the open: something looks at all ops or transforms them, or
+    parameters are gathered for this forward alone (FSDP keeps their version while it changes their data).
     """
     return (
         torch._C._functorch.peek_interpreter_stack() is not None
         or forward_ad._current_level >= 0
-        or _is_capturing()
-        or _is_sharded(module)
+        or _is_sharded(type(module))  # type: ignore[arg-type]
         or torch._C._len_torch_dispatch_stack() > 0
     )
 
 
-def _is_capturing() -> bool:
+def is_capturing() -> bool:
+    """Whether a CUDA graph is recorded, whose memory nobody else may keep."""
     is_used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     return is_used and torch.cuda.is_current_stream_capturing()
 
 
-def _is_sharded(module: nn.Module) -> bool:
-    return any(each.__name__ == "FSDPModule" for each in type(module).__mro__)
+@cache
+def _is_sharded(kind: type[nn.Module]) -> bool:
+    return any(each.__name__ == "FSDPModule" for each in kind.__mro__)
 
 
-def _is_lasting(source: Tensor) -> bool:
-    """A parameter or buffer of a real module: not what functional_call puts in its place."""
-    return type(source) in (nn.Parameter, Tensor) and source.is_leaf
+def _are_lasting(sources: Sequence[Tensor]) -> bool:
+    """Whether these are parameters or buffers of a real module, not what functional_call puts in their place, and no
+    copy of them is one of inference mode.
+    """
+    kinds = {type(source) for source in sources} <= {nn.Parameter, Tensor}
+    return kinds and {source.is_leaf for source in sources} == {True} and not torch.is_inference_mode_enabled()
 
 
 class _Link(torch.autograd.Function):

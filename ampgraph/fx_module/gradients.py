@@ -50,12 +50,23 @@ def _mark(grads: Sequence[Tensor], found: Tensor, scale: Tensor | None) -> None:
     there = torch.ones_like(found) if scale is None else scale.to(found.device, non_blocking=True)
     if any(isinstance(each, DTensor) for each in grads):  # torch's operator asks all ranks
         _mark_by_torch([each * there.reciprocal() for each in grads], found)
-    elif scale is None and found.device.type == "cpu":
+    elif found.device.type == "cpu" and (scale is None or cannot_overflow(scale)):
         _mark_by_torch(grads, found)
     elif ends := _ends(grads):
-        far = torch.stack(ends).float()
-        # Of these few numbers it may write what it likes: it multiplies after it has looked.
-        torch._amp_foreach_non_finite_check_and_unscale_([far if scale is None else far / there], found, there)
+        _mark_ends(ends, found, None if scale is None else there)
+
+
+def cannot_overflow(scale: Tensor) -> bool:
+    """Whether it is known without waiting that a division by this scale makes no finite gradient infinite."""
+    return scale.device.type == "cpu" and float(scale) >= 1
+
+
+def _mark_ends(ends: list[Tensor], found: Tensor, scale: Tensor | None) -> None:
+    """Of these few numbers torch's operator may write what it likes: it multiplies after it has looked."""
+    alike = ends if {each.dtype for each in ends} == {torch.float32} else [torch.stack(ends).float()]
+    if scale is not None:
+        torch._foreach_div_(alike, scale)
+    torch._amp_foreach_non_finite_check_and_unscale_(alike, found, torch.ones_like(found))
 
 
 def _mark_by_torch(grads: Sequence[Tensor], found: Tensor) -> None:

@@ -21,10 +21,14 @@ class HoldsCopies(Protocol):
 
 
 class Held:
-    """The copies of all modules within a module that offer them: nothing to do where none does."""
+    """The copies of all modules within a module that offer them: nothing to do where none does, or nobody shares them.
 
-    def __init__(self, module: nn.Module) -> None:
-        self._holders = _outermost(module)
+    They are worth their memory where micro-steps share them. A step of one micro-step makes its own on the way, and
+    what lies there is free again before the optimizer comes.
+    """
+
+    def __init__(self, module: nn.Module, micro_steps: int = 2) -> None:
+        self._holders = _outermost(module) if micro_steps > 1 else []
         self._parameters: list[Tensor] = list(module.parameters())
         self._versions: list[int] = []
 

@@ -14,7 +14,7 @@ from torch.amp.grad_scaler import GradScaler, OptState
 from torch.optim import Optimizer
 
 from ampgraph.errors import OptionError, TrainError
-from ampgraph.fx_module.gradients import gradients, mark_non_finite, non_finite, parameters
+from ampgraph.fx_module.gradients import cannot_overflow, gradients, mark_non_finite, non_finite, parameters
 from ampgraph.fx_module.overflow import Watch
 from ampgraph.fx_module.recipe import Call
 from ampgraph.fx_module.scale_log import ScaleLog, ScaleStep
@@ -259,7 +259,8 @@ class LossScaler(GradScaler):
         self, optimizer: Optimizer, inv_scale: Tensor, found_inf: Tensor, allow_fp16: bool
     ) -> dict[torch.device, Tensor]:
         found = super()._unscale_grads_(optimizer, inv_scale, found_inf, allow_fp16)
-        mark_non_finite(gradients(parameters(optimizer)), found)
+        if not cannot_overflow(self._begun("unscale_")[0]):
+            mark_non_finite(gradients(parameters(optimizer)), found)
         self._note(optimizer, found)
         return found
 

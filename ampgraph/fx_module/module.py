@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,14 @@ from torch.utils import _pytree as pytree
 
 from ampgraph.errors import ModelError
 from ampgraph.explain import explain
-from ampgraph.fx_module.body import Body, make_body
+from ampgraph.fx_module.bindings import bound
+from ampgraph.fx_module.body import Body, Fetch, make_body
 from ampgraph.fx_module.calls import bind
 from ampgraph.fx_module.capture import Capture, capture, rule_book
-from ampgraph.fx_module.copies import Copies, Key, must_cast
+from ampgraph.fx_module.copies import Copies, Key, Wanted, is_capturing, must_show
 from ampgraph.fx_module.example import Example
 from ampgraph.fx_module.export import DynamicShapes, export_module
+from ampgraph.fx_module.frugal import frugal
 from ampgraph.fx_module.policy import Policy
 from ampgraph.fx_module.summary import summary
 from ampgraph.fx_module.widening import widened
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from ampgraph.api import Result
 
 Modes = tuple[bool, ...]
-Owner = tuple[dict[str, Any], str]  # a module's parameters or buffers, and a name among them
+Owner = tuple[Mapping[str, Any], str]  # a module's parameters or buffers, and a name among them
 _SHARED = (
     "_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "_state_dict_hooks", "_state_dict_pre_hooks",
     "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
@@ -38,11 +40,25 @@ _SHARED = (
 
 
 @dataclass(frozen=True, eq=False)
+class _Ready:
+    """A body with the places in this module where its state is found: what it takes as it is, and what low."""
+
+    capture: Capture
+    body: Body
+    plain: list[Owner]
+    low: list[Owner]
+    wanted: Wanted
+    knows_autocast: bool
+
+
+@dataclass(frozen=True, eq=False)
 class _Wiring:
-    """Where a module's state is found, looked up once for each object."""
+    """Where a module's state and hooks are found, looked up once for each object."""
 
     modules: tuple[nn.Module, ...]
     owners: dict[str, Owner]
+    hooks: tuple[dict[int, Any], ...]  # of all submodules
+    ready: dict[tuple[Modes, torch.device], _Ready] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
@@ -74,36 +90,28 @@ class TracedModule(nn.Module):
         self._bodies: dict[tuple[Modes, torch.device], Body] = {}
         self._copies = Copies()
         self._wiring: _Wiring | None = None
-        self._hooks = _count_hooks(tuple(original.modules()))
+        self._hooks = _count(self._wired().hooks)
 
     # Running
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         """Run the graph of the present modes. Raises ModelError for arguments unlike the example's."""
         modes, device = self._modes(), self._device()
-        found = self._captures.get(modes) or self._capture(modes)
-        body = self._bodies.get((modes, device)) or self._body(modes, device)
-        flat = found.interface.flatten(bind(self.original, args, kwargs) if kwargs else (args, kwargs))
-        with _undisturbed(device, body):
-            results = body.run(*self._fetched(body), *flat)
-        spec = found.interface.out_spec
-        return results[0] if spec.is_leaf() else pytree.tree_unflatten(results, spec)
+        ready = self._wired().ready.get((modes, device)) or self._prepare(modes, device)
+        interface = ready.capture.interface
+        flat = interface.flatten(bind(self.original, args, kwargs) if kwargs else (args, kwargs))
+        with _undisturbed(ready, device):
+            results = ready.body.run(*[owner[name] for owner, name in ready.plain], *self._low(ready), *flat)
+        return results[0] if interface.returns_one else pytree.tree_unflatten(results, interface.out_spec)
 
-    def _fetched(self, body: Body) -> list[Tensor]:
-        owners = self._wired().owners
-        found: list[Tensor] = []
-        for fetch in body.fetches:
-            owner, name = (body.constants, fetch.target) if fetch.kind == "constant" else owners[fetch.target]
-            found.append(owner[name])
-        low = [index for index, fetch in enumerate(body.fetches) if fetch.dtype is not None]
-        wanted: list[Any] = [((body.fetches[i].target, body.fetches[i].dtype), found[i]) for i in low]
+    def _low(self, ready: _Ready) -> Sequence[Tensor]:
+        """The copies of parameters that a body takes, after all else of its state."""
+        sources, copies = [owner[name] for owner, name in ready.low], self._copies
         if torch.compiler.is_compiling():
-            copies = [self._copies.take_one(key, source) for key, source in wanted]
-        else:
-            copies = self._copies.take(wanted, keep=not must_cast(self))
-        for index, copy in zip(low, copies, strict=True):
-            found[index] = copy
-        return found
+            return [copies.take_one(key, source) for key, source in zip(ready.wanted.keys, sources, strict=True)]
+        if must_show(self):
+            return copies.take_shown(ready.wanted, sources)
+        return copies.take(ready.wanted, sources, keep=not is_capturing())
 
     def _wired(self) -> _Wiring:
         if self._wiring is None:
@@ -112,22 +120,37 @@ class TracedModule(nn.Module):
                 prefix = f"{path}." if path else ""
                 for holder in (module._parameters, module._buffers):
                     owners.update((f"{prefix}{name}", (holder, name)) for name in holder)
-            self._wiring = _Wiring((self, *(each for each in self.modules() if each is not self)), owners)
+            others = [each for each in self.modules() if each is not self]
+            hooks = [found for each in others for found in (each._forward_hooks, each._forward_pre_hooks)]
+            self._wiring = _Wiring((self, *others), owners, tuple(hooks))
         return self._wiring
 
     def _modes(self) -> Modes:
-        modules = self._wired().modules
-        if not torch.compiler.is_compiling() and _count_hooks(modules) != self._hooks:
-            fact = "has a forward hook on a submodule that was not there when it was traced, so the graph leaves it out"
-            raise ModelError("traced module", fact, "register it before tracing, or on the traced module itself")
-        return tuple([module.training for module in modules])
+        wiring = self._wired()
+        if not torch.compiler.is_compiling() and _count(wiring.hooks) != self._hooks:
+            raise _unforeseen(wiring.modules[1:])
+        return tuple([module.training for module in wiring.modules])
 
     def _device(self) -> torch.device:
         return self._wired().device
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _prepare(self, modes: Modes, device: torch.device) -> _Ready:
+        """What runs in these modes there, captured if it was not."""
+        capture = self._captures.get(modes) or self._capture(modes)
+        body, owners = self._bodies.get((modes, device)) or self._body(modes, device), self._wired().owners
+        places = {each: _place(each, body, owners) for each in body.fetches}
+        plain = [place for each, place in places.items() if each.dtype is None]
+        low = [place for each, place in places.items() if each.dtype is not None]
+        wanted = Wanted([(each.target, each.dtype) for each in places if each.dtype is not None])
+        knows = torch.amp.is_autocast_available(device.type)
+        ready = _Ready(capture, body, plain, low, wanted, knows)
+        self._wired().ready[modes, device] = ready
+        return ready
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _body(self, modes: Modes, device: torch.device) -> Body:
-        body = widened(make_body(self._captures[modes], device))
+        body = bound(frugal(widened(make_body(self._captures[modes], device))))
         self._bodies[modes, device] = body
         return body
 
@@ -139,14 +162,13 @@ class TracedModule(nn.Module):
         arguments = self._example.arguments(self._device())
         found = capture(self.original, arguments, self._policy, self._dynamic_shapes)
         self._captures[modes] = found
-        self._body(modes, self._device())
         return found
 
     def capture(self) -> TracedModule:
         """Capture the present modes now rather than at the next call. Raises ModelError as `trace` does."""
-        modes = self._modes()
-        if modes not in self._captures:
-            self._capture(modes)
+        key = self._modes(), self._device()
+        if key not in self._wired().ready:
+            self._prepare(*key)
         return self
 
     @property
@@ -171,8 +193,16 @@ class TracedModule(nn.Module):
         self._copies.release()
         self._wiring = None
         for modes in self._captures:
-            self._body(modes, self._device())
+            self._prepare(modes, self._device())
         return self
+
+    def read_types(self, *args: Any, **kwargs: Any) -> list[tuple[Any, torch.dtype]]:  # noqa: ANN401
+        """Each argument that may come in a lower type than the example's, since the present graph does nothing with it
+        but cast it to that type; with that type. The arguments may be the tensors or anything that stands for them.
+        """
+        flat = pytree.tree_leaves(bind(self.original, args, kwargs))
+        inputs = self.captured.interface.inputs
+        return [(given, each.low) for given, each in zip(flat, inputs, strict=False) if each.low is not None]
 
     # Copies of parameters
 
@@ -282,6 +312,8 @@ class TracedModule(nn.Module):
         memo[id(self)] = twin
         twin._captures, twin._bodies = dict(self._captures), dict(self._bodies)
         twin._hooks = self._hooks
+        for modes in twin._captures:
+            twin._prepare(modes, twin._device())
         return twin
 
     def __reduce__(self) -> Any:  # noqa: ANN401
@@ -289,12 +321,25 @@ class TracedModule(nn.Module):
         raise ModelError("traced module", "holds graphs, which do not pickle", remedy)
 
 
-def _count_hooks(modules: Sequence[nn.Module]) -> int:
-    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in modules[1:])
+def _unforeseen(modules: Sequence[nn.Module]) -> ModelError:
+    """What hooks on submodules are told, which a graph has no place for."""
+    if any(kind.__name__ == "FSDPModule" for each in modules for kind in type(each).__mro__):
+        fact = "has a submodule that fully_shard has spread, and one graph that needs all parameters at once"
+        return ModelError("traced module", fact, "call fully_shard on the traced module alone, as a whole")
+    fact = "has a forward hook on a submodule that was not there when it was traced, so the graph leaves it out"
+    return ModelError("traced module", fact, "register it before tracing, or on the traced module itself")
 
 
-def _undisturbed(device: torch.device, body: Body) -> AbstractContextManager[Any]:
+def _place(fetch: Fetch, body: Body, owners: Mapping[str, Owner]) -> Owner:
+    return (body.constants, fetch.target) if fetch.kind == "constant" else owners[fetch.target]
+
+
+def _count(hooks: Sequence[dict[int, Any]]) -> int:
+    return sum(map(len, hooks)) if any(hooks) else 0
+
+
+def _undisturbed(ready: _Ready, device: torch.device) -> AbstractContextManager[Any]:
     """Autocast would cast again what the graph has cast; a region without gradients must not outlive an error."""
-    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
+    if ready.knows_autocast and torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
-    return torch.set_grad_enabled(torch.is_grad_enabled()) if body.switches_gradients else nullcontext()
+    return torch.set_grad_enabled(torch.is_grad_enabled()) if ready.body.switches_gradients else nullcontext()

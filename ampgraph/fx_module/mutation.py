@@ -17,6 +17,7 @@ from ampgraph.fx_module.schema import may_alias, tensors_in, written
 
 PIN = "ampgraph.pin"  # node metadata: why an op keeps the types of the source
 _OVERLOADS = {("bernoulli_", "float"): "p"}  # where the functional twin's has another name
+IN_PLACE = "ampgraph.in_place"  # node metadata: the op that wrote in place what this one makes anew
 WRITTEN = "ampgraph.written"  # node metadata: the memory of this value changes while the graph runs
 
 
@@ -113,7 +114,7 @@ def _dtype(node: fx.Node) -> torch.dtype | None:
 def _replace(graph: fx.Graph, order: dict[fx.Node, int], node: fx.Node, twin: OpOverload) -> fx.Node:
     with graph.inserting_before(node):
         new = graph.call_function(twin, node.args, {**_defaults(node, twin), **node.kwargs})
-    new.meta, order[new] = dict(node.meta), order[node]
+    new.meta, order[new] = {**node.meta, IN_PLACE: node.target}, order[node]
     node.replace_all_uses_with(new)
     graph.erase_node(node)
     return new

@@ -108,11 +108,23 @@ def _loss(recipe: Recipe, call: Call) -> Tensor:
 
 def output_of(module: nn.Module, inputs: Any, kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401  (the module's own)
     """What the module makes of its inputs: a tuple of them, a dict by name, or a single one."""
+    args, named = _unpacked(inputs, kwargs)
+    return module(*args, **named)
+
+
+def arguments_of(recipe: Recipe, call: Call) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """What of a call the module gets. There may be anything in place of tensors."""
+    if recipe.loss_fn is None or not call.args:
+        return call.args, call.kwargs
+    return _unpacked(call.args[0], call.kwargs)
+
+
+def _unpacked(inputs: Any, kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:  # noqa: ANN401
     if isinstance(inputs, tuple):
-        return module(*inputs, **kwargs)
+        return inputs, kwargs
     if isinstance(inputs, Mapping):
-        return module(**inputs, **kwargs)
-    return module(inputs, **kwargs)
+        return (), {**inputs, **kwargs}
+    return (inputs,), kwargs
 
 
 def own_loss(output: Any) -> Any:  # noqa: ANN401

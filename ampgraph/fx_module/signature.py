@@ -26,8 +26,8 @@ class Layout:
     leaves: list[Any]
     spec: pytree.TreeSpec | None  # None: nothing but tensors, each an argument
 
-    def rebuilt(self, tensors: Sequence[Tensor]) -> Call:
-        """The call with other tensors in place of its own."""
+    def rebuilt(self, tensors: Sequence[Any]) -> Call:
+        """The call with other tensors, or what stands for them, in place of its own."""
         if self.spec is None:
             return Call(tuple(tensors))
         others = iter(tensors)

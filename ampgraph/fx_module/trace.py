@@ -56,6 +56,10 @@ def trace(
     - `dynamic_shapes`: "batch" leaves the first axis free where the module lets it, None fixes all sizes to the
       example's, anything else is torch.export's argument of that name.
 
+    Convolutions on a GPU's tensor cores are about 1.6 times as fast where channels come last (ResNet-50 on an H100):
+    `module.to(memory_format=torch.channels_last)`, before or after tracing, and batches likewise. Copies of weights
+    and all that is computed follow their layout.
+
     Raises ModelError for a module or arguments that cannot be traced, with the line of the module's code; OptionError
     for an option that means nothing. See `TracedModule` for what can be done with the result.
     """

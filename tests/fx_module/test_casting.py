@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ampgraph.fx_module import casting
+from ampgraph.fx_module import grouping
 from ampgraph.fx_module.casting import cast_together, link_together
 
 LOW = torch.float16
@@ -58,9 +58,9 @@ def test_a_group_is_one_node_and_few_kernels() -> None:
 
 
 def test_groups_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(casting, "MOST_BYTES", 2 * 3 * 4 * 2)
+    monkeypatch.setattr(grouping, "MOST_BYTES", 2 * 3 * 4 * 2)
     assert len(nodes(cast_together(sources(2, 2, 2, 9, 2, 2), [LOW] * 6))) == 4
-    monkeypatch.setattr(casting, "MOST_TENSORS", 1)
+    monkeypatch.setattr(grouping, "MOST_TENSORS", 1)
     assert len(nodes(cast_together(sources(1, 1, 1), [LOW] * 3))) == 3
 
 

@@ -164,3 +164,47 @@ def test_under_a_dispatch_mode_everything_is_in_the_open(traced: TracedModule) -
     with Casts({(16, 12), (4, 16)}) as mode:
         traced(X)
     assert mode.count == 2
+
+
+def test_where_every_forward_is_followed_by_a_step_backward_finds_no_copies_in_its_way(traced: TracedModule) -> None:
+    step(traced)
+    traced.zero_grad()
+    loss = traced(X).sum()
+    assert not traced._copies._kept, "autograd alone holds them"
+    loss.backward()
+    torch.optim.SGD(traced.parameters(), 0.1).step()
+    assert casts_of_forward(traced) == 2
+
+
+def test_who_starts_to_accumulate_has_copies_kept_again(traced: TracedModule) -> None:
+    for _ in range(2):
+        step(traced)
+    assert casts_of_forward(traced) == 2
+    assert casts_of_forward(traced) == 2, "now it is known that somebody comes back"
+    for _ in range(3):
+        assert casts_of_forward(traced) == 0
+    step(traced)
+    assert [casts_of_forward(traced) for _ in range(3)] == [2, 0, 0]
+
+
+def test_frozen_copies_are_kept_all_the_same(traced: TracedModule) -> None:
+    traced.original[0].requires_grad_(False)
+    for _ in range(3):
+        traced(X).sum().backward()
+        torch.optim.SGD([each for each in traced.parameters() if each.requires_grad], 0.1).step()
+    assert casts_of_forward(traced) == 1
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_copies_of_weights_have_their_channels_where_the_weights_have_them(first: bool) -> None:
+    module, x = nn.Sequential(nn.Conv2d(4, 8, 3), nn.ReLU()), torch.randn(2, 4, 6, 6)
+    x = x.to(memory_format=torch.channels_last)
+    if first:
+        module.to(memory_format=torch.channels_last)
+    traced = ampgraph.trace(module, x, precision="bfloat16")
+    traced.to(memory_format=torch.channels_last)
+    found = traced(x)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    (copies,) = [kept.tensors for kept in traced._copies._kept.values()]
+    assert copies[0].is_contiguous(memory_format=torch.channels_last)
+    assert not copies[0].is_contiguous()

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 import ampgraph
 from ampgraph import LossScaler, TrainStep
-from ampgraph.errors import TrainError
+from ampgraph.errors import ModelError, TrainError
 from tests.training import Rerun, batches, same
 from tests.two_processes import RANKS, SIZE, layers, together, whole
 
@@ -53,7 +53,16 @@ def by_engines(rank: int) -> dict[str, Any]:
     assert all(isinstance(each, DTensor) for each in sharded.parameters())
     said = refusals(sharded)
     found = {"DDP": loop(wrapped(), rank), "FSDP2": loop(sharded, rank), "refusals": said}
+    found["in part"] = spread_in_part()
     return {**found, "steps": steps(wrapped(), rank), "one shard": one_shard(sharded, rank)}
+
+
+def spread_in_part() -> str:
+    part = traced()
+    fully_shard(next(part.original.children()))
+    with pytest.raises(ModelError) as caught:
+        part(share(0)[0][0])
+    return str(caught.value)
 
 
 def wrapped() -> nn.Module:
@@ -160,6 +169,12 @@ def test_engines_are_not_recorded(outcomes: list[dict[str, Any]]) -> None:
         *["DistributedDataParallel"] * 2,
         "FSDPModule",
     ]
+
+
+def test_a_part_that_is_spread_is_refused_in_a_line(outcomes: list[dict[str, Any]]) -> None:
+    said = outcomes[0]["in part"]
+    assert "fully_shard on the traced module alone" in said
+    assert "\n" not in said
 
 
 def test_what_one_shard_overflows_all_ranks_skip_and_name(outcomes: list[dict[str, Any]]) -> None:
