@@ -26,7 +26,16 @@ Shapes = Mapping[str, tuple[int, ...]]
 LARGEST = 4096  # elements of a shape, a list of axes, positions or the like
 _DATA_FIELDS = ("float_data", "int32_data", "int64_data")
 DONE = "~computed"  # ends the name of an output whose result is an initializer now
-_LIKE_ITS_INPUT = "InstanceNormalization"  # an op with inference that takes what GroupNormalization takes
+_LIKE_ITS_INPUT = "InstanceNormalization"  # an op whose inference asks for nothing but its first input
+# onnxruntime's operators, which onnx has no inference for, whose result is shaped as their first input. Of an attention
+# that is the queries: values are as wide as they are in every model that fusing makes.
+_SHAPED_AS_FIRST = frozenset(
+    (
+        "BiasAdd", "BiasGelu", "FastGelu", "Gelu", "GroupNorm", "MultiHeadAttention", "QuickGelu", "RotaryEmbedding",
+        "SkipGroupNorm", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization",
+    )
+)  # fmt: skip
+_CONTRIB = "com.microsoft"
 ROUNDS = 8  # of inference, each of which may make more sizes known
 
 
@@ -58,19 +67,38 @@ def _may_compute(graph: GraphProto) -> bool:
 
 
 def infer_once(light: ModelProto) -> ModelProto:
-    """onnx's own inference of types and shapes, and of GroupNormalization, which has none and stops all after it."""
-    silent = [index for index, node in enumerate(light.graph.node) if _is_group_normalization(node)]
+    """onnx's own inference of types and shapes, past operators that have none and would stop all after them."""
+    widths = {tensor.name: tuple(tensor.dims) for tensor in light.graph.initializer}
+    standard = any(entry.domain in ("", "ai.onnx") for entry in light.opset_import)
+    silent = {
+        index: (node.domain, node.op_type)
+        for index, node in enumerate(light.graph.node)
+        if _keeps_shape(node, widths, standard)
+    }
     for index in silent:
-        light.graph.node[index].op_type = _LIKE_ITS_INPUT
+        light.graph.node[index].domain, light.graph.node[index].op_type = "", _LIKE_ITS_INPUT
     inferred = onnx.shape_inference.infer_shapes(light, data_prop=True)
     inferred = inferred if isinstance(inferred, ModelProto) else light
-    for index in silent:
-        light.graph.node[index].op_type = inferred.graph.node[index].op_type = "GroupNormalization"
+    for index, (domain, op_type) in silent.items():
+        for graph in (light.graph, inferred.graph):
+            graph.node[index].domain, graph.node[index].op_type = domain, op_type
     return inferred
 
 
-def _is_group_normalization(node: NodeProto) -> bool:
-    return node.op_type == "GroupNormalization" and node.domain in ("", "ai.onnx")
+def _keeps_shape(node: NodeProto, widths: Shapes, standard: bool) -> bool:
+    """Whether a node that onnx infers nothing of has a result shaped as its first input.
+
+    `standard`: the model has the domain of the operator that stands in for it.
+    """
+    if node.domain in ("", "ai.onnx"):
+        return node.op_type == "GroupNormalization"
+    if node.domain != _CONTRIB or not standard:
+        return False
+    if node.op_type == "Attention":  # its weights say how wide the projections are
+        width = widths.get(node.input[1], ())
+        equal = all(entry.name != "qkv_hidden_sizes" for entry in node.attribute)
+        return equal and len(width) == 2 and width[1] == 3 * width[0]
+    return node.op_type in _SHAPED_AS_FIRST
 
 
 def _lacks_shapes(graph: GraphProto) -> bool:

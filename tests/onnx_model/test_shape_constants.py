@@ -127,3 +127,34 @@ def test_group_normalization_stops_no_shapes():
     assert types_in(inferred.graph)["b"].shape == (3, 4, 5)
     assert [node.op_type for node in inferred.graph.node] == ["GroupNormalization", "GroupNormalization", "Neg"]
     assert model.graph.node[0].op_type == "GroupNormalization"
+
+
+def test_inference_goes_on_behind_fused_operators():
+    model = parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
+        g (float[2,6,8] x, float[8] s, float[24] b, float[2,3,8] other) => (y)
+        <float[8,24] w = {"""
+        + ", ".join("0.5" for _ in range(192))
+        + """}> {
+            n, m, v, sum = com.microsoft.SkipLayerNormalization(x, x, s, s)
+            a = com.microsoft.Attention<num_heads = 2>(n, w, b)
+            h = com.microsoft.MultiHeadAttention<num_heads = 2>(a, other, other)
+            g = com.microsoft.BiasGelu(h, s)  t = Transpose<perm = [0, 2, 1]>(g)  y = Neg(t) }"""
+    )
+    inferred = infer_with_sizes(model)
+    shapes = {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in inferred.graph.value_info}
+    assert {name: shapes[name] for name in "nahgt"} == dict.fromkeys("nahg", (2, 6, 8)) | {"t": (2, 8, 6)}
+    assert [node.domain for node in inferred.graph.node][:4] == ["com.microsoft"] * 4
+    assert [node.op_type for node in model.graph.node][1] == "Attention"
+
+
+def test_an_attention_of_another_width_is_left_unknown():
+    model = parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
+        g (float[2,6,8] x, float[12] b) => (y)
+        <float[8,12] w = {"""
+        + ", ".join("0.5" for _ in range(96))
+        + """}> {
+            a = com.microsoft.Attention<num_heads = 2>(x, w, b)  y = Neg(a) }"""
+    )
+    assert all(value.name != "a" for value in infer_with_sizes(model).graph.value_info)
