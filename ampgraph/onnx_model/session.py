@@ -185,7 +185,7 @@ class Session:
         return Bound(bound.run, bound.wait, bound.outputs, bound.graph_id != NO_GRAPH)
 
     def _take_kernels(self, shapes: Mapping[str, Sequence[int]]) -> None:
-        own = with_kernels(self._loaded, shapes, self._place)
+        own = with_kernels(self._loaded, shapes, self._place, self._setup.provider)
         self._loaded, self._setup = own.loaded, replace(self._setup, library=own.library)
         self.note(f"kernels of our own: {own.words}")
 

@@ -12,6 +12,7 @@ from ampgraph.errors import ModelError
 from ampgraph.native.build import library
 from ampgraph.onnx_model.io import Loaded
 from ampgraph.onnx_model.native.rewrite import rewrite
+from ampgraph.onnx_model.run import CUDA, Provider
 
 REMEDY = "open it without kernels of our own"
 
@@ -25,8 +26,10 @@ class WithKernels:
     words: str
 
 
-def with_kernels(loaded: Loaded, shapes: Mapping[str, Sequence[int]], place: str) -> WithKernels:
+def with_kernels(loaded: Loaded, shapes: Mapping[str, Sequence[int]], place: str, provider: Provider) -> WithKernels:
     """The model, rewritten. Raises ModelError where there is no library, or nothing in the model for it."""
+    if provider != CUDA:
+        raise ModelError(place, f"kernels of our own are for {CUDA}, {provider} is in use", REMEDY)
     found = library()
     if found.path is None:
         raise ModelError(place, f"kernels of our own are not here: {found.lacks}", REMEDY)

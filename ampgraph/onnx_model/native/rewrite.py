@@ -148,12 +148,24 @@ def _as_it_was(building: _Building, name: str) -> None:
         building.nodes.append(node("Transpose", [building.last[name]], [name], perm=FIRST))
 
 
+def _live(building: _Building) -> list[NodeProto]:
+    """The nodes that something needs: casts and changes of layout before our operators are needed no more."""
+    wanted = {value.name for value in building.net.graph.output}
+    found = []
+    for each in reversed(building.nodes):
+        if not wanted.isdisjoint(each.output):
+            found.append(each)
+            wanted.update(each.input)
+            wanted.update(_captured(each))
+    return found[::-1]
+
+
 def _written(model: ModelProto, building: _Building) -> ModelProto:
     new = ModelProto()
     new.CopyFrom(model)
     graph = new.graph
     del graph.node[:]
-    graph.node.extend(building.nodes)
+    graph.node.extend(_live(building))
     used = {name for each in graph.node for name in each.input} | {value.name for value in graph.output}
     used |= {name for each in graph.node for name in _captured(each)}
     kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
