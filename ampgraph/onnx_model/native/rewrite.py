@@ -80,6 +80,7 @@ def _built(model: ModelProto, net: Net, steps: Mapping[str, Step]) -> ModelProto
             _keep(building, each)
     for value in net.graph.output:
         _as_it_was(building, value.name)
+    _name_outputs(building)
     return _written(model, building)
 
 
@@ -146,6 +147,30 @@ def _as_it_was(building: _Building, name: str) -> None:
     if name in building.last and name not in building.first:
         building.first.add(name)
         building.nodes.append(node("Transpose", [building.last[name]], [name], perm=FIRST))
+
+
+def _name_outputs(building: _Building) -> None:
+    """Outputs are made under their own names: the runtime would copy each that an Identity makes."""
+    outputs = {value.name for value in building.net.graph.output}
+    made = {name for each in building.nodes if each.domain == DOMAIN for name in each.output}
+    made &= set(building.last.values())  # bodies know none of these
+    for each in [each for each in building.nodes if each.op_type == "Identity" and not each.domain]:
+        name, new = each.input[0], each.output[0]
+        if new in outputs and name in made and name not in outputs:
+            building.nodes = [_renamed(other, name, new) for other in building.nodes if other is not each]
+            made.discard(name)
+
+
+def _renamed(node: NodeProto, old: str, new: str) -> NodeProto:
+    if old not in (*node.input, *node.output):
+        return node
+    copy = NodeProto()
+    copy.CopyFrom(node)
+    for names in (copy.input, copy.output):
+        for place, name in enumerate(names):
+            if name == old:
+                names[place] = new
+    return copy
 
 
 def _live(building: _Building) -> list[NodeProto]:

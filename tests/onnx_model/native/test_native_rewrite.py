@@ -34,6 +34,15 @@ def test_changes_of_layout_that_are_there_are_undone() -> None:
     assert kept(model) == {"Relu": 1, "Identity": 1}
 
 
+def test_an_output_with_channels_last_is_made_by_the_operator_itself() -> None:
+    graph = f"""g (float16[N,6,6,8] x) => (float16[N,6,6,8] y, float16[N,6,6,8] z)
+        {{ t = Transpose<perm=[0,3,1,2]>(x)  c = {CONV}(t, w, b)
+           y = Transpose<perm=[0,2,3,1]>(c)  z = Transpose<perm=[0,2,3,1]>(c) }}"""
+    model = model_of(graph, WEIGHTS)
+    assert own(model) == {"Conv": 1}
+    assert kept(model) == {"Identity": 1}  # the second of two names
+
+
 def test_means_over_pixels_however_they_are_written() -> None:
     for mean in (
         "m = GlobalAveragePool(c)",
