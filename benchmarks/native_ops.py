@@ -62,8 +62,8 @@ class Row:
     own_ms: float
 
 
-def stretches() -> Iterator[Stretch]:
-    """Those of ResNet-50, EfficientNet-B0, ConvNeXt-T and a UNet block, large and at batch 1."""
+def stretches() -> Iterator[Stretch | Gate]:
+    """Those of ResNet-50, EfficientNet-B0, ConvNeXt-T, a UNet block and a Llama, large and at batch 1."""
     for batch in (32, 1):
         yield Stretch(batch, 224, 3, 64, 7, 2, activation="Relu")
         yield Stretch(batch, 56, 64, 64, 3, activation="Relu")
@@ -79,6 +79,7 @@ def stretches() -> Iterator[Stretch]:
         yield Stretch(batch, 56, 96, 96, 7, 1, 96)
         yield Stretch(batch, 7, 768, 768, 7, 1, 768)
     yield Stretch(2, 64, 320, 320, 3, residual=True)
+    yield from (Gate(rows, 1024, 2816) for rows in (2048, 512))
 
 
 def model_of(each: Stretch, dtype: Any) -> ModelProto:  # noqa: ANN401  (numpy's)
@@ -106,6 +107,33 @@ def model_of(each: Stretch, dtype: Any) -> ModelProto:  # noqa: ANN401  (numpy's
     return model
 
 
+@dataclass(frozen=True)
+class Gate:
+    """Rows of some width times two matrices, SiLU of one product times the other: a Llama's feed-forward layer."""
+
+    rows: int
+    width: int
+    hidden: int
+
+    @property
+    def title(self) -> str:
+        """In a few words."""
+        return f"{self.rows} x {self.width} -> {self.hidden}, gated SiLU"
+
+
+def gate_of(each: Gate, dtype: Any) -> ModelProto:  # noqa: ANN401
+    """The layer in float16 or float32, weights as above."""
+    kind = "float16" if dtype is np.float16 else "float"
+    nodes = "p = MatMul(x, a) q = MatMul(x, b) g = Sigmoid(p) s = Mul(p, g) y = Mul(s, q)"
+    text = f"g ({kind}[{each.rows},{each.width}] x) => ({kind}[{each.rows},{each.hidden}] y) {{ {nodes} }}"
+    model = parser.parse_model(f'<ir_version: 10, opset_import: ["": 20]> {text}')
+    generator = np.random.default_rng(0)
+    for name in "ab":
+        weight = generator.standard_normal((each.width, each.hidden)) / np.sqrt(each.width)
+        model.graph.initializer.append(numpy_helper.from_array(weight.astype(np.float16).astype(dtype), name))
+    return model
+
+
 def feeds_of(model: ModelProto) -> dict[str, np.ndarray[Any, Any]]:
     """Inputs about N(0, 1) in float16's numbers."""
     generator = np.random.default_rng(1)
@@ -118,9 +146,11 @@ def feeds_of(model: ModelProto) -> dict[str, np.ndarray[Any, Any]]:
     return found
 
 
-def measured(each: Stretch) -> Row:
+def measured(each: Stretch | Gate) -> Row:
     """Both, beside float32."""
-    full, low = model_of(each, np.float32), model_of(each, np.float16)
+    full, low = (
+        gate_of(each, dtype) if isinstance(each, Gate) else model_of(each, dtype) for dtype in (np.float32, np.float16)
+    )
     expected = next(iter(ampgraph.Session(full, tf32=False).run(feeds_of(full)).values()))
     bound = [ampgraph.Session(low, native=native).bind(feeds_of(low)) for native in (False, True)]
     errors = [relative(expected, next(iter(one.outputs().values())).astype(np.float32)) for one in bound]
@@ -142,6 +172,7 @@ def main() -> None:
             rows[each.title] = measured(each)
         except ModelError as error:
             sys.exit(f"{each.title}: {error}")
+        print(each.title, rows[each.title], flush=True)
     names = ["stretch", "onnxruntime ms", "own ms", "onnxruntime error", "own error"]
     cells = [
         [title, row.onnxruntime_ms, row.own_ms, row.onnxruntime_error, row.own_error] for title, row in rows.items()
