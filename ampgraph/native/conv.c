@@ -14,7 +14,7 @@ enum { RUNTIME_COMPILATION = 0 };
 enum { DATA_FLOAT = 0, DATA_HALF = 2 };
 enum { POINTWISE = 0, CONVOLUTION = 1, ENGINE = 2, ENGINE_CONFIG = 3, HEURISTIC = 4, PLAN = 5, CONV_FORWARD = 10,
        OP_POINTWISE = 13, GRAPH = 15, VARIANT_PACK = 16, TENSOR = 17 };
-enum { ADD = 0, RELU_FORWARD = 100, SWISH_FORWARD = 106, SIGMOID_FORWARD = 102 };
+enum { ADD = 0, RELU_FORWARD = 100, SWISH_FORWARD = 106, SIGMOID_FORWARD = 102, GELU_FORWARD = 104 };
 enum { CROSS_CORRELATION = 1 };
 enum { MODE_FALLBACK = 2, MODE_A = 3 };
 
@@ -127,12 +127,13 @@ static void pointwise(Draft *draft, int mode, Descriptor x, Descriptor b, Descri
 }
 
 static int mode_of(int64_t act) {
+    if (act == GELU) return GELU_FORWARD;
     return act == RELU ? RELU_FORWARD : act == SILU ? SWISH_FORWARD : SIGMOID_FORWARD;
 }
 
 /* Whether cuDNN has the activation; others come after it. */
 static int fuses(int64_t act) {
-    return act == NONE || act == RELU || act == SILU || act == SIGMOID;
+    return act == NONE || act == RELU || act == SILU || act == SIGMOID || act == GELU;
 }
 
 static void describe(Draft *draft, const Problem *p, enum Shape shape) {

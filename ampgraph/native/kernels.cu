@@ -1,7 +1,7 @@
 /* Kernels of float16 images with channels last. Sums are float32. C is a multiple of 8: a thread works on 16 bytes. */
 #include <cuda_fp16.h>
 
-enum { NONE = 0, RELU = 1, SILU = 2, SIGMOID = 3, HARD_SIGMOID = 4, HARD_SWISH = 5 };
+enum { NONE = 0, RELU = 1, SILU = 2, SIGMOID = 3, HARD_SIGMOID = 4, HARD_SWISH = 5, GELU = 6 };
 
 __device__ __forceinline__ float activated(float x, int kind) {
     switch (kind) {
@@ -26,6 +26,16 @@ __device__ __forceinline__ void activate(float *x, int kind) {
     }
 }
 
+/* For kernels that are not many: GELU takes room. */
+__device__ __forceinline__ void activate_any(float *x, int kind) {
+    if (kind == GELU) {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) x[i] *= 0.5f + 0.5f * erff(x[i] * 0.70710678f);
+    } else {
+        activate(x, kind);
+    }
+}
+
 struct alignas(16) Eight {
     __half2 pair[4];
 };
@@ -43,6 +53,18 @@ __device__ __forceinline__ Eight narrowed(const float *from) {
     Eight to;
 #pragma unroll
     for (int i = 0; i < 4; ++i) to.pair[i] = __floats2half2_rn(from[2 * i], from[2 * i + 1]);
+    return to;
+}
+
+/* A load of its own that is left out, not a choice of addresses: many are under way at once. */
+__device__ __forceinline__ Eight read_within(const void *at, bool within) {
+    uint4 found = make_uint4(0, 0, 0, 0);
+    if (within) found = __ldg((const uint4 *)at);
+    Eight to;
+    to.pair[0] = *(const __half2 *)&found.x;
+    to.pair[1] = *(const __half2 *)&found.y;
+    to.pair[2] = *(const __half2 *)&found.z;
+    to.pair[3] = *(const __half2 *)&found.w;
     return to;
 }
 
@@ -69,6 +91,21 @@ extern "C" __global__ void image_half(const __half *x, __half *y, int total, int
 
 /* x: N, C, H, W with C at most 4 -> y: N, ceil(H / 2), ceil(W / 2), 16: pixels two by two side by side, in the order
  * (row, column, channel), zeros beyond. So a convolution of stride 2 becomes one of stride 1 with channels enough. */
+template <int CHANNELS, typename T>
+__device__ __forceinline__ void image_block(const T *x, Eight *to, int row, int column, int height, int width) {
+    float found[16] = {};
+#pragma unroll
+    for (int part = 0; part < 4; ++part) {
+        int h = 2 * row + part / 2, w = 2 * column + part % 2;
+        bool within = h < height && w < width;
+#pragma unroll
+        for (int c = 0; c < CHANNELS; ++c)
+            found[part * CHANNELS + c] = within ? (float)x[((size_t)c * height + h) * width + w] : 0.f;
+    }
+    to[0] = narrowed(found);
+    to[1] = narrowed(found + 8);
+}
+
 template <typename T>
 __device__ void image_blocks(const T *x, __half *y, int total, int channels, int height, int width) {
     int place = blockIdx.x * blockDim.x + threadIdx.x;
@@ -76,23 +113,12 @@ __device__ void image_blocks(const T *x, __half *y, int total, int channels, int
     int across = (width + 1) / 2, down = (height + 1) / 2;
     int column = place % across, rest = place / across;
     int row = rest % down, n = rest / down;
-    float found[16] = {};
-#pragma unroll
-    for (int part = 0; part < 4; ++part) {
-        int h = 2 * row + part / 2, w = 2 * column + part % 2;
-        if (h >= height || w >= width) continue;
-        const T *from = x + (size_t)n * channels * height * width + (size_t)h * width + w;
-#pragma unroll
-        for (int c = 0; c < 4; ++c)
-            if (c < channels) {
-                float here = (float)from[(size_t)c * height * width];
-#pragma unroll
-                for (int slot = 0; slot < 16; ++slot)
-                    if (slot == part * channels + c) found[slot] = here;
-            }
-    }
-    ((Eight *)y)[2 * (size_t)place] = narrowed(found);
-    ((Eight *)y)[2 * (size_t)place + 1] = narrowed(found + 8);
+    const T *from = x + (size_t)n * channels * height * width;
+    Eight *to = (Eight *)y + 2 * (size_t)place;
+    if (channels == 3) image_block<3>(from, to, row, column, height, width);
+    else if (channels == 4) image_block<4>(from, to, row, column, height, width);
+    else if (channels == 2) image_block<2>(from, to, row, column, height, width);
+    else image_block<1>(from, to, row, column, height, width);
 }
 
 extern "C" __global__ void image_blocks_float(const float *x, __half *y, int total, int channels, int height, int width) {
@@ -169,7 +195,7 @@ extern "C" __global__ void epilogue(Eight *y, const Eight *bias, const Eight *z,
 #pragma unroll
         for (int i = 0; i < 8; ++i) sum[i] += more[i];
     }
-    activate(sum, act);
+    activate_any(sum, act);
     y[place] = narrowed(sum);
 }
 
@@ -198,11 +224,19 @@ __device__ __forceinline__ void eight_floats(const Four *from, float *to) {
 }
 
 /* Thread: 8 channels of TILE output pixels in a row. Block: threadIdx.x over vectors, threadIdx.y over tiles of an
- * image (blockIdx.z). weight: K, K, C. With `sums` (N, gridDim.y, C): what the block's pixels add to the mean. */
+ * image (blockIdx.z). weight: K, K, C. With `sums` (N, gridDim.y, C): what the block's pixels add to the mean. All
+ * pixels of a row are asked for before one is used; the weights of the block's channels lie in shared memory:
+ * max(K * K, blockDim.y), blockDim.x, 8 floats. */
 template <int K, int STRIDE, int TILE>
 __device__ __forceinline__ void depthwise(const Eight *x, const Four *weight, const Four *bias, Eight *y, float *sums,
                                           const Window &at, int act) {
     constexpr int SPAN = (TILE - 1) * STRIDE + K;
+    extern __shared__ float part[];
+    Four *taps = (Four *)part;
+    int pairs = 2 * blockDim.x;
+    for (int i = threadIdx.y * blockDim.x + threadIdx.x; i < K * K * pairs; i += blockDim.x * blockDim.y)
+        taps[i] = weight[i / pairs * 2 * at.vectors + blockIdx.x * pairs + i % pairs];
+    __syncthreads();
     int v = blockIdx.x * blockDim.x + threadIdx.x;
     int across = (at.out_width + TILE - 1) / TILE;
     int tile = blockIdx.y * blockDim.y + threadIdx.y;
@@ -220,14 +254,17 @@ __device__ __forceinline__ void depthwise(const Eight *x, const Four *weight, co
 #pragma unroll 1
         for (int r = max(0, -first); r < min(K, at.height - first); ++r) {
             const Eight *from = x + ((size_t)(blockIdx.z * at.height + first + r) * at.width + left) * at.vectors + v;
+            Eight row[SPAN];
+#pragma unroll
+            for (int column = 0; column < SPAN; ++column)
+                row[column] = read_within(from + column * at.vectors, (unsigned)(left + column) < (unsigned)at.width);
             float by[K][8];
 #pragma unroll
-            for (int s = 0; s < K; ++s) eight_floats(weight + ((r * K + s) * at.vectors + v) * 2, by[s]);
+            for (int s = 0; s < K; ++s) eight_floats(taps + (r * K + s) * pairs + 2 * threadIdx.x, by[s]);
 #pragma unroll
             for (int column = 0; column < SPAN; ++column) {
-                if ((unsigned)(left + column) >= (unsigned)at.width) continue;
                 float here[8];
-                widen(from[column * at.vectors], here);
+                widen(row[column], here);
 #pragma unroll
                 for (int t = 0; t < TILE; ++t) {
                     const int s = column - t * STRIDE;
@@ -248,7 +285,7 @@ __device__ __forceinline__ void depthwise(const Eight *x, const Four *weight, co
             }
     }
     if (sums == nullptr) return;
-    extern __shared__ float part[]; /* blockDim.y, blockDim.x, 8 */
+    __syncthreads(); /* the weights are needed no more */
     float *mine = part + (threadIdx.y * blockDim.x + threadIdx.x) * 8;
 #pragma unroll
     for (int i = 0; i < 8; ++i) mine[i] = total[i];
@@ -280,47 +317,70 @@ DEPTHWISE(5, 2, 2)
 DEPTHWISE(7, 1, 2)
 
 /* Squeeze and excite: means -> hidden -> gates, a block an image. sums: N, parts, C; w1: hidden, C; w2: hidden, C
- * (transposed); y: N, C. Shared: max(C, blockDim.x) + hidden floats. */
-extern "C" __global__ void excite(const float *sums, const __half *w1, const __half *b1, const __half *w2,
-                                  const __half *b2, __half *y, int channels, int hidden, int parts, int act, int gate) {
+ * (transposed); y: N, C; C a multiple of 8. What is read in one step is asked for at once: a block has nothing else to
+ * wait for. Shared: C + hidden + 8 * blockDim.x floats. */
+extern "C" __global__ void __launch_bounds__(1024) excite(const Four *sums, const Eight *w1, const __half *b1,
+                                                          const Eight *w2, const __half *b2, __half *y, int channels,
+                                                          int hidden, int parts, int act, int gate) {
     extern __shared__ float means[];
-    float *found = means + max(channels, (int)blockDim.x);
-    int groups = max(1, (int)blockDim.x / channels), group = threadIdx.x / channels;
-    const float *from = sums + (size_t)blockIdx.x * parts * channels;
-    for (int c = threadIdx.x; c < groups * channels; c += blockDim.x) {
-        float sum = 0.f;
-        int channel = groups > 1 ? c - group * channels : c;
+    float *found = means + channels, *part = found + (hidden + 3) / 4 * 4;
+    int threads = blockDim.x, fours = channels / 4, vectors = channels / 8;
+
+    int groups = max(1, threads / fours), group = threadIdx.x / fours;
+    for (int c = groups > 1 ? threadIdx.x - group * fours : threadIdx.x; c < fours && group < groups; c += groups > 1 ? fours : threads) {
+        Four sum = {};
+        const Four *from = sums + (size_t)blockIdx.x * parts * fours + c;
 #pragma unroll 8
-        for (int p = groups > 1 ? group : 0; p < parts; p += groups) sum += from[(size_t)p * channels + channel];
+        for (int p = groups > 1 ? group : 0; p < parts; p += groups) {
+            Four more = from[(size_t)p * fours];
+#pragma unroll
+            for (int i = 0; i < 4; ++i) sum.of[i] += more.of[i];
+        }
+        *(Four *)(part + ((groups > 1 ? group * fours : 0) + c) * 4) = sum;
+    }
+    __syncthreads();
+    for (int c = threadIdx.x; c < channels; c += threads) {
+        float sum = 0.f;
+        for (int g = 0; g < groups; ++g) sum += part[g * channels + c];
         means[c] = sum;
     }
     __syncthreads();
-    if (groups > 1) {
-        float sum = 0.f;
-        if (threadIdx.x < channels)
-            for (int g = 0; g < groups; ++g) sum += means[g * channels + threadIdx.x];
-        __syncthreads();
-        if (threadIdx.x < channels) means[threadIdx.x] = sum;
-        __syncthreads();
-    }
+
     int lane = threadIdx.x % 32;
-    for (int h = threadIdx.x / 32; h < hidden; h += blockDim.x / 32) {
+    for (int h = threadIdx.x / 32; h < hidden; h += threads / 32) {
         float sum = 0.f;
-        const __half2 *row = (const __half2 *)(w1 + (size_t)h * channels);
-#pragma unroll 4
-        for (int c = lane; c < channels / 2; c += 32) {
-            float2 by = __half22float2(row[c]);
-            sum += by.x * means[2 * c] + by.y * means[2 * c + 1];
+        const Eight *row = w1 + (size_t)h * vectors;
+#pragma unroll 5
+        for (int c = lane; c < vectors; c += 32) {
+            float by[8];
+            widen(row[c], by);
+#pragma unroll
+            for (int i = 0; i < 8; ++i) sum += by[i] * means[8 * c + i];
         }
 #pragma unroll
         for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
         if (lane == 0) found[h] = activated(sum + __half2float(b1[h]), act);
     }
     __syncthreads();
-    for (int c = threadIdx.x; c < channels; c += blockDim.x) {
-        float sum = __half2float(b2[c]);
+
+    groups = max(1, threads / vectors);
+    group = threadIdx.x / vectors;
+    for (int c = groups > 1 ? threadIdx.x - group * vectors : threadIdx.x; c < vectors && group < groups; c += groups > 1 ? vectors : threads) {
+        float sum[8] = {};
 #pragma unroll 8
-        for (int h = 0; h < hidden; ++h) sum += found[h] * __half2float(w2[(size_t)h * channels + c]);
+        for (int h = groups > 1 ? group : 0; h < hidden; h += groups) {
+            float by[8];
+            widen(w2[(size_t)h * vectors + c], by);
+#pragma unroll
+            for (int i = 0; i < 8; ++i) sum[i] += found[h] * by[i];
+        }
+#pragma unroll
+        for (int i = 0; i < 8; ++i) part[((groups > 1 ? group * vectors : 0) + c) * 8 + i] = sum[i];
+    }
+    __syncthreads();
+    for (int c = threadIdx.x; c < channels; c += threads) {
+        float sum = __half2float(b2[c]);
+        for (int g = 0; g < groups; ++g) sum += part[g * channels + c];
         y[(size_t)blockIdx.x * channels + c] = __float2half_rn(activated(sum, gate));
     }
 }
@@ -361,18 +421,16 @@ __device__ __forceinline__ void product(const __half *x, const __half *w, const 
     int line = threadIdx.x / 4, vector = threadIdx.x % 4 * 8;
     float sum[2][COLUMNS / 8][4] = {};
     Eight next[4], beside[SIDE];
-    const Eight zero = {};
 
     auto fetch = [&](int k) {
         bool within = k + vector < of.depth;
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
             int row = first + line + 32 * i;
-            next[i] = zero;
-            if (!within || row >= of.rows) continue;
-            next[i] = *(const Eight *)(x + (size_t)row * of.depth + k + vector);
+            bool there = within && row < of.rows;
+            next[i] = read_within(x + (size_t)row * of.depth + k + vector, there);
             if (scale) {
-                Eight by = *(const Eight *)(scale + (size_t)(row / of.pixels) * of.depth + k + vector);
+                Eight by = read_within(scale + (size_t)(row / of.pixels) * of.depth + k + vector, there);
 #pragma unroll
                 for (int j = 0; j < 4; ++j) next[i].pair[j] = __hmul2(next[i].pair[j], by.pair[j]);
             }
@@ -380,7 +438,7 @@ __device__ __forceinline__ void product(const __half *x, const __half *w, const 
 #pragma unroll
         for (int i = 0; i < SIDE; ++i) {
             int column = left + line + 32 * i;
-            beside[i] = within && column < of.columns ? *(const Eight *)(w + (size_t)column * of.depth + k + vector) : zero;
+            beside[i] = read_within(w + (size_t)column * of.depth + k + vector, within && column < of.columns);
         }
     };
     auto put = [&](int stage) {
@@ -448,7 +506,7 @@ __device__ __forceinline__ void product(const __half *x, const __half *w, const 
 #pragma unroll
             for (int c = 0; c < 8; ++c) here[c] += more[c];
         }
-        activate(here, of.act);
+        activate_any(here, of.act);
         y[place] = narrowed(here);
     }
 }
@@ -475,4 +533,36 @@ extern "C" __global__ void gated(const Eight *a, const Eight *b, Eight *y, int t
 #pragma unroll
     for (int i = 0; i < 8; ++i) one[i] *= other[i];
     y[place] = narrowed(one);
+}
+
+struct Heads {
+    int total, vectors, turned, rest, length, half, positions; /* vectors of a row of x, of q and k, of v */
+};
+
+/* Queries, keys and values out of rows that hold all three; queries and keys are turned by their position, in pairs of
+ * neighbours. cos, sin: positions, half of a head. A row's position is its own, or one start for all is given. */
+extern "C" __global__ void rotary(const Eight *x, const long long *positions, const __half *cos, const __half *sin,
+                                  Eight *q, Eight *k, Eight *v, Heads at) {
+    int place = blockIdx.x * blockDim.x + threadIdx.x;
+    if (place >= at.total) return;
+    int row = place / at.vectors, column = place - row * at.vectors;
+    Eight here = x[place];
+    if (column >= 2 * at.turned) {
+        v[(size_t)row * at.rest + column - 2 * at.turned] = here;
+        return;
+    }
+    Eight *to = column < at.turned ? q : k;
+    column -= column < at.turned ? 0 : at.turned;
+    long long position = at.positions == 1 ? positions[0] + row % at.length : positions[row];
+    size_t angle = (size_t)position * at.half + column * 4 % at.half;
+    float found[8];
+    widen(here, found);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        float c = __half2float(cos[angle + i]), s = __half2float(sin[angle + i]);
+        float one = found[2 * i], other = found[2 * i + 1];
+        found[2 * i] = one * c - other * s;
+        found[2 * i + 1] = other * c + one * s;
+    }
+    to[(size_t)row * at.turned + column] = narrowed(found);
 }

@@ -1,12 +1,14 @@
 /* The operators of domain `ampgraph`, all float16 with channels last, as onnxruntime's custom operators on CUDA.
  *
  * Conv(x, w, bias, z?, scale?): act(conv(x * scale, w) + bias + z); w lies K, R, S, C; scale N, C.
+ * Linear(x, w, bias, z?): act(x w^T + bias + z) over rows.
  * DepthwiseConv(x, w, bias) -> y, means?: w lies R, S, C, in float32 like the bias; means: N, parts, C in float32,
  * which add up to the mean of y.
  * Excite(means, w1, b1, w2, b2): gate(w2^T act(w1 means + b1) + b2), N, C; w1 and w2 lie hidden, C.
  * MaxPool(x), Mean(x) -> N, C, 1, 1; Image(x): N, C, H, W of float32 or float16 -> N, H, W, 8,
  * with block=2 N, H / 2, W / 2, 16; Gated(a, b?): act(a) * b; without b,
- * of the halves of a's rows.
+ * of the halves of a's rows. Rotary(x, positions, cos, sin) -> q, k, v: parts of x's rows, q and k `width` wide and
+ * turned by their positions.
  *
  * What a first run on new sizes finds out and allocates, later runs use: those can be captured. Runs of one session
  * are one after the other, since its kernels have one workspace each. */
@@ -19,7 +21,7 @@
 #include "gpu.h"
 #include "ort.h"
 
-enum { MOST_INPUTS = 5, MOST_RANK = 8 };
+enum { MOST_INPUTS = 5, MOST_OUTPUTS = 3, MOST_RANK = 8 };
 
 typedef struct Array {
     const void *data; /* NULL: left out */
@@ -51,7 +53,7 @@ struct Node {
     Api *api;
     void (*compute)(Node *, Call *);
     int64_t strides[2], pads[4], dilations[2], kernel[2];
-    int64_t block;
+    int64_t block, turned;
     int act, gate;
     Sized *known;
 };
@@ -60,7 +62,7 @@ typedef struct Operator {
     CustomOp interface; /* first: onnxruntime hands it back */
     const char *name;
     void (*compute)(Node *, Call *);
-    int inputs, needed, outputs, first_type, other_type;
+    int inputs, needed, outputs, types[MOST_INPUTS], made[MOST_OUTPUTS];
 } Operator;
 
 static pthread_mutex_t guard = PTHREAD_MUTEX_INITIALIZER;
@@ -159,6 +161,15 @@ static const Sized *sized(Node *node, Call *call, const Problem *problem, const 
     return more;
 }
 
+static void solve(Node *node, Call *call, const Problem *problem, const Tensors *at) {
+    pthread_mutex_lock(&guard);
+    const Sized *known = sized(node, call, problem, at);
+    pthread_mutex_unlock(&guard);
+    if (!known) return;
+    int code = convolve(call->gpu, known->way, problem, at, known->space, call->stream);
+    if (code) fail_with(call, "a convolution", code);
+}
+
 static void conv(Node *node, Call *call) {
     const Array *x = &call->in[0], *w = &call->in[1];
     int64_t size[4];
@@ -174,12 +185,27 @@ static void conv(Node *node, Call *call) {
     };
     Tensors at = {x->data, w->data, call->in[2].data, call->in[3].data, call->in[4].data, output(call, 0, size, 4)};
     if (call->status || size[0] * size[1] * size[2] == 0) return;
-    pthread_mutex_lock(&guard);
-    const Sized *known = sized(node, call, &problem, &at);
-    pthread_mutex_unlock(&guard);
-    if (!known) return;
-    int code = convolve(call->gpu, known->way, &problem, &at, known->space, call->stream);
-    if (code) fail_with(call, "a convolution", code);
+    solve(node, call, &problem, &at);
+}
+
+/* The same over rows of any rank: pixels, tokens. */
+static void linear(Node *node, Call *call) {
+    const Array *x = &call->in[0], *w = &call->in[1];
+    if (x->rank < 2 || w->rank != 2) return fail(call, "ampgraph: Linear takes rows and a matrix");
+    int64_t size[MOST_RANK], rows = 1;
+    memcpy(size, x->size, sizeof size);
+    size[x->rank - 1] = w->size[0];
+    for (size_t i = 0; i + 1 < x->rank; ++i) rows *= x->size[i];
+    int64_t batch = x->rank > 2 ? x->size[0] : 1, height = x->rank == 4 ? x->size[1] : 1;
+    void *y = output(call, 0, size, x->rank);
+    if (call->status || rows == 0) return;
+    int64_t width = rows / batch / height;
+    Problem problem = {
+        .batch = batch, .height = height, .width = width, .channels = w->size[1], .out_channels = w->size[0],
+        .out_height = height, .out_width = width, .kernel_h = 1, .kernel_w = 1, .stride_h = 1, .stride_w = 1,
+        .dilation_h = 1, .dilation_w = 1, .act = node->act, .residual = call->in[3].data != NULL,
+    };
+    solve(node, call, &problem, &(Tensors){x->data, w->data, call->in[2].data, call->in[3].data, NULL, y});
 }
 
 typedef struct Window {
@@ -228,16 +254,16 @@ static void image(Node *node, Call *call) {
         start(call, is_float ? IMAGE_FLOAT : IMAGE_HALF, blocks(total), BLOCK, 0, plain);
 }
 
-enum { DEPTHWISE_THREADS = 128, MOST_VECTORS = 32 };
+enum { DEPTHWISE_THREADS = 128, MOST_VECTORS = 32, MOST_SHARED = 40 << 10 };
 
-/* Vectors of a block: the most that divide them all. */
-static int vectors_of_block(int vectors) {
+/* Vectors of a block: the most that divide them all, and whose weights fit into what shared memory a block has. */
+static int vectors_of_block(int vectors, int64_t taps) {
     int most = vectors < MOST_VECTORS ? vectors : MOST_VECTORS;
-    while (vectors % most) --most;
+    while (vectors % most || taps * most * 32 > MOST_SHARED) --most;
     return most;
 }
 
-enum { ENOUGH_THREADS = 1 << 16, WIDE_TILE = 7, NARROW_TILE = 2 };
+enum { ENOUGH_THREADS = 24000, WIDE_TILE = 7, NARROW_TILE = 2 };
 
 /* The kernel and how many pixels a thread has: many where that leaves threads enough for the device. */
 static enum Kernel depthwise_kernel(const Node *node, int64_t wide_threads, int *tile) {
@@ -257,13 +283,14 @@ static void depthwise(Node *node, Call *call) {
     Window at = window(node, x, size);
     int64_t wide_threads = size[0] * size[1] * reached_up(size[2], WIDE_TILE) * at.vectors;
     enum Kernel which = depthwise_kernel(node, wide_threads, &tile);
-    int across = vectors_of_block(at.vectors), rows = DEPTHWISE_THREADS / across;
+    int64_t taps = w->size[0] * w->size[1];
+    int across = vectors_of_block(at.vectors, taps), rows = DEPTHWISE_THREADS / across;
     int tiles = at.out_height * ((at.out_width + tile - 1) / tile), parts = (tiles + rows - 1) / rows;
     int64_t means_size[3] = {size[0], parts, size[3]};
     void *y = output(call, 0, size, 4), *means = call->outputs > 1 ? output(call, 1, means_size, 3) : NULL;
     void *arguments[] = {(void *)&x->data, (void *)&w->data, (void *)&call->in[2].data, &y, &means, &at, &node->act};
     Size grid = {(unsigned)(at.vectors / across), (unsigned)parts, (unsigned)size[0]};
-    unsigned shared = means ? (unsigned)(across * rows * 8 * sizeof(float)) : 0;
+    unsigned shared = (unsigned)((taps > rows ? taps : rows) * across * 8 * (int64_t)sizeof(float));
     start(call, which, grid, (Size){(unsigned)across, (unsigned)rows, 1}, shared, arguments);
 }
 
@@ -274,8 +301,8 @@ static void excite(Node *node, Call *call) {
     int channels = (int)size[1], hidden = (int)w->size[0], parts = (int)means->size[1];
     void *arguments[] = {(void *)&means->data, (void *)&w->data, (void *)&call->in[2].data, (void *)&call->in[3].data,
                          (void *)&call->in[4].data, &y, &channels, &hidden, &parts, &node->act, &node->gate};
-    unsigned threads = 512, widest = channels > (int)threads ? (unsigned)channels : threads;
-    unsigned shared = (unsigned)((widest + (unsigned)hidden) * sizeof(float));
+    unsigned threads = 1024, shared = (unsigned)((size_t)(channels + hidden + 4 + 8 * (int)threads) * sizeof(float));
+    if (channels > 8 * (int)threads) return fail(call, "ampgraph: too many channels to excite");
     start(call, EXCITE, (Size){(unsigned)size[0], 1, 1}, (Size){threads, 1, 1}, shared, arguments);
 }
 
@@ -298,6 +325,22 @@ static void gated(Node *node, Call *call) {
     start(call, GATED, blocks(total), BLOCK, 0, arguments);
 }
 
+static void rotary(Node *node, Call *call) {
+    const Array *x = &call->in[0], *positions = &call->in[1], *cos = &call->in[2], *sin = &call->in[3];
+    if (x->rank != 3 || cos->rank != 2 || cos->size[1] % 4) return fail(call, "ampgraph: Rotary takes batches of rows and tables of angles");
+    int64_t size[3] = {x->size[0], x->size[1], node->turned}, rest[3] = {x->size[0], x->size[1], 0}, count = 1;
+    rest[2] = x->size[2] - 2 * node->turned;
+    for (size_t i = 0; i < positions->rank; ++i) count *= positions->size[i];
+    void *q = output(call, 0, size, 3), *k = output(call, 1, size, 3), *v = output(call, 2, rest, 3);
+    struct {
+        int total, vectors, turned, rest, length, half, positions;
+    } at = {(int)(x->size[0] * x->size[1] * x->size[2] / 8), (int)(x->size[2] / 8), (int)(node->turned / 8),
+            (int)(rest[2] / 8), (int)x->size[1], (int)cos->size[1], (int)count};
+    void *arguments[] = {(void *)&x->data, (void *)&positions->data, (void *)&cos->data, (void *)&sin->data, &q, &k, &v,
+                         &at};
+    start(call, ROTARY, blocks(at.total), BLOCK, 0, arguments);
+}
+
 static Status *compute(void *at, Context *context) {
     Node *node = at;
     Call call = {.api = node->api, .context = context};
@@ -317,8 +360,13 @@ static void ints(const Node *node, const Info *info, const char *name, int64_t *
     if (status) release_status(node->api)(status); /* left out: what is there stays */
 }
 
+static void whole(const Node *node, const Info *info, const char *name, int64_t *to) {
+    Status *status = attribute_int(node->api)(info, name, to);
+    if (status) release_status(node->api)(status);
+}
+
 static int activation(const Node *node, const Info *info, const char *name) {
-    static const char *const names[] = {"", "Relu", "Silu", "Sigmoid", "HardSigmoid", "HardSwish"};
+    static const char *const names[] = {"", "Relu", "Silu", "Sigmoid", "HardSigmoid", "HardSwish", "Gelu"};
     char text[16] = "";
     size_t size = sizeof text;
     Status *status = attribute_text(node->api)(info, name, text, &size);
@@ -339,8 +387,8 @@ static Status *create(const CustomOp *op, Api *api, const Info *info, void **mad
     ints(node, info, "dilations", node->dilations, 2);
     ints(node, info, "kernel_shape", node->kernel, 2);
     node->block = 1;
-    Status *none = attribute_int(api)(info, "block", &node->block);
-    if (none) release_status(api)(none);
+    whole(node, info, "block", &node->block);
+    whole(node, info, "width", &node->turned);
     node->act = activation(node, info, "activation");
     node->gate = activation(node, info, "gate");
     *made = node;
@@ -370,7 +418,7 @@ static const char *provider(const CustomOp *op) {
 }
 
 static int input_type(const CustomOp *op, size_t index) {
-    return index ? ((const Operator *)op)->other_type : ((const Operator *)op)->first_type;
+    return ((const Operator *)op)->types[index];
 }
 
 static size_t inputs_of(const CustomOp *op) {
@@ -378,8 +426,7 @@ static size_t inputs_of(const CustomOp *op) {
 }
 
 static int output_type(const CustomOp *op, size_t index) {
-    (void)op;
-    return index ? FLOAT : FLOAT16; /* the second output is DepthwiseConv's means */
+    return ((const Operator *)op)->made[index];
 }
 
 static size_t outputs_of(const CustomOp *op) {
@@ -406,13 +453,15 @@ static int none(const CustomOp *op) {
 }
 
 static Operator operators[] = {
-    {{0}, "Conv", conv, 5, 3, 1, FLOAT16, FLOAT16},
-    {{0}, "DepthwiseConv", depthwise, 3, 3, 2, FLOAT16, FLOAT},
-    {{0}, "Excite", excite, 5, 5, 1, FLOAT, FLOAT16},
-    {{0}, "MaxPool", max_pool, 1, 1, 1, FLOAT16, FLOAT16},
-    {{0}, "Mean", mean, 1, 1, 1, FLOAT16, FLOAT16},
-    {{0}, "Image", image, 1, 1, 1, 0 /* any */, FLOAT16},
-    {{0}, "Gated", gated, 2, 1, 1, FLOAT16, FLOAT16},
+    {{0}, "Conv", conv, 5, 3, 1, {FLOAT16, FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
+    {{0}, "Linear", linear, 4, 3, 1, {FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
+    {{0}, "DepthwiseConv", depthwise, 3, 3, 2, {FLOAT16, FLOAT, FLOAT}, {FLOAT16, FLOAT}},
+    {{0}, "Excite", excite, 5, 5, 1, {FLOAT, FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
+    {{0}, "MaxPool", max_pool, 1, 1, 1, {FLOAT16}, {FLOAT16}},
+    {{0}, "Mean", mean, 1, 1, 1, {FLOAT16}, {FLOAT16}},
+    {{0}, "Image", image, 1, 1, 1, {ANY}, {FLOAT16}},
+    {{0}, "Gated", gated, 2, 1, 1, {FLOAT16, FLOAT16}, {FLOAT16}},
+    {{0}, "Rotary", rotary, 4, 4, 3, {FLOAT16, INT64, FLOAT16, FLOAT16}, {FLOAT16, FLOAT16, FLOAT16}},
 };
 
 static Status *filled(Api *api, Domain *domain) {

@@ -15,7 +15,7 @@ from ampgraph.onnx_model.native.step import Slot, Step, constant
 
 _GATES = ("Sigmoid", "HardSigmoid")
 _HIDDEN: Mapping[str, str] = {"Relu": "Relu", "HardSwish": "HardSwish", "Mul": "Silu"}
-_LARGEST = 8192  # channels and hidden units: they lie in shared memory as float32
+_LARGEST = 4000  # channels and hidden units: they lie in shared memory as float32
 _RANK = 4
 
 
@@ -117,5 +117,5 @@ def _weights(net: Net, nodes: tuple[NodeProto, ...]) -> tuple[Array, ...] | None
         flat = weight[:, :, 0, 0]
         found += [np.ascontiguousarray(flat.T if place else flat)]
         found += [np.zeros(weight.shape[0], np.float16) if bias is None else bias]
-    fits = found[0].shape == found[2].shape and sum(found[0].shape) <= _LARGEST and found[0].shape[1] % 2 == 0
+    fits = found[0].shape == found[2].shape and sum(found[0].shape) <= _LARGEST and found[0].shape[1] % 8 == 0
     return tuple(found) if fits else None

@@ -9,6 +9,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from ampgraph.onnx_model.attributes import plain_attributes
+from ampgraph.onnx_model.fuse.net import CONTRIB
 from ampgraph.onnx_model.native.step import DOMAIN
 
 LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
@@ -87,6 +88,13 @@ def _conv(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str
     scope.add("Transpose", scope.activated(found, how.get("activation", "")), perm=LAST, output=outputs[0])
 
 
+def _linear(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
+    x, weight, bias, residual = inputs[:4]
+    found = scope.add("Add", scope.add("MatMul", x, scope.add("Transpose", weight, perm=(1, 0))), bias)
+    found = scope.add("Add", found, residual) if residual else found
+    scope.add("Identity", scope.activated(found, how.get("activation", "")), output=outputs[0])
+
+
 def _depthwise(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
     x, weight, bias = inputs[:3]
     weight, bias = (scope.add("Cast", each, to=TensorProto.FLOAT16) for each in (weight, bias))
@@ -140,12 +148,28 @@ def _gated(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[st
     scope.add("Mul", scope.activated(one, how["activation"]), other, output=outputs[0])
 
 
+def _rotary(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
+    width, parts = how["width"], [f"{scope.stem}__{part}" for part in ("q", "k")]
+    ends = scope.constant(np.array([0, width, 2 * width, 2**31], np.int64))
+    two = scope.constant(np.array([2], np.int64))
+    for place, name in enumerate((*parts, outputs[2])):
+        one, other = (scope.constant(np.array([place + more], np.int64)) for more in (0, 1))
+        scope.add(
+            "Slice", inputs[0], scope.add("Gather", ends, one), scope.add("Gather", ends, other), two, output=name
+        )
+    for name, output in zip(parts, outputs[:2], strict=True):
+        attributes = {"interleaved": 1, "num_heads": how["num_heads"], "domain": CONTRIB}
+        scope.add("RotaryEmbedding", name, *inputs[1:4], output=output, **attributes)
+
+
 _WAYS: Mapping[str, Callable[[_Scope, list[str], list[str], Mapping[str, Any]], None]] = {
     "Conv": _conv,
+    "Linear": _linear,
     "DepthwiseConv": _depthwise,
     "Excite": _excite,
     "MaxPool": _max_pool,
     "Mean": _mean,
     "Image": _image,
     "Gated": _gated,
+    "Rotary": _rotary,
 }

@@ -19,7 +19,7 @@ from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.native.search import steps_of
 from ampgraph.onnx_model.native.step import DOMAIN, Slot, Step
 from ampgraph.onnx_model.prepare import captured
-from ampgraph.onnx_model.types import bodies, infer, modelled_inputs, types_in
+from ampgraph.onnx_model.types import bodies, fixed_size, infer, modelled_inputs, types_in
 
 LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 
@@ -45,7 +45,24 @@ def rewrite(model: ModelProto, shapes: Mapping[str, Shape]) -> Rewritten | None:
 
 
 def _shapes(model: ModelProto, sizes: Mapping[str, Shape]) -> dict[str, Shape]:
-    return {name: each.shape for name, each in types_in(infer(model, sizes).graph).items() if each.shape is not None}
+    """Shapes of values at these sizes: inferred, else as the model declares them (of what contrib operators make)."""
+    inferred = {
+        name: each.shape for name, each in types_in(infer(model, sizes).graph).items() if each.shape is not None
+    }
+    symbols = {
+        dim.dim_param: size
+        for value in model.graph.input
+        for dim, size in zip(value.type.tensor_type.shape.dim, sizes.get(value.name, ()), strict=False)
+        if dim.dim_param
+    }
+    declared: dict[str, Shape] = {}
+    for value in model.graph.value_info:
+        if value.type.tensor_type.HasField("shape"):
+            dims = value.type.tensor_type.shape.dim
+            found = [symbols.get(dim.dim_param) if dim.dim_param else fixed_size(dim) for dim in dims]
+            if None not in found:
+                declared[value.name] = tuple(size for size in found if size is not None)
+    return {**declared, **inferred}
 
 
 @dataclass
@@ -68,7 +85,8 @@ class _Building:
 def _built(model: ModelProto, net: Net, steps: Mapping[str, Step]) -> ModelProto:
     building = _Building(net)
     gone = {id(old): step for step in steps.values() for old in step.old}
-    ends = {id(step.old[-1]): step for step in steps.values() if step.old}
+    places = {id(each): place for place, each in enumerate(net.graph.node)}
+    ends = {id(max(step.old, key=lambda old: places[id(old)])): step for step in steps.values() if step.old}
     makes = {step.output: step for step in steps.values()}
     for each in net.graph.node:
         if id(each) in ends:

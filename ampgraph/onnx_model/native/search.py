@@ -12,6 +12,8 @@ from ampgraph.onnx_model.fuse.net import Net
 from ampgraph.onnx_model.native.conv import conv_step, image_step
 from ampgraph.onnx_model.native.excite import Excite, excite_at, mean_at
 from ampgraph.onnx_model.native.gated import gated_steps
+from ampgraph.onnx_model.native.linear import linear_step
+from ampgraph.onnx_model.native.rotary import rotary_steps
 from ampgraph.onnx_model.native.step import Slot, Step, image
 
 
@@ -28,16 +30,23 @@ def steps_of(net: Net) -> dict[str, Step]:
     """What our kernels can compute of a model, by the value that it makes; a node goes with one step alone."""
     search = Search()
     for each in net.graph.node:
-        if each.domain in ("", "ai.onnx") and id(each) not in search.taken:
+        if id(each) not in search.taken:
             _look(net, each, search)
     return search.steps
 
 
 def _look(net: Net, each: NodeProto, search: Search) -> None:
-    if each.op_type == "Conv":
-        step = conv_step(net, each, search.taken)
-        if step is not None:
-            _take(net, each, _scaled(each, step, search), search)
+    if each.domain not in ("", "ai.onnx"):
+        for step in rotary_steps(net, each):
+            _take(net, each, step, search)
+    elif each.op_type == "Conv":
+        conv = conv_step(net, each, search.taken)
+        if conv is not None:
+            _take(net, each, _scaled(each, conv, search), search)
+    elif each.op_type == "MatMul":
+        linear = linear_step(net, each)
+        if linear is not None:
+            _take(net, each, linear, search)
     elif each.op_type == "Mul":
         for step in gated_steps(net, each):
             _take(net, each, step, search)
@@ -45,8 +54,8 @@ def _look(net: Net, each: NodeProto, search: Search) -> None:
         excite = excite_at(net, each)
         if excite is not None and _goes_between(net, source, excite, search):
             _take_excite(source, excite, search)
-        elif (step := _pool(net, each)) is not None:
-            _take(net, each, step, search)
+        elif (pool := _pool(net, each)) is not None:
+            _take(net, each, pool, search)
 
 
 def _take(net: Net, each: NodeProto, step: Step, search: Search) -> None:
