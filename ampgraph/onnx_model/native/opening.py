@@ -15,6 +15,7 @@ from ampgraph.onnx_model.native.rewrite import rewrite
 from ampgraph.onnx_model.run import CUDA, Provider
 
 REMEDY = "open it without kernels of our own"
+_ANCHORS = ("Conv", "BiasGelu", "RotaryEmbedding")
 
 
 @dataclass(frozen=True)
@@ -42,5 +43,5 @@ def with_kernels(loaded: Loaded, shapes: Mapping[str, Sequence[int]], place: str
 
 def may_gain(model: ModelProto) -> bool:
     """Whether there are operators that kernels of our own are for, by name alone."""
-    kinds = {node.op_type for node in model.graph.node if node.domain in ("", "ai.onnx")}
-    return "Conv" in kinds or {"Sigmoid", "Mul", "MatMul"} <= kinds
+    kinds = {node.op_type for node in model.graph.node}
+    return not kinds.isdisjoint(_ANCHORS) or kinds >= {"Sigmoid", "Mul", "MatMul"}
