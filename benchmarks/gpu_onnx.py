@@ -157,7 +157,8 @@ def _opened(case: Case, made: Made, setting: Setting, turns: Turns, provider: st
 
 def _words(setting: Setting, nhwc: bool) -> str:
     said = " nhwc" if nhwc else ""
-    said += " default" if setting["nhwc"] == "auto" else ""
+    said += " default" if setting["nhwc"] == "auto" and not setting.get("native") else ""
+    said += " native" if setting.get("native") else ""
     said += " no tf32" if setting.get("tf32", True) is False else ""
     return said + "".join(f" {key}={value}" for key, value in setting.get("provider_options", {}).items())
 

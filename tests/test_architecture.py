@@ -129,7 +129,10 @@ def test_the_wheel_holds_all_rules_and_tables(wheel: Path) -> None:
         f"ampgraph/rules/targets/{path.name}" for path in (ROOT / "rules" / "targets").iterdir() if path.is_file()
     }
     expected |= {str(path.relative_to(ROOT)) for path in MODULES.values()}
-    assert expected | {"ampgraph/inspection/document.schema.json"} <= inside
+    expected.add("ampgraph/inspection/document.schema.json")
+    native = [path for path in (PACKAGE / "native").iterdir() if path.suffix in (".c", ".h", ".cu", ".ptx")]
+    expected |= {str(path.relative_to(ROOT)) for path in native}
+    assert expected <= inside
     assert any(name.endswith("licenses/LICENSE") for name in inside)
 
 

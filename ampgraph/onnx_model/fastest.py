@@ -15,9 +15,11 @@ from typing import Any
 from onnx import ModelProto, TensorProto
 
 from ampgraph.errors import ModelError
+from ampgraph.native.build import library
 from ampgraph.onnx_model.bench import Spread, interleaved, sampler, spread
 from ampgraph.onnx_model.compare import output_errors
 from ampgraph.onnx_model.names import walk
+from ampgraph.onnx_model.native.opening import may_gain
 from ampgraph.onnx_model.preferences import CONVOLUTIONS, has_grouped_convolutions, prefers_channels_last
 from ampgraph.onnx_model.run import CUDA, Feed
 from ampgraph.onnx_model.session import Bound, Choice, Session, chosen_provider
@@ -30,17 +32,22 @@ _IN_TF32 = (*CONVOLUTIONS, "MatMul", "Gemm", "Einsum", "LSTM", "GRU", "RNN", "At
 
 @dataclass(frozen=True)
 class Setting:
-    """What can be chosen of a CUDA session; "auto" is the session's own rule, `bias_inside` None too."""
+    """What can be chosen of a CUDA session; "auto" is the session's own rule, `bias_inside` None too.
+
+    `native`: kernels of our own where there are some.
+    """
 
     nhwc: Choice = "auto"
     tf32: Choice = "auto"
     bias_inside: bool | None = None
+    native: bool = False
 
     @property
     def options(self) -> dict[str, Any]:
         """The arguments of `Session` that make it so."""
         bias = {} if self.bias_inside is None else {"fuse_conv_bias": str(int(self.bias_inside))}
-        return {"nhwc": self.nhwc, "tf32": self.tf32, "provider_options": bias}
+        own = {"native": True} if self.native else {}
+        return {"nhwc": self.nhwc, "tf32": self.tf32, "provider_options": bias, **own}
 
 
 @dataclass(frozen=True)
@@ -57,10 +64,15 @@ def settings_of(model: ModelProto) -> tuple[Setting, ...]:
     if any(node.op_type in CONVOLUTIONS for node in model.graph.node):
         flipped = has_grouped_convolutions(model)
         places += [Setting(not prefers_channels_last(model, True), True), Setting(True, True, flipped)]
+    places += [Setting(native=True)] if _is_low(model) and may_gain(model) and library().path is not None else []
     products = [node for node in walk(model.graph) if node.op_type in _IN_TF32]
     if all(len(node.input) > 1 and node.input[1] in low for node in products) and not model.functions:
         return tuple(places)
-    return (*places, *(replace(each, tf32=False) for each in places))
+    return (*places, *(replace(each, tf32=False) for each in places if not each.native))
+
+
+def _is_low(model: ModelProto) -> bool:
+    return any(tensor.data_type == TensorProto.FLOAT16 for tensor in model.graph.initializer)
 
 
 def fastest(
@@ -111,6 +123,7 @@ def _opened(
 def _words(setting: Setting, took: Spread, count: int) -> str:
     said = [] if setting.nhwc == "auto" else ["channels last" if setting.nhwc else "channels first"]
     said += ["without TF32"] if setting.tf32 is False else []
+    said += ["kernels of our own"] if setting.native else []
     said += (
         [] if setting.bias_inside is None else [f"biases {'inside' if setting.bias_inside else 'after'} convolutions"]
     )

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from ampgraph.onnx_model import buffers
 from ampgraph.onnx_model.buffers import NO_GRAPH, Buffers
 from ampgraph.onnx_model.cpu_nodes import RECORD, CpuNode, cpu_nodes, warning_line, without_shape_arithmetic
 from ampgraph.onnx_model.io import Loaded, first_line
+from ampgraph.onnx_model.native.opening import with_kernels
 from ampgraph.onnx_model.plain_casts import with_plain_casts
 from ampgraph.onnx_model.preferences import (
     has_biases_apart,
@@ -65,6 +67,7 @@ class _Setup:
     conv_search: str
     more: Mapping[str, str] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)  # of free dimensions, by symbol
+    library: Path | None = None  # of kernels of our own
 
 
 class Session:
@@ -82,6 +85,7 @@ class Session:
     - `provider_options`: further options of the CUDA or TensorRT provider.
     - `shapes`: of the inputs, by name, where they never change: shape arithmetic is then done once, when the session
       opens, and what it kept from becoming a CUDA graph can become one. Runs of other shapes fail.
+    - `native`: kernels of our own for float16 convolutions and the like; ModelError where none of them can be had.
 
     `providers` are those in use, `on_cpu` the nodes that fell to the CPU provider although a GPU is in use, without the
     shape arithmetic that onnxruntime puts there on purpose; a RuntimeWarning names them.
@@ -98,6 +102,7 @@ class Session:
         conv_search: ConvSearch = "EXHAUSTIVE",
         provider_options: Mapping[str, str] | None = None,
         shapes: Mapping[str, Sequence[int]] | None = None,
+        native: bool = False,
     ) -> None:
         self._loaded = as_loaded(model)
         self._place = str(self._loaded.path or self._loaded.model.graph.name or "model")
@@ -106,6 +111,8 @@ class Session:
         self._setup = _settled(_setup(provider, cuda_graph), self._loaded.model, self._asked)
         self._setup = replace(self._setup, conv_search=conv_search, more=dict(provider_options or {}))
         self._setup = replace(self._setup, sizes=symbol_sizes(self._loaded.model, shapes or {}))
+        if native:
+            self._take_kernels(shapes or {})
         self._lock, self._ids = threading.RLock(), count(1)
         self._seen: set[Any] = set()  # shapes that came once
         self._captured: dict[Any, Buffers] = {}  # by shapes
@@ -182,6 +189,11 @@ class Session:
             bound = self._capture(given) if self._setup.cuda_graph else None
             bound = bound or self._placed(given)
         return Bound(bound.run, bound.wait, bound.outputs, bound.graph_id != NO_GRAPH)
+
+    def _take_kernels(self, shapes: Mapping[str, Sequence[int]]) -> None:
+        own = with_kernels(self._loaded, shapes, self._place, self._setup.provider)
+        self._loaded, self._setup = own.loaded, replace(self._setup, library=own.library)
+        self.note(f"kernels of our own: {own.words}")
 
     def _open(self) -> ort.InferenceSession:
         """Open as asked for, without what "auto" can do without where it does not open so."""
@@ -324,6 +336,7 @@ def _open(loaded: Loaded, setup: _Setup) -> ort.InferenceSession:
         folder=None if as_found else loaded.folder,
         sizes=setup.sizes,
         without=_left_out(loaded.model) if setup.provider == CUDA else (),
+        library=setup.library,
     )
     if setup.provider not in session.get_providers():
         fact = "its libraries cannot be loaded, or there is no device"

@@ -1,0 +1,472 @@
+#include "conv.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* cuDNN's words, from its public headers (cudnn_graph.h of version 9). */
+enum { TYPE_HANDLE = 0, TYPE_DATA = 1, TYPE_BOOLEAN = 2, TYPE_INT64 = 3, TYPE_FLOAT = 4, TYPE_DOUBLE = 5,
+       TYPE_POINTER = 6, TYPE_CONV_MODE = 7, TYPE_HEUR_MODE = 8, TYPE_POINTWISE = 14, TYPE_DESCRIPTOR = 15,
+       TYPE_NOTE = 19 };
+enum { RUNTIME_COMPILATION = 0 };
+enum { DATA_FLOAT = 0, DATA_HALF = 2 };
+enum { POINTWISE = 0, CONVOLUTION = 1, ENGINE = 2, ENGINE_CONFIG = 3, HEURISTIC = 4, PLAN = 5, CONV_FORWARD = 10,
+       OP_POINTWISE = 13, GRAPH = 15, VARIANT_PACK = 16, TENSOR = 17 };
+enum { ADD = 0, RELU_FORWARD = 100, SWISH_FORWARD = 106, SIGMOID_FORWARD = 102, GELU_FORWARD = 104 };
+enum { CROSS_CORRELATION = 1 };
+enum { MODE_FALLBACK = 2, MODE_A = 3 };
+
+enum { X = 1, W, BIAS, Z, Y, FIRST_VIRTUAL };
+enum { MOST_NODES = 8, MOST_CONFIGS = 12, ROUNDS = 4, RUNS = 8 };
+static const int64_t MOST_ROOM = 256 << 20; /* bytes */
+
+enum Shape { FUSED, RESIDUAL_FIRST, EPILOGUE_APART, OWN_32, OWN_64 };
+
+struct Way {
+    enum Shape shape;
+    Descriptor plan;
+    size_t plan_room;
+    int64_t engine;
+};
+
+typedef struct Known {
+    Gpu *gpu;
+    Problem problem;
+    Way way;
+    struct Known *next;
+} Known;
+
+static pthread_mutex_t guard = PTHREAD_MUTEX_INITIALIZER;
+static Known *knowledge;
+
+/* What is being described to cuDNN; `status` is the first error. */
+typedef struct Draft {
+    Gpu *gpu;
+    Descriptor all[64], operations[MOST_NODES];
+    int count, operation_count, next_id, status;
+} Draft;
+
+static Descriptor made(Draft *draft, int kind) {
+    Descriptor one = NULL;
+    if (!draft->status) draft->status = draft->gpu->make(kind, &one);
+    if (!draft->status) draft->all[draft->count++] = one;
+    return one;
+}
+
+static void set(Draft *draft, Descriptor at, int name, int type, int64_t count, const void *values) {
+    if (!draft->status) draft->status = draft->gpu->set(at, name, type, count, values);
+}
+
+static void finish(Draft *draft, Descriptor at) {
+    if (!draft->status) draft->status = draft->gpu->finalize(at);
+}
+
+static void discard(Draft *draft) {
+    while (draft->count) draft->gpu->destroy(draft->all[--draft->count]);
+}
+
+/* A tensor of four axes in cuDNN's order (N, C, H, W) that lies with C last. */
+static Descriptor tensor(Draft *draft, int64_t id, const int64_t size[4], int type, int is_virtual) {
+    Descriptor one = made(draft, TENSOR);
+    int64_t strides[4] = {size[1] * size[2] * size[3], 1, size[1] * size[3], size[1]};
+    int64_t alignment = 16;
+    uint8_t flag = (uint8_t)is_virtual;
+    set(draft, one, 901, TYPE_DATA, 1, &type);
+    set(draft, one, 902, TYPE_INT64, 4, size);
+    set(draft, one, 903, TYPE_INT64, 4, strides);
+    set(draft, one, 906, TYPE_INT64, 1, &id);
+    set(draft, one, 900, TYPE_INT64, 1, &alignment);
+    set(draft, one, 907, TYPE_BOOLEAN, 1, &flag);
+    finish(draft, one);
+    return one;
+}
+
+static Descriptor between(Draft *draft, const int64_t size[4], int type) {
+    return tensor(draft, draft->next_id++, size, type, 1);
+}
+
+static void convolution(Draft *draft, const Problem *p, Descriptor x, Descriptor w, Descriptor y) {
+    Descriptor how = made(draft, CONVOLUTION), op = made(draft, CONV_FORWARD);
+    int64_t axes = 2, dilations[2] = {p->dilation_h, p->dilation_w}, strides[2] = {p->stride_h, p->stride_w};
+    int64_t before[2] = {p->top, p->left}, after[2] = {p->bottom, p->right};
+    int type = DATA_FLOAT, mode = CROSS_CORRELATION;
+    float one = 1.f, zero = 0.f;
+    set(draft, how, 100, TYPE_DATA, 1, &type);
+    set(draft, how, 101, TYPE_CONV_MODE, 1, &mode);
+    set(draft, how, 106, TYPE_INT64, 1, &axes);
+    set(draft, how, 102, TYPE_INT64, 2, dilations);
+    set(draft, how, 103, TYPE_INT64, 2, strides);
+    set(draft, how, 105, TYPE_INT64, 2, before);
+    set(draft, how, 104, TYPE_INT64, 2, after);
+    finish(draft, how);
+    set(draft, op, 702, TYPE_DESCRIPTOR, 1, &how);
+    set(draft, op, 704, TYPE_DESCRIPTOR, 1, &x);
+    set(draft, op, 703, TYPE_DESCRIPTOR, 1, &w);
+    set(draft, op, 705, TYPE_DESCRIPTOR, 1, &y);
+    set(draft, op, 700, TYPE_FLOAT, 1, &one);
+    set(draft, op, 701, TYPE_FLOAT, 1, &zero);
+    finish(draft, op);
+    draft->operations[draft->operation_count++] = op;
+}
+
+/* y = x `mode` b; b NULL where the operator has one operand. */
+static void pointwise(Draft *draft, int mode, Descriptor x, Descriptor b, Descriptor y) {
+    Descriptor how = made(draft, POINTWISE), op = made(draft, OP_POINTWISE);
+    int type = DATA_FLOAT;
+    set(draft, how, 0, TYPE_POINTWISE, 1, &mode);
+    set(draft, how, 1, TYPE_DATA, 1, &type);
+    finish(draft, how);
+    set(draft, op, 750, TYPE_DESCRIPTOR, 1, &how);
+    set(draft, op, 751, TYPE_DESCRIPTOR, 1, &x);
+    if (b) set(draft, op, 752, TYPE_DESCRIPTOR, 1, &b);
+    set(draft, op, 753, TYPE_DESCRIPTOR, 1, &y);
+    finish(draft, op);
+    draft->operations[draft->operation_count++] = op;
+}
+
+static int mode_of(int64_t act) {
+    if (act == GELU) return GELU_FORWARD;
+    return act == RELU ? RELU_FORWARD : act == SILU ? SWISH_FORWARD : SIGMOID_FORWARD;
+}
+
+/* Whether cuDNN has the activation; others come after it. */
+static int fuses(int64_t act) {
+    return act == NONE || act == RELU || act == SILU || act == SIGMOID || act == GELU;
+}
+
+static void describe(Draft *draft, const Problem *p, enum Shape shape) {
+    int64_t x_size[4] = {p->batch, p->channels, p->height, p->width};
+    int64_t w_size[4] = {p->out_channels, p->channels, p->kernel_h, p->kernel_w};
+    int64_t y_size[4] = {p->batch, p->out_channels, p->out_height, p->out_width};
+    int64_t row[4] = {1, p->out_channels, 1, 1};
+    Descriptor x = tensor(draft, X, x_size, DATA_HALF, 0), w = tensor(draft, W, w_size, DATA_HALF, 0);
+    Descriptor y = tensor(draft, Y, y_size, DATA_HALF, 0);
+    if (shape == EPILOGUE_APART) {
+        convolution(draft, p, x, w, y);
+        return;
+    }
+    Descriptor sum = between(draft, y_size, DATA_FLOAT), bias = tensor(draft, BIAS, row, DATA_HALF, 0);
+    convolution(draft, p, x, w, sum);
+    Descriptor added[2] = {bias, NULL};
+    if (p->residual) {
+        Descriptor z = tensor(draft, Z, y_size, DATA_HALF, 0);
+        added[shape == RESIDUAL_FIRST ? 0 : 1] = z;
+        if (shape == RESIDUAL_FIRST) added[1] = bias;
+    }
+    for (int i = 0; i < 2 && added[i]; ++i) {
+        int last = (i == 1 || !added[1]) && p->act == NONE;
+        Descriptor to = last ? y : between(draft, y_size, DATA_FLOAT);
+        pointwise(draft, ADD, sum, added[i], to);
+        sum = to;
+    }
+    if (p->act != NONE) pointwise(draft, mode_of(p->act), sum, NULL, y);
+}
+
+static Descriptor graph(Draft *draft) {
+    Descriptor one = made(draft, GRAPH);
+    set(draft, one, 801, TYPE_DESCRIPTOR, draft->operation_count, draft->operations);
+    set(draft, one, 800, TYPE_HANDLE, 1, &draft->gpu->handle);
+    finish(draft, one);
+    return one;
+}
+
+/* The engine configurations that cuDNN proposes, best first. Returns how many. */
+static int proposed(Draft *draft, Descriptor graph, int mode, Descriptor *configs, int most) {
+    Descriptor heuristic = made(draft, HEURISTIC);
+    int64_t count = 0;
+    set(draft, heuristic, 201, TYPE_DESCRIPTOR, 1, &graph);
+    set(draft, heuristic, 200, TYPE_HEUR_MODE, 1, &mode);
+    finish(draft, heuristic);
+    for (int i = 0; i < most; ++i) configs[i] = made(draft, ENGINE_CONFIG);
+    if (!draft->status) draft->status = draft->gpu->get(heuristic, 202, TYPE_DESCRIPTOR, most, &count, configs);
+    if (count > most) count = most;
+    return draft->status ? 0 : (int)count;
+}
+
+/* The number of a configuration's engine, and whether it compiles its kernels first. */
+static int64_t engine_of(Gpu *gpu, Descriptor config, int *compiled) {
+    Descriptor engine = NULL;
+    int64_t found = -1, count = 0;
+    int notes[16];
+    if (gpu->make(ENGINE, &engine)) return -1;
+    if (!gpu->get(config, 300, TYPE_DESCRIPTOR, 1, &count, &engine)) {
+        gpu->get(engine, 1301, TYPE_INT64, 1, &count, &found);
+        if (gpu->get(engine, 1305, TYPE_NOTE, 16, &count, notes)) count = 0;
+        for (int i = 0; i < count && i < 16; ++i) *compiled |= notes[i] == RUNTIME_COMPILATION;
+    }
+    gpu->destroy(engine);
+    return found;
+}
+
+/* A plan of the configuration; NULL where it cannot be built or needs too much room. */
+static Descriptor planned(Gpu *gpu, Descriptor config, size_t *bytes) {
+    Descriptor plan = NULL;
+    int64_t needed = 0, count = 0;
+    if (gpu->make(PLAN, &plan)) return NULL;
+    int status = gpu->set(plan, 400, TYPE_HANDLE, 1, &gpu->handle);
+    if (!status) status = gpu->set(plan, 401, TYPE_DESCRIPTOR, 1, &config);
+    if (!status) status = gpu->finalize(plan);
+    if (!status) status = gpu->get(plan, 402, TYPE_INT64, 1, &count, &needed);
+    if (status || needed > MOST_ROOM) {
+        gpu->destroy(plan);
+        return NULL;
+    }
+    *bytes = (size_t)needed;
+    return plan;
+}
+
+static int64_t input_elements(const Problem *p) {
+    return p->batch * p->height * p->width * p->channels;
+}
+
+static int is_own(const Way *way) {
+    return way->shape >= OWN_32;
+}
+
+/* cuDNN takes no input that is still to be scaled: a kernel multiplies first, and ours while it reads. */
+static size_t scaled_room(const Way *way, const Problem *p) {
+    return p->scaled && !is_own(way) ? ((size_t)input_elements(p) * 2 + 255) / 256 * 256 : 0;
+}
+
+size_t room(const Way *way) {
+    return way->plan_room;
+}
+
+static int execute(Gpu *gpu, const Way *way, const Problem *p, const Tensors *at, void *space, Stream *stream) {
+    Descriptor pack = NULL;
+    int64_t ids[6] = {X, W, Y};
+    const void *places[6] = {at->x, at->w, at->y};
+    int64_t count = 3;
+    if (way->shape != EPILOGUE_APART) ids[count] = BIAS, places[count++] = at->bias;
+    if (way->shape != EPILOGUE_APART && p->residual) ids[count] = Z, places[count++] = at->z;
+    int status = gpu->make(VARIANT_PACK, &pack);
+    if (status) return status;
+    status = gpu->set(pack, 1000, TYPE_INT64, count, ids);
+    if (!status) status = gpu->set(pack, 1001, TYPE_POINTER, count, places);
+    if (!status) status = gpu->set(pack, 1003, TYPE_POINTER, 1, &space);
+    if (!status) status = gpu->finalize(pack);
+    if (!status) status = gpu->set_stream(gpu->handle, stream);
+    if (!status) status = gpu->execute(gpu->handle, way->plan, pack);
+    gpu->destroy(pack);
+    return status;
+}
+
+static Size blocks(int64_t threads) {
+    return (Size){(unsigned)((threads + 255) / 256), 1, 1};
+}
+
+static int scale_first(Gpu *gpu, const Problem *p, const Tensors *at, Address to, Stream *stream) {
+    int total = (int)(input_elements(p) / 8), vectors = (int)(p->channels / 8), pixels = (int)(p->height * p->width);
+    void *arguments[] = {(void *)&at->x, (void *)&at->scale, &to, &total, &vectors, &pixels};
+    return launch(gpu, SCALED, blocks(total), (Size){256, 1, 1}, 0, stream, arguments);
+}
+
+static int add_after(Gpu *gpu, const Problem *p, const Tensors *at, Stream *stream) {
+    int total = (int)(p->batch * p->out_height * p->out_width * p->out_channels / 8);
+    int vectors = (int)(p->out_channels / 8), act = (int)p->act;
+    void *arguments[] = {(void *)&at->y, (void *)&at->bias, (void *)&at->z, &total, &vectors, &act};
+    return launch(gpu, EPILOGUE, blocks(total), (Size){256, 1, 1}, 0, stream, arguments);
+}
+
+static int own(Gpu *gpu, const Way *way, const Problem *p, const Tensors *at, Stream *stream) {
+    struct {
+        int rows, depth, columns, pixels, act;
+    } of = {(int)(p->batch * p->height * p->width), (int)p->channels, (int)p->out_channels, (int)(p->height * p->width),
+            (int)p->act};
+    void *arguments[] = {(void *)&at->x, (void *)&at->w,     (void *)&at->bias, (void *)&at->z,
+                         (void *)&at->scale, (void *)&at->y, &of};
+    int columns = way->shape == OWN_32 ? 32 : 64;
+    Size grid = {(unsigned)((of.columns + columns - 1) / columns), (unsigned)((of.rows + 127) / 128), 1};
+    return launch(gpu, way->shape == OWN_32 ? PRODUCT_32 : PRODUCT_64, grid, (Size){128, 1, 1}, 0, stream, arguments);
+}
+
+static int run(Gpu *gpu, const Way *way, const Problem *p, const Tensors *at, Address space, Stream *stream) {
+    Tensors here = *at;
+    int status = 0;
+    if (is_own(way)) return own(gpu, way, p, at, stream);
+    if (p->scaled) {
+        status = scale_first(gpu, p, at, space, stream);
+        here.x = (const void *)space;
+    }
+    if (!status) status = execute(gpu, way, p, &here, (void *)(space + scaled_room(way, p)), stream);
+    if (!status && way->shape == EPILOGUE_APART) status = add_after(gpu, p, at, stream);
+    return status;
+}
+
+int convolve(Gpu *gpu, const Way *way, const Problem *problem, const Tensors *at, Address space, Stream *stream) {
+    pthread_mutex_lock(&guard); /* a cuDNN handle is one thread's at a time */
+    int status = run(gpu, way, problem, at, space, stream);
+    pthread_mutex_unlock(&guard);
+    return status;
+}
+
+/* A graph of some runs, so that what is timed is the device and not how fast it is given work; NULL where none. */
+static GraphExec *captured(Gpu *gpu, const Way *way, const Problem *p, const Tensors *at, Address space, Stream *stream) {
+    Graph *graph = NULL;
+    GraphExec *runs = NULL;
+    int status = 0;
+    if (gpu->begin_capture(stream, 2)) return NULL;
+    for (int i = 0; i < RUNS && !status; ++i) status = run(gpu, way, p, at, space, stream);
+    if (gpu->end_capture(stream, &graph) || !graph) return NULL;
+    if (!status && gpu->instantiate(&runs, graph, 0)) runs = NULL;
+    gpu->graph_destroy(graph);
+    return runs;
+}
+
+/* Milliseconds of a run, the least of some rounds; below 0 where it fails. Stops early where it is far off `best`. */
+static float replayed(Gpu *gpu, GraphExec *runs, Event *const events[2], Stream *stream, float best) {
+    float least = -1.f, took;
+    for (int round = 0; round < ROUNDS; ++round) {
+        if (gpu->event_record(events[0], stream) || gpu->graph_launch(runs, stream)) return -1.f;
+        if (gpu->event_record(events[1], stream) || gpu->event_wait(events[1])) return -1.f;
+        if (gpu->event_elapsed(&took, events[0], events[1])) return -1.f;
+        if (least < 0 || took / RUNS < least) least = took / RUNS;
+        if (best > 0 && least > 1.5f * best) break;
+    }
+    return least;
+}
+
+static float timed(Gpu *gpu, const Way *way, const Problem *p, const Tensors *at, Stream *stream, float best) {
+    Address space = 0;
+    Event *events[2] = {NULL, NULL};
+    float took = -1.f;
+    if (way->plan_room && gpu->allocate(&space, way->plan_room)) return -1.f;
+    int status = gpu->event_create(&events[0], 0) || gpu->event_create(&events[1], 0);
+    if (!status) status = run(gpu, way, p, at, space, stream);
+    GraphExec *runs = status ? NULL : captured(gpu, way, p, at, space, stream);
+    if (runs) {
+        took = replayed(gpu, runs, events, stream, best);
+        gpu->exec_destroy(runs);
+    }
+    for (int i = 0; i < 2; ++i)
+        if (events[i]) gpu->event_destroy(events[i]);
+    if (space) gpu->release(space);
+    return took;
+}
+
+static int is_loud(void) {
+    static int known = -1;
+    if (known < 0) known = getenv("AMPGRAPH_NATIVE_VERBOSE") != NULL;
+    return known;
+}
+
+static double now(void) {
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    return at.tv_sec + at.tv_nsec * 1e-9;
+}
+
+typedef struct Search {
+    Way best;
+    float took;
+    int tried, failed;
+    double until;
+} Search;
+
+static void weigh(Gpu *gpu, const Problem *p, const Tensors *at, Stream *stream, const Way *way, Search *search) {
+    float took = timed(gpu, way, p, at, stream, search->took);
+    ++search->tried;
+    if (is_loud())
+        fprintf(stderr, "    shape %d engine %lld room %zu: %.1f us\n", way->shape, (long long)way->engine, way->plan_room,
+                took * 1e3);
+    int better = took >= 0 && (search->took < 0 || took < search->took);
+    Descriptor worse = better ? search->best.plan : way->plan;
+    if (worse) gpu->destroy(worse);
+    if (better) search->best = *way, search->took = took;
+}
+
+static void consider(Gpu *gpu, const Problem *p, const Tensors *at, Stream *stream, Way way, Descriptor config,
+                     Search *search) {
+    way.plan = planned(gpu, config, &way.plan_room);
+    if (!way.plan) {
+        ++search->failed;
+        return;
+    }
+    way.plan_room += scaled_room(&way, p);
+    weigh(gpu, p, at, stream, &way, search);
+}
+
+/* Seconds after which no further candidate is looked at, if one works. */
+static double patience(void) {
+    const char *said = getenv("AMPGRAPH_NATIVE_SECONDS");
+    return said ? atof(said) : 1.;
+}
+
+typedef struct Try {
+    enum Shape shape;
+    int mode, most, compiled; /* compiled: engines whose kernels are compiled first, which takes a second, or others */
+} Try;
+
+static void explore(Gpu *gpu, const Problem *p, const Tensors *at, Stream *stream, Try how, Search *search) {
+    Draft draft = {.gpu = gpu, .next_id = FIRST_VIRTUAL};
+    describe(&draft, p, how.shape);
+    Descriptor whole = graph(&draft), configs[MOST_CONFIGS];
+    int count = draft.status ? 0 : proposed(&draft, whole, how.mode, configs, how.most);
+    for (int i = 0; i < count; ++i) {
+        Way way = {.shape = how.shape};
+        int compiled = 0;
+        way.engine = engine_of(gpu, configs[i], &compiled);
+        if (compiled == how.compiled && (search->took < 0 || now() < search->until))
+            consider(gpu, p, at, stream, way, configs[i], search);
+    }
+    discard(&draft);
+}
+
+static int applies(const Problem *p, Try how) {
+    if (how.shape == RESIDUAL_FIRST && !p->residual) return 0;
+    return how.shape == EPILOGUE_APART ? p->act != SIGMOID : fuses(p->act);
+}
+
+/* Whether it is a product of pixels and weights. */
+static int is_product(const Problem *p) {
+    return p->kernel_h == 1 && p->kernel_w == 1 && p->stride_h == 1 && p->stride_w == 1 && p->height == p->out_height &&
+           p->width == p->out_width && p->act != SIGMOID && p->act != HARD_SIGMOID;
+}
+
+static Search searched(Gpu *gpu, const Problem *p, const Tensors *at, Stream *stream) {
+    static const Try tries[] = {
+        {FUSED, MODE_A, 8, 0}, {RESIDUAL_FIRST, MODE_A, 8, 0}, {EPILOGUE_APART, MODE_A, 6, 0},
+        {FUSED, MODE_A, 6, 1}, {RESIDUAL_FIRST, MODE_A, 3, 1}, {EPILOGUE_APART, MODE_FALLBACK, 2, 0},
+    };
+    Search search = {.took = -1.f, .until = now() + patience()};
+    for (enum Shape shape = OWN_32; shape <= OWN_64 && is_product(p); ++shape)
+        weigh(gpu, p, at, stream, &(Way){.shape = shape, .engine = -1}, &search);
+    for (size_t i = 0; i < sizeof tries / sizeof *tries; ++i)
+        if (applies(p, tries[i]) && (search.took < 0 || tries[i].mode != MODE_FALLBACK))
+            explore(gpu, p, at, stream, tries[i], &search);
+    return search;
+}
+
+static const Way *remembered(Gpu *gpu, const Problem *problem) {
+    for (const Known *each = knowledge; each; each = each->next)
+        if (each->gpu == gpu && !memcmp(&each->problem, problem, sizeof *problem)) return &each->way;
+    return NULL;
+}
+
+const Way *fastest_way(Gpu *gpu, const Problem *p, const Tensors *at, Stream *stream) {
+    pthread_mutex_lock(&guard);
+    const Way *way = remembered(gpu, p);
+    if (!way) {
+        double start = now();
+        Search search = searched(gpu, p, at, stream);
+        if (is_loud())
+            fprintf(stderr,
+                    "  conv %lldx%lldx%lldx%lld k%lld %lldx%lld s%lld act %lld z %lld scale %lld: %.1f us shape %d "
+                    "engine %lld, %d tried %d failed, %.2f s\n",
+                    (long long)p->batch, (long long)p->height, (long long)p->width, (long long)p->channels,
+                    (long long)p->out_channels, (long long)p->kernel_h, (long long)p->kernel_w, (long long)p->stride_h,
+                    (long long)p->act, (long long)p->residual, (long long)p->scaled, search.took * 1e3,
+                    search.best.shape, (long long)search.best.engine, search.tried,
+                    search.failed, now() - start);
+        Known *more = search.took < 0 ? NULL : malloc(sizeof *more);
+        if (more) {
+            *more = (Known){gpu, *p, search.best, knowledge};
+            knowledge = more;
+            way = &more->way;
+        }
+    }
+    pthread_mutex_unlock(&guard);
+    return way;
+}

@@ -1,0 +1,31 @@
+/* Convolutions with channels last: y = act(conv(x * scale, w) + bias + z), by whichever way is fastest here. */
+#ifndef AMPGRAPH_CONV_H
+#define AMPGRAPH_CONV_H
+
+#include "gpu.h"
+
+/* Sizes of a problem: all that its fastest way depends on. */
+typedef struct Problem {
+    int64_t batch, height, width, channels, out_channels, out_height, out_width, kernel_h, kernel_w, stride_h, stride_w,
+        top, left, bottom, right, dilation_h, dilation_w, act, residual, scaled;
+} Problem;
+
+typedef struct Tensors {
+    const void *x, *w, *bias, *z, *scale;
+    void *y;
+} Tensors;
+
+/* A way of computing a problem. It is never freed: other kernels of the same sizes use it. */
+typedef struct Way Way;
+
+/* The fastest way on these tensors, which are computed in passing; NULL where none works. Known sizes are not timed
+ * again. */
+const Way *fastest_way(Gpu *gpu, const Problem *problem, const Tensors *at, Stream *stream);
+
+/* Bytes of memory that it works in. */
+size_t room(const Way *way);
+
+/* Returns 0, or the error of cuDNN or the driver. */
+int convolve(Gpu *gpu, const Way *way, const Problem *problem, const Tensors *at, Address space, Stream *stream);
+
+#endif

@@ -1,0 +1,130 @@
+#include "gpu.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "kernels_ptx.h"
+
+static const char *const NAMES[KERNELS] = {
+    "image_float", "image_half", "image_blocks_float", "image_blocks_half", "max_pool", "mean", "epilogue", "scaled",
+    "depthwise_3_1_7", "depthwise_3_2_7", "depthwise_5_1_7", "depthwise_5_2_7", "depthwise_7_1_7", "depthwise_3_1_2",
+    "depthwise_3_2_2", "depthwise_5_1_2", "depthwise_5_2_2", "depthwise_7_1_2", "product_32", "product_64", "excite",
+    "gated", "rotary",
+};
+
+enum { MOST_CONTEXTS = 16 };
+
+static pthread_mutex_t guard = PTHREAD_MUTEX_INITIALIZER;
+static Gpu found[MOST_CONTEXTS]; /* by context: kernels and handles belong to one */
+static void *contexts[MOST_CONTEXTS];
+static int known;
+static char complaint[256];
+
+static void *symbol(void *library, const char *name) {
+    void *at = dlsym(library, name);
+    if (!at) snprintf(complaint, sizeof complaint, "%s is missing from a library", name);
+    return at;
+}
+
+static void *opened(const char *name) {
+    void *library = dlopen(name, RTLD_NOW);
+    if (!library) snprintf(complaint, sizeof complaint, "%s", dlerror());
+    return library;
+}
+
+#define TAKE(library, field, name)                     \
+    do {                                               \
+        void *at = symbol(library, name);              \
+        if (!at) return 0;                             \
+        memcpy(&gpu->field, &at, sizeof gpu->field);   \
+    } while (0)
+
+static int take_driver(void *driver, Gpu *gpu) {
+    TAKE(driver, launch, "cuLaunchKernel");
+    TAKE(driver, allocate, "cuMemAlloc_v2");
+    TAKE(driver, release, "cuMemFree_v2");
+    TAKE(driver, event_create, "cuEventCreate");
+    TAKE(driver, event_record, "cuEventRecord");
+    TAKE(driver, event_wait, "cuEventSynchronize");
+    TAKE(driver, event_elapsed, "cuEventElapsedTime");
+    TAKE(driver, event_destroy, "cuEventDestroy_v2");
+    TAKE(driver, is_capturing, "cuStreamIsCapturing");
+    TAKE(driver, begin_capture, "cuStreamBeginCapture_v2");
+    TAKE(driver, end_capture, "cuStreamEndCapture");
+    TAKE(driver, instantiate, "cuGraphInstantiateWithFlags");
+    TAKE(driver, graph_launch, "cuGraphLaunch");
+    TAKE(driver, graph_destroy, "cuGraphDestroy");
+    TAKE(driver, exec_destroy, "cuGraphExecDestroy");
+    return 1;
+}
+
+static int take_cudnn(void *cudnn, Gpu *gpu) {
+    TAKE(cudnn, set_stream, "cudnnSetStream");
+    TAKE(cudnn, make, "cudnnBackendCreateDescriptor");
+    TAKE(cudnn, destroy, "cudnnBackendDestroyDescriptor");
+    TAKE(cudnn, finalize, "cudnnBackendFinalize");
+    TAKE(cudnn, set, "cudnnBackendSetAttribute");
+    TAKE(cudnn, get, "cudnnBackendGetAttribute");
+    TAKE(cudnn, execute, "cudnnBackendExecute");
+    int (*create)(Handle **);
+    void *at = symbol(cudnn, "cudnnCreate");
+    if (!at) return 0;
+    memcpy(&create, &at, sizeof create);
+    int status = create(&gpu->handle);
+    if (status) snprintf(complaint, sizeof complaint, "cudnnCreate gives %d", status);
+    return !status;
+}
+
+static int take_kernels(void *driver, Gpu *gpu) {
+    int (*load)(Module **, const void *);
+    int (*function)(Function **, Module *, const char *);
+    void *at = symbol(driver, "cuModuleLoadData"), *other = symbol(driver, "cuModuleGetFunction");
+    if (!at || !other) return 0;
+    memcpy(&load, &at, sizeof load);
+    memcpy(&function, &other, sizeof function);
+    Module *module;
+    int status = load(&module, KERNELS_PTX);
+    for (int i = 0; i < KERNELS && !status; ++i) status = function(&gpu->kernels[i], module, NAMES[i]);
+    if (status) snprintf(complaint, sizeof complaint, "the kernels do not load (CUDA error %d)", status);
+    return !status;
+}
+
+static Gpu *load(void *driver, void *context) {
+    void *cudnn = opened("libcudnn.so.9");
+    if (!cudnn) return NULL;
+    Gpu *gpu = &found[known];
+    if (!take_driver(driver, gpu) || !take_cudnn(cudnn, gpu) || !take_kernels(driver, gpu)) return NULL;
+    contexts[known++] = context;
+    return gpu;
+}
+
+static Gpu *known_or_loaded(void) {
+    void *driver = opened("libcuda.so.1");
+    if (!driver) return NULL;
+    int (*current)(void **);
+    void *at = symbol(driver, "cuCtxGetCurrent"), *context = NULL;
+    if (!at) return NULL;
+    memcpy(&current, &at, sizeof current);
+    if (current(&context) || !context) {
+        snprintf(complaint, sizeof complaint, "there is no current CUDA context");
+        return NULL;
+    }
+    for (int i = 0; i < known; ++i)
+        if (contexts[i] == context) return &found[i];
+    return known < MOST_CONTEXTS ? load(driver, context) : NULL;
+}
+
+Gpu *gpu(const char **said) {
+    pthread_mutex_lock(&guard);
+    Gpu *here = known_or_loaded();
+    *said = here ? "" : complaint;
+    pthread_mutex_unlock(&guard);
+    return here;
+}
+
+int launch(Gpu *gpu, enum Kernel which, Size grid, Size block, unsigned shared, Stream *stream, void **arguments) {
+    return gpu->launch(gpu->kernels[which], grid.x, grid.y, grid.z, block.x, block.y, block.z, shared, stream,
+                       arguments, NULL);
+}

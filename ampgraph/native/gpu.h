@@ -1,0 +1,66 @@
+/* What is used of the CUDA driver and of cuDNN 9, both found when the first kernel runs: the library links neither. */
+#ifndef AMPGRAPH_GPU_H
+#define AMPGRAPH_GPU_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef uint64_t Address; /* of the device */
+typedef struct Stream Stream;
+typedef struct Event Event;
+typedef struct Module Module;
+typedef struct Graph Graph;
+typedef struct GraphExec GraphExec;
+typedef struct Function Function;
+typedef struct Handle Handle; /* cuDNN's */
+typedef void *Descriptor;     /* cuDNN's */
+
+/* Kernels of kernels.cu: depthwise convolutions by size, stride and pixels a thread, products by columns a block. */
+enum Kernel {
+    IMAGE_FLOAT, IMAGE_HALF, IMAGE_BLOCKS_FLOAT, IMAGE_BLOCKS_HALF, MAX_POOL, MEAN, EPILOGUE, SCALED, DEPTHWISE_3_1_7,
+    DEPTHWISE_3_2_7, DEPTHWISE_5_1_7, DEPTHWISE_5_2_7, DEPTHWISE_7_1_7, DEPTHWISE_3_1_2, DEPTHWISE_3_2_2,
+    DEPTHWISE_5_1_2, DEPTHWISE_5_2_2, DEPTHWISE_7_1_2, PRODUCT_32, PRODUCT_64, EXCITE, GATED, ROTARY,
+    KERNELS
+};
+
+enum Activation { NONE = 0, RELU = 1, SILU = 2, SIGMOID = 3, HARD_SIGMOID = 4, HARD_SWISH = 5, GELU = 6 };
+
+typedef struct Size {
+    unsigned x, y, z;
+} Size;
+
+typedef struct Gpu {
+    Function *kernels[KERNELS];
+    Handle *handle;
+    int (*launch)(Function *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, Stream *, void **,
+                  void **);
+    int (*allocate)(Address *, size_t);
+    int (*release)(Address);
+    int (*event_create)(Event **, unsigned);
+    int (*event_record)(Event *, Stream *);
+    int (*event_wait)(Event *);
+    int (*event_elapsed)(float *, Event *, Event *);
+    int (*event_destroy)(Event *);
+    int (*is_capturing)(Stream *, int *);
+    int (*begin_capture)(Stream *, int);
+    int (*end_capture)(Stream *, Graph **);
+    int (*instantiate)(GraphExec **, Graph *, unsigned long long);
+    int (*graph_launch)(GraphExec *, Stream *);
+    int (*graph_destroy)(Graph *);
+    int (*exec_destroy)(GraphExec *);
+    int (*set_stream)(Handle *, Stream *);
+    int (*make)(int, Descriptor *);
+    int (*destroy)(Descriptor);
+    int (*finalize)(Descriptor);
+    int (*set)(Descriptor, int, int, int64_t, const void *);
+    int (*get)(Descriptor, int, int, int64_t, int64_t *, void *);
+    int (*execute)(Handle *, Descriptor, Descriptor);
+} Gpu;
+
+/* The libraries and kernels of the current device, loaded once; NULL and what is missing in `*said`. */
+Gpu *gpu(const char **said);
+
+/* Launch a kernel. Returns the driver's error, 0 for none. */
+int launch(Gpu *gpu, enum Kernel which, Size grid, Size block, unsigned shared, Stream *stream, void **arguments);
+
+#endif

@@ -1,0 +1,495 @@
+/* The operators of domain `ampgraph`, all float16 with channels last, as onnxruntime's custom operators on CUDA.
+ *
+ * Conv(x, w, bias, z?, scale?): act(conv(x * scale, w) + bias + z); w lies K, R, S, C; scale N, C.
+ * Linear(x, w, bias, z?): act(x w^T + bias + z) over rows.
+ * DepthwiseConv(x, w, bias) -> y, means?: w lies R, S, C, in float32 like the bias; means: N, parts, C in float32,
+ * which add up to the mean of y.
+ * Excite(means, w1, b1, w2, b2): gate(w2^T act(w1 means + b1) + b2), N, C; w1 and w2 lie hidden, C.
+ * MaxPool(x), Mean(x) -> N, C, 1, 1; Image(x): N, C, H, W of float32 or float16 -> N, H, W, 8,
+ * with block=2 N, H / 2, W / 2, 16; Gated(a, b?): act(a) * b; without b,
+ * of the halves of a's rows. Rotary(x, positions, cos, sin) -> q, k, v: parts of x's rows, q and k `width` wide and
+ * turned by their positions.
+ *
+ * What a first run on new sizes finds out and allocates, later runs use: those can be captured. Runs of one session
+ * are one after the other, since its kernels have one workspace each. */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "conv.h"
+#include "gpu.h"
+#include "ort.h"
+
+enum { MOST_INPUTS = 5, MOST_OUTPUTS = 3, MOST_RANK = 8 };
+
+typedef struct Array {
+    const void *data; /* NULL: left out */
+    int64_t size[MOST_RANK];
+    size_t rank;
+    int type;
+} Array;
+
+typedef struct Sized {
+    Problem problem;
+    const Way *way;
+    Address space;
+    struct Sized *next;
+} Sized;
+
+typedef struct Node Node;
+
+typedef struct Call {
+    Api *api;
+    Context *context;
+    Gpu *gpu;
+    Stream *stream;
+    Array in[MOST_INPUTS];
+    size_t outputs;
+    Status *status; /* the first failure */
+} Call;
+
+struct Node {
+    Api *api;
+    void (*compute)(Node *, Call *);
+    int64_t strides[2], pads[4], dilations[2], kernel[2];
+    int64_t block, turned;
+    int act, gate;
+    Sized *known;
+};
+
+typedef struct Operator {
+    CustomOp interface; /* first: onnxruntime hands it back */
+    const char *name;
+    void (*compute)(Node *, Call *);
+    int inputs, needed, outputs, types[MOST_INPUTS], made[MOST_OUTPUTS];
+} Operator;
+
+static pthread_mutex_t guard = PTHREAD_MUTEX_INITIALIZER;
+
+static void fail(Call *call, const char *said) {
+    if (!call->status) call->status = create_status(call->api)(FAIL, said);
+}
+
+static void check(Call *call, Status *status) {
+    if (!status) return;
+    if (call->status) release_status(call->api)(status);
+    else call->status = status;
+}
+
+static void fail_with(Call *call, const char *what, int code) {
+    char said[96];
+    snprintf(said, sizeof said, "ampgraph: %s gives error %d", what, code);
+    fail(call, said);
+}
+
+static Array array(Call *call, size_t index) {
+    Array found = {0};
+    const Value *value = NULL;
+    TensorInfo *info = NULL;
+    void *data = NULL;
+    check(call, input_at(call->api)(call->context, index, &value));
+    if (!value || call->status) return found;
+    check(call, tensor_data(call->api)((Value *)value, &data));
+    check(call, info_of(call->api)(value, &info));
+    if (!info) return found;
+    check(call, rank_of(call->api)(info, &found.rank));
+    check(call, type_of(call->api)(info, &found.type));
+    if (found.rank <= MOST_RANK) check(call, dims_of(call->api)(info, found.size, found.rank));
+    else fail(call, "ampgraph: too many axes");
+    release_info(call->api)(info);
+    found.data = data;
+    return found;
+}
+
+static void *output(Call *call, size_t index, const int64_t *size, size_t rank) {
+    Value *value = NULL;
+    void *data = NULL;
+    if (!call->status) check(call, output_at(call->api)(call->context, index, size, rank, &value));
+    if (value) check(call, tensor_data(call->api)(value, &data));
+    return data;
+}
+
+static void start(Call *call, enum Kernel which, Size grid, Size block, unsigned shared, void **arguments) {
+    if (call->status || !grid.x || !grid.y || !grid.z) return;
+    int code = launch(call->gpu, which, grid, block, shared, call->stream, arguments);
+    if (code) fail_with(call, "a kernel's launch", code);
+}
+
+static Size blocks(int64_t threads) {
+    return (Size){(unsigned)((threads + 255) / 256), 1, 1};
+}
+
+static const Size BLOCK = {256, 1, 1};
+
+static int64_t reached(int64_t size, int64_t pads, int64_t kernel, int64_t dilation, int64_t stride) {
+    return (size + pads - dilation * (kernel - 1) - 1) / stride + 1;
+}
+
+static int64_t reached_up(int64_t size, int64_t block) {
+    return (size + block - 1) / block;
+}
+
+/* N, H, W, C of what a window over x gives. */
+static void window_size(const Node *node, const Array *x, int64_t kernel_h, int64_t kernel_w, int64_t size[4]) {
+    size[0] = x->size[0];
+    size[1] = reached(x->size[1], node->pads[0] + node->pads[2], kernel_h, node->dilations[0], node->strides[0]);
+    size[2] = reached(x->size[2], node->pads[1] + node->pads[3], kernel_w, node->dilations[1], node->strides[1]);
+    size[3] = x->size[3];
+}
+
+static const Sized *sized(Node *node, Call *call, const Problem *problem, const Tensors *at) {
+    for (const Sized *each = node->known; each; each = each->next)
+        if (!memcmp(&each->problem, problem, sizeof *problem)) return each;
+    int capturing = 0;
+    if (call->gpu->is_capturing(call->stream, &capturing) || capturing) {
+        fail(call, "ampgraph: sizes that were not run before graph capture");
+        return NULL;
+    }
+    Sized *more = calloc(1, sizeof *more);
+    if (more) {
+        more->problem = *problem;
+        more->way = fastest_way(call->gpu, problem, at, call->stream);
+    }
+    if (!more || !more->way || (room(more->way) && call->gpu->allocate(&more->space, room(more->way)))) {
+        fail(call, "ampgraph: cuDNN has no kernel for a convolution, or no memory");
+        free(more);
+        return NULL;
+    }
+    more->next = node->known;
+    node->known = more;
+    return more;
+}
+
+static void solve(Node *node, Call *call, const Problem *problem, const Tensors *at) {
+    pthread_mutex_lock(&guard);
+    const Sized *known = sized(node, call, problem, at);
+    pthread_mutex_unlock(&guard);
+    if (!known) return;
+    int code = convolve(call->gpu, known->way, problem, at, known->space, call->stream);
+    if (code) fail_with(call, "a convolution", code);
+}
+
+static void conv(Node *node, Call *call) {
+    const Array *x = &call->in[0], *w = &call->in[1];
+    int64_t size[4];
+    window_size(node, x, w->size[1], w->size[2], size);
+    size[3] = w->size[0];
+    Problem problem = {
+        .batch = x->size[0], .height = x->size[1], .width = x->size[2], .channels = x->size[3],
+        .out_channels = size[3], .out_height = size[1], .out_width = size[2], .kernel_h = w->size[1],
+        .kernel_w = w->size[2], .stride_h = node->strides[0], .stride_w = node->strides[1], .top = node->pads[0],
+        .left = node->pads[1], .bottom = node->pads[2], .right = node->pads[3], .dilation_h = node->dilations[0],
+        .dilation_w = node->dilations[1], .act = node->act, .residual = call->in[3].data != NULL,
+        .scaled = call->in[4].data != NULL,
+    };
+    Tensors at = {x->data, w->data, call->in[2].data, call->in[3].data, call->in[4].data, output(call, 0, size, 4)};
+    if (call->status || size[0] * size[1] * size[2] == 0) return;
+    solve(node, call, &problem, &at);
+}
+
+/* The same over rows of any rank: pixels, tokens. */
+static void linear(Node *node, Call *call) {
+    const Array *x = &call->in[0], *w = &call->in[1];
+    if (x->rank < 2 || w->rank != 2) return fail(call, "ampgraph: Linear takes rows and a matrix");
+    int64_t size[MOST_RANK], rows = 1;
+    memcpy(size, x->size, sizeof size);
+    size[x->rank - 1] = w->size[0];
+    for (size_t i = 0; i + 1 < x->rank; ++i) rows *= x->size[i];
+    int64_t batch = x->rank > 2 ? x->size[0] : 1, height = x->rank == 4 ? x->size[1] : 1;
+    void *y = output(call, 0, size, x->rank);
+    if (call->status || rows == 0) return;
+    int64_t width = rows / batch / height;
+    Problem problem = {
+        .batch = batch, .height = height, .width = width, .channels = w->size[1], .out_channels = w->size[0],
+        .out_height = height, .out_width = width, .kernel_h = 1, .kernel_w = 1, .stride_h = 1, .stride_w = 1,
+        .dilation_h = 1, .dilation_w = 1, .act = node->act, .residual = call->in[3].data != NULL,
+    };
+    solve(node, call, &problem, &(Tensors){x->data, w->data, call->in[2].data, call->in[3].data, NULL, y});
+}
+
+typedef struct Window {
+    int height, width, vectors, out_height, out_width, kernel_h, kernel_w, stride_h, stride_w, top, left;
+} Window;
+
+static Window window(const Node *node, const Array *x, const int64_t size[4]) {
+    return (Window){(int)x->size[1], (int)x->size[2], (int)(x->size[3] / 8), (int)size[1], (int)size[2],
+                    (int)node->kernel[0], (int)node->kernel[1], (int)node->strides[0], (int)node->strides[1],
+                    (int)node->pads[0], (int)node->pads[1]};
+}
+
+static void max_pool(Node *node, Call *call) {
+    const Array *x = &call->in[0];
+    int64_t size[4];
+    window_size(node, x, node->kernel[0], node->kernel[1], size);
+    void *y = output(call, 0, size, 4);
+    int total = (int)(size[0] * size[1] * size[2] * size[3] / 8);
+    Window at = window(node, x, size);
+    void *arguments[] = {(void *)&x->data, &y, &total, &at};
+    start(call, MAX_POOL, blocks(total), BLOCK, 0, arguments);
+}
+
+static void mean(Node *node, Call *call) {
+    (void)node;
+    const Array *x = &call->in[0];
+    int64_t size[4] = {x->size[0], x->size[3], 1, 1};
+    void *y = output(call, 0, size, 4);
+    int pixels = (int)(x->size[1] * x->size[2]), vectors = (int)(x->size[3] / 8);
+    void *arguments[] = {(void *)&x->data, &y, &pixels, &vectors};
+    start(call, MEAN, (Size){(unsigned)(vectors + 3) / 4, (unsigned)size[0], 1}, (Size){4, 64, 1}, 0, arguments);
+}
+
+static void image(Node *node, Call *call) {
+    const Array *x = &call->in[0];
+    int64_t block = node->block, size[4] = {x->size[0], reached_up(x->size[2], block), reached_up(x->size[3], block), 8};
+    if (block > 1) size[3] = 16;
+    void *y = output(call, 0, size, 4);
+    int channels = (int)x->size[1], height = (int)x->size[2], width = (int)x->size[3];
+    int total = (int)(size[0] * size[1] * size[2]), pixels = height * width, is_float = x->type == FLOAT;
+    void *plain[] = {(void *)&x->data, &y, &total, &channels, &pixels};
+    void *blocked[] = {(void *)&x->data, &y, &total, &channels, &height, &width};
+    if (block > 1)
+        start(call, is_float ? IMAGE_BLOCKS_FLOAT : IMAGE_BLOCKS_HALF, blocks(total), BLOCK, 0, blocked);
+    else
+        start(call, is_float ? IMAGE_FLOAT : IMAGE_HALF, blocks(total), BLOCK, 0, plain);
+}
+
+enum { DEPTHWISE_THREADS = 128, MOST_VECTORS = 32, MOST_SHARED = 40 << 10 };
+
+/* Vectors of a block: the most that divide them all, and whose weights fit into what shared memory a block has. */
+static int vectors_of_block(int vectors, int64_t taps) {
+    int most = vectors < MOST_VECTORS ? vectors : MOST_VECTORS;
+    while (vectors % most || taps * most * 32 > MOST_SHARED) --most;
+    return most;
+}
+
+enum { ENOUGH_THREADS = 24000, WIDE_TILE = 7, NARROW_TILE = 2 };
+
+/* The kernel and how many pixels a thread has: many where that leaves threads enough for the device. */
+static enum Kernel depthwise_kernel(const Node *node, int64_t wide_threads, int *tile) {
+    int is_wide = wide_threads >= ENOUGH_THREADS;
+    int place = node->kernel[0] == 7 ? 4 : (node->kernel[0] == 5 ? 2 : 0) + (node->strides[0] == 2);
+    *tile = is_wide ? WIDE_TILE : NARROW_TILE;
+    return (enum Kernel)((is_wide ? DEPTHWISE_3_1_7 : DEPTHWISE_3_1_2) + place);
+}
+
+static void depthwise(Node *node, Call *call) {
+    const Array *x = &call->in[0], *w = &call->in[1];
+    int64_t size[4];
+    int tile;
+    node->kernel[0] = w->size[0];
+    node->kernel[1] = w->size[1];
+    window_size(node, x, w->size[0], w->size[1], size);
+    Window at = window(node, x, size);
+    int64_t wide_threads = size[0] * size[1] * reached_up(size[2], WIDE_TILE) * at.vectors;
+    enum Kernel which = depthwise_kernel(node, wide_threads, &tile);
+    int64_t taps = w->size[0] * w->size[1];
+    int across = vectors_of_block(at.vectors, taps), rows = DEPTHWISE_THREADS / across;
+    int tiles = at.out_height * ((at.out_width + tile - 1) / tile), parts = (tiles + rows - 1) / rows;
+    int64_t means_size[3] = {size[0], parts, size[3]};
+    void *y = output(call, 0, size, 4), *means = call->outputs > 1 ? output(call, 1, means_size, 3) : NULL;
+    void *arguments[] = {(void *)&x->data, (void *)&w->data, (void *)&call->in[2].data, &y, &means, &at, &node->act};
+    Size grid = {(unsigned)(at.vectors / across), (unsigned)parts, (unsigned)size[0]};
+    unsigned shared = (unsigned)((taps > rows ? taps : rows) * across * 8 * (int64_t)sizeof(float));
+    start(call, which, grid, (Size){(unsigned)across, (unsigned)rows, 1}, shared, arguments);
+}
+
+static void excite(Node *node, Call *call) {
+    const Array *means = &call->in[0], *w = &call->in[1];
+    int64_t size[2] = {means->size[0], means->size[2]};
+    void *y = output(call, 0, size, 2);
+    int channels = (int)size[1], hidden = (int)w->size[0], parts = (int)means->size[1];
+    void *arguments[] = {(void *)&means->data, (void *)&w->data, (void *)&call->in[2].data, (void *)&call->in[3].data,
+                         (void *)&call->in[4].data, &y, &channels, &hidden, &parts, &node->act, &node->gate};
+    unsigned threads = 1024, shared = (unsigned)((size_t)(channels + hidden + 4 + 8 * (int)threads) * sizeof(float));
+    if (channels > 8 * (int)threads) return fail(call, "ampgraph: too many channels to excite");
+    start(call, EXCITE, (Size){(unsigned)size[0], 1, 1}, (Size){threads, 1, 1}, shared, arguments);
+}
+
+static void gated(Node *node, Call *call) {
+    const Array *a = &call->in[0];
+    const char *other = call->in[1].data;
+    int64_t size[MOST_RANK], elements = 1;
+    if (!a->rank) return fail(call, "ampgraph: Gated takes rows");
+    memcpy(size, a->size, sizeof size);
+    int vectors = (int)(size[a->rank - 1] / 8), stride = vectors;
+    if (!other) { /* both lie in one: the halves of its rows */
+        vectors /= 2;
+        size[a->rank - 1] /= 2;
+        other = (const char *)a->data + (size_t)vectors * 16;
+    }
+    for (size_t i = 0; i < a->rank; ++i) elements *= size[i];
+    void *y = output(call, 0, size, a->rank);
+    int total = (int)(elements / 8);
+    void *arguments[] = {(void *)&a->data, (void *)&other, &y, &total, &vectors, &stride, &node->act};
+    start(call, GATED, blocks(total), BLOCK, 0, arguments);
+}
+
+static void rotary(Node *node, Call *call) {
+    const Array *x = &call->in[0], *positions = &call->in[1], *cos = &call->in[2], *sin = &call->in[3];
+    if (x->rank != 3 || cos->rank != 2 || cos->size[1] % 4) return fail(call, "ampgraph: Rotary takes batches of rows and tables of angles");
+    int64_t size[3] = {x->size[0], x->size[1], node->turned}, rest[3] = {x->size[0], x->size[1], 0}, count = 1;
+    rest[2] = x->size[2] - 2 * node->turned;
+    for (size_t i = 0; i < positions->rank; ++i) count *= positions->size[i];
+    void *q = output(call, 0, size, 3), *k = output(call, 1, size, 3), *v = output(call, 2, rest, 3);
+    struct {
+        int total, vectors, turned, rest, length, half, positions;
+    } at = {(int)(x->size[0] * x->size[1] * x->size[2] / 8), (int)(x->size[2] / 8), (int)(node->turned / 8),
+            (int)(rest[2] / 8), (int)x->size[1], (int)cos->size[1], (int)count};
+    void *arguments[] = {(void *)&x->data, (void *)&positions->data, (void *)&cos->data, (void *)&sin->data, &q, &k, &v,
+                         &at};
+    start(call, ROTARY, blocks(at.total), BLOCK, 0, arguments);
+}
+
+static Status *compute(void *at, Context *context) {
+    Node *node = at;
+    Call call = {.api = node->api, .context = context};
+    const char *said = "";
+    size_t inputs = 0;
+    check(&call, input_count(call.api)(context, &inputs));
+    check(&call, output_count(call.api)(context, &call.outputs));
+    check(&call, stream_of(call.api)(context, (void **)&call.stream));
+    for (size_t i = 0; i < inputs && i < MOST_INPUTS && !call.status; ++i) call.in[i] = array(&call, i);
+    if (!call.status && !(call.gpu = gpu(&said))) fail(&call, said);
+    if (!call.status) node->compute(node, &call);
+    return call.status;
+}
+
+static void ints(const Node *node, const Info *info, const char *name, int64_t *to, size_t count) {
+    Status *status = attribute_ints(node->api)(info, name, to, &count);
+    if (status) release_status(node->api)(status); /* left out: what is there stays */
+}
+
+static void whole(const Node *node, const Info *info, const char *name, int64_t *to) {
+    Status *status = attribute_int(node->api)(info, name, to);
+    if (status) release_status(node->api)(status);
+}
+
+static int activation(const Node *node, const Info *info, const char *name) {
+    static const char *const names[] = {"", "Relu", "Silu", "Sigmoid", "HardSigmoid", "HardSwish", "Gelu"};
+    char text[16] = "";
+    size_t size = sizeof text;
+    Status *status = attribute_text(node->api)(info, name, text, &size);
+    if (status) release_status(node->api)(status);
+    for (int i = 0; i < (int)(sizeof names / sizeof *names); ++i)
+        if (!strcmp(text, names[i])) return i;
+    return NONE;
+}
+
+static Status *create(const CustomOp *op, Api *api, const Info *info, void **made) {
+    Node *node = calloc(1, sizeof *node);
+    if (!node) return create_status(api)(FAIL, "ampgraph: no memory");
+    node->api = api;
+    node->compute = ((const Operator *)op)->compute;
+    for (int i = 0; i < 2; ++i) node->strides[i] = node->dilations[i] = node->kernel[i] = 1;
+    ints(node, info, "strides", node->strides, 2);
+    ints(node, info, "pads", node->pads, 4);
+    ints(node, info, "dilations", node->dilations, 2);
+    ints(node, info, "kernel_shape", node->kernel, 2);
+    node->block = 1;
+    whole(node, info, "block", &node->block);
+    whole(node, info, "width", &node->turned);
+    node->act = activation(node, info, "activation");
+    node->gate = activation(node, info, "gate");
+    *made = node;
+    return NULL;
+}
+
+static void destroy(void *at) {
+    Node *node = at;
+    const char *said;
+    Gpu *here = node->known ? gpu(&said) : NULL;
+    while (node->known) {
+        Sized *each = node->known;
+        node->known = each->next;
+        if (here && each->space) here->release(each->space);
+        free(each);
+    }
+    free(node);
+}
+
+static const char *name(const CustomOp *op) {
+    return ((const Operator *)op)->name;
+}
+
+static const char *provider(const CustomOp *op) {
+    (void)op;
+    return "CUDAExecutionProvider";
+}
+
+static int input_type(const CustomOp *op, size_t index) {
+    return ((const Operator *)op)->types[index];
+}
+
+static size_t inputs_of(const CustomOp *op) {
+    return (size_t)((const Operator *)op)->inputs;
+}
+
+static int output_type(const CustomOp *op, size_t index) {
+    return ((const Operator *)op)->made[index];
+}
+
+static size_t outputs_of(const CustomOp *op) {
+    return (size_t)((const Operator *)op)->outputs;
+}
+
+static int input_kind(const CustomOp *op, size_t index) {
+    return (int)index < ((const Operator *)op)->needed ? REQUIRED : OPTIONAL;
+}
+
+static int output_kind(const CustomOp *op, size_t index) {
+    (void)op;
+    return index ? OPTIONAL : REQUIRED;
+}
+
+static int memory(const CustomOp *op, size_t index) {
+    (void)op, (void)index;
+    return 0; /* of the device */
+}
+
+static int none(const CustomOp *op) {
+    (void)op;
+    return 0;
+}
+
+static Operator operators[] = {
+    {{0}, "Conv", conv, 5, 3, 1, {FLOAT16, FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
+    {{0}, "Linear", linear, 4, 3, 1, {FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
+    {{0}, "DepthwiseConv", depthwise, 3, 3, 2, {FLOAT16, FLOAT, FLOAT}, {FLOAT16, FLOAT}},
+    {{0}, "Excite", excite, 5, 5, 1, {FLOAT, FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
+    {{0}, "MaxPool", max_pool, 1, 1, 1, {FLOAT16}, {FLOAT16}},
+    {{0}, "Mean", mean, 1, 1, 1, {FLOAT16}, {FLOAT16}},
+    {{0}, "Image", image, 1, 1, 1, {ANY}, {FLOAT16}},
+    {{0}, "Gated", gated, 2, 1, 1, {FLOAT16, FLOAT16}, {FLOAT16}},
+    {{0}, "Rotary", rotary, 4, 4, 3, {FLOAT16, INT64, FLOAT16, FLOAT16}, {FLOAT16, FLOAT16, FLOAT16}},
+};
+
+static Status *filled(Api *api, Domain *domain) {
+    for (size_t i = 0; i < sizeof operators / sizeof *operators; ++i) {
+        operators[i].interface = (CustomOp){
+            .version = ORT_VERSION, .name = name, .provider = provider, .input_type = input_type,
+            .input_count = inputs_of, .output_type = output_type, .output_count = outputs_of, .destroy = destroy,
+            .input_kind = input_kind, .output_kind = output_kind, .input_memory = memory, .variadic_input_least = none,
+            .variadic_input_alike = none, .variadic_output_least = none, .variadic_output_alike = none,
+            .create_v2 = create, .compute_v2 = compute,
+        };
+        Status *status = add_op(api)(domain, &operators[i].interface);
+        if (status) return status;
+    }
+    return NULL;
+}
+
+/* What onnxruntime calls when a session's options register the library. */
+__attribute__((visibility("default"))) Status *RegisterCustomOps(Options *options, const ApiBase *base) {
+    static Domain *domain; /* lives as long as the library: sessions refer to it */
+    Api *api = base->get_api(ORT_VERSION);
+    if (!api) return NULL;
+    pthread_mutex_lock(&guard);
+    Status *status = NULL;
+    if (!domain) {
+        status = create_domain(api)("ampgraph", &domain);
+        if (!status) status = filled(api, domain);
+    }
+    pthread_mutex_unlock(&guard);
+    return status ? status : add_domain(api)(options, domain);
+}

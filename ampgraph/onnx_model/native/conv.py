@@ -1,0 +1,227 @@
+"""Convolutions with what follows them: bias, residual, activation, and with what scales their input."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from onnx import NodeProto, TensorProto
+
+from ampgraph.onnx_model.attributes import plain_attributes
+from ampgraph.onnx_model.fuse.net import Array, Net
+from ampgraph.onnx_model.native.step import NOTHING, Slot, Step, constant, image
+
+PADDED, BLOCKS = "_image", "_image_in_blocks"  # names of images whose channels are padded, in fours, end so
+VECTOR = 8  # channels that a thread of the kernels works on, and that tensor cores want
+_DEPTHWISE = {(3, 1), (3, 2), (5, 1), (5, 2), (7, 1)}  # kernel, stride
+_RANK = 4
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A convolution and the nodes after it that go with it, so far: `output` is the value they make."""
+
+    conv: NodeProto
+    old: tuple[NodeProto, ...]
+    output: str
+    bias: str = ""
+    residual: str = ""
+    activation: str = ""
+
+
+def chain_of(net: Net, conv: NodeProto, taken: Collection[int] = ()) -> Chain:
+    """A convolution with all that can go with it: each is the only reader of what is before it.
+
+    `taken`: ids of nodes that go with others.
+    """
+    given = conv.input[2] if len(conv.input) > 2 else ""
+    chain = Chain(conv, (conv,), conv.output[0], given)
+    for further in (_with_bias, _with_residual, _with_activation):
+        longer = further(net, chain)
+        if any(id(each) in taken for each in longer.old):
+            break
+        chain = longer
+    return chain
+
+
+def _with_bias(net: Net, chain: Chain) -> Chain:
+    add = net.sole_reader(chain.output, "Add")
+    if add is None or chain.bias:
+        return chain
+    other = _other(add, chain.output)
+    channels = net.constants[chain.conv.input[1]].dims[0]
+    known = net.constants.get(other)
+    if known is None or list(known.dims)[-3:] != [channels, 1, 1] or np.prod(known.dims) != channels:
+        return chain
+    return replace(chain, old=(*chain.old, add), output=add.output[0], bias=other)
+
+
+def _with_residual(net: Net, chain: Chain) -> Chain:
+    add = net.sole_reader(chain.output, "Add")
+    if add is None:
+        return chain
+    other = _other(add, chain.output)
+    if other in net.constants or not alike(net, other, chain.output):
+        return chain
+    return replace(chain, old=(*chain.old, add), output=add.output[0], residual=other)
+
+
+def _with_activation(net: Net, chain: Chain) -> Chain:
+    found = activation(net, chain.output)
+    if found is None:
+        return chain
+    kind, nodes = found
+    return replace(chain, old=(*chain.old, *nodes), output=nodes[-1].output[0], activation=kind)
+
+
+def activation(net: Net, name: str) -> tuple[str, tuple[NodeProto, ...]] | None:
+    """The activation that alone reads a value, with its nodes."""
+    alone = net.sole_reader(name, "Relu", "HardSwish")
+    if alone is not None:
+        return ("Relu" if alone.op_type == "Relu" else "HardSwish"), (alone,)
+    readers = net.readers.get(name, ())
+    if name in net.fixed or len(readers) != 2:
+        return None
+    gates = [each for each in readers if each.op_type == "Sigmoid" and not each.domain]
+    if len(gates) != 1:
+        return None
+    product = net.sole_reader(gates[0].output[0], "Mul")
+    if product is None or {*product.input} != {name, gates[0].output[0]}:
+        return None
+    return "Silu", (gates[0], product)
+
+
+def alike(net: Net, one: str, other: str) -> bool:
+    """Whether two values have the same shape, whatever the sizes of free dimensions."""
+    shapes = [(net.shapes.get(name), net.others.get(name)) for name in (one, other)]
+    return shapes[0] == shapes[1] and None not in shapes[0]
+
+
+def _other(add: NodeProto, name: str) -> str:
+    return str(add.input[1] if add.input[0] == name else add.input[0])
+
+
+def conv_step(net: Net, conv: NodeProto, taken: Collection[int] = ()) -> Step | None:
+    """A convolution that a kernel of ours computes, with what goes with it that is not `taken`; None for others."""
+    weight = _weight(net, conv)
+    if weight is None:
+        return None
+    how = plain_attributes(conv)
+    group, plain = how.get("group", 1), how.get("auto_pad", "NOTSET") == "NOTSET"
+    if not plain or weight.shape[0] % VECTOR:
+        return None
+    chain = chain_of(net, conv, taken)
+    if group == 1 and weight.shape[1] % VECTOR == 0:
+        return _dense(net, chain, weight, image(conv.input[0]))
+    if group == 1 and weight.shape[1] < VECTOR and conv.input[0] not in net.constants:
+        return _of_image(net, chain, weight)
+    if group == weight.shape[0] and weight.shape[1] == 1 and not chain.residual and _has_kernel(how, weight):
+        return _depthwise(net, chain, weight)
+    return None
+
+
+def _weight(net: Net, conv: NodeProto) -> Array | None:
+    known = net.constants.get(conv.input[1])
+    is_ours = known is not None and known.data_type == TensorProto.FLOAT16 and len(known.dims) == _RANK
+    is_ours = is_ours and known is not None and known.data_location != TensorProto.EXTERNAL
+    return net.table(conv.input[1]) if is_ours else None
+
+
+def _has_kernel(how: Mapping[str, Any], weight: Array) -> bool:
+    strides, dilations = how.get("strides", (1, 1)), how.get("dilations", (1, 1))
+    square = weight.shape[2] == weight.shape[3] and strides[0] == strides[1]
+    return square and dilations == (1, 1) and (weight.shape[2], strides[0]) in _DEPTHWISE
+
+
+def _window(conv: NodeProto) -> dict[str, tuple[int, ...]]:
+    how = plain_attributes(conv)
+    usual = {"strides": (1, 1), "pads": (0, 0, 0, 0), "dilations": (1, 1)}
+    return {name: tuple(how.get(name, value)) for name, value in usual.items()}  # type: ignore[arg-type]
+
+
+def _bias(net: Net, chain: Chain, channels: int) -> Slot:
+    known = net.table(chain.bias) if chain.bias else None
+    array = np.zeros(channels, np.float16) if known is None else known.reshape(-1).astype(np.float16)
+    return constant(chain.bias or f"{chain.conv.input[1]}_no_bias", array)
+
+
+def _step(net: Net, chain: Chain, op: str, inputs: tuple[Slot, ...], extra: tuple[NodeProto, ...] = ()) -> Step:
+    attributes = {**_window(chain.conv), **({"activation": chain.activation} if chain.activation else {})}
+    return Step(op, inputs, chain.output, (*extra, *chain.old), attributes=attributes)
+
+
+def _dense(net: Net, chain: Chain, weight: Array, x: Slot) -> Step:
+    residual = image(chain.residual) if chain.residual else NOTHING
+    laid = constant(chain.conv.input[1], np.ascontiguousarray(weight.transpose(0, 2, 3, 1)))
+    return _step(net, chain, "Conv", (x, laid, _bias(net, chain, weight.shape[0]), residual))
+
+
+def _of_image(net: Net, chain: Chain, weight: Array) -> Step:
+    """Of few channels: those that lack are zeros, in the image and in the weights; with stride 2, pixels two by two."""
+    window = _window(chain.conv)
+    blocks = _blocks(weight, window)
+    if blocks is None:
+        laid = np.zeros((weight.shape[0], *weight.shape[2:], VECTOR), np.float16)
+        laid[..., : weight.shape[1]] = weight.transpose(0, 2, 3, 1)
+    else:
+        laid, pads = blocks
+        window = {"strides": (1, 1), "pads": pads, "dilations": (1, 1)}
+    name = f"{chain.conv.input[0]}{PADDED if blocks is None else BLOCKS}"
+    residual = image(chain.residual) if chain.residual else NOTHING
+    inputs = (Slot(name), constant(chain.conv.input[1], laid), _bias(net, chain, laid.shape[0]), residual)
+    step = _step(net, chain, "Conv", inputs)
+    return replace(step, attributes={**step.attributes, **window})
+
+
+def _blocks(weight: Array, window: dict[str, tuple[int, ...]]) -> tuple[Array, tuple[int, ...]] | None:
+    """Weights and pads of the same convolution over blocks of 2 x 2 pixels; None where it is not the same at all sizes.
+
+    With `before` pixels of padding, taps begin at an even pixel if one more is put before them where that is odd.
+    """
+    count, channels, *kernel = weight.shape
+    top, left, bottom, right = window["pads"]
+    sides = list(zip((top, left), (bottom, right), kernel, strict=True))
+    odd = all((before + after - size) % 2 for before, after, size in sides)
+    if window["strides"] != (2, 2) or window["dilations"] != (1, 1) or 4 * channels > 2 * VECTOR or not odd:
+        return None
+    first = [(before + 1) // 2 for before, _, _ in sides]
+    shift = [2 * blocks - before for blocks, (before, _, _) in zip(first, sides, strict=True)]
+    taps = [(size + more + 1) // 2 for size, more in zip(kernel, shift, strict=True)]
+    last = [
+        (before + after - size) // 2 - blocks + tap
+        for (before, after, size), blocks, tap in zip(sides, first, taps, strict=True)
+    ]
+    if min(last) < 0:
+        return None
+    wide = np.zeros((count, channels, 2 * taps[0], 2 * taps[1]), np.float16)
+    wide[:, :, shift[0] : shift[0] + kernel[0], shift[1] : shift[1] + kernel[1]] = weight
+    split = wide.reshape(count, channels, taps[0], 2, taps[1], 2).transpose(0, 2, 4, 3, 5, 1)
+    laid = np.zeros((count, *taps, 2 * VECTOR), np.float16)
+    laid[..., : 4 * channels] = split.reshape(count, *taps, 4 * channels)
+    return laid, (*first, *last)
+
+
+def image_step(net: Net, conv: NodeProto, made: str) -> Step:
+    """What makes the padded image that such a convolution reads; a cast before it goes with it."""
+    name = conv.input[0]
+    cast = net.maker(name, "Cast")
+    source = cast.input[0] if cast is not None and _is_float(net, cast.input[0]) else name
+    how = {"channels": net.constants[conv.input[1]].dims[1], "block": 2 if made.endswith(BLOCKS) else 1}
+    return Step("Image", (Slot(source),), made, (), last=False, attributes=how)
+
+
+def _is_float(net: Net, name: str) -> bool:
+    kinds = {value.name: value.type.tensor_type.elem_type for value in net.graph.input}
+    return kinds.get(name) == TensorProto.FLOAT
+
+
+def _depthwise(net: Net, chain: Chain, weight: Array) -> Step:
+    laid = constant(chain.conv.input[1], np.ascontiguousarray(weight[:, 0].transpose(1, 2, 0), np.float32))
+    x = image(chain.conv.input[0])
+    bias = _bias(net, chain, weight.shape[0])
+    assert bias.array is not None
+    wide = replace(bias, array=bias.array.astype(np.float32))
+    step = _step(net, chain, "DepthwiseConv", (x, laid, wide))
+    return replace(step, attributes={**step.attributes, "group": weight.shape[0]})

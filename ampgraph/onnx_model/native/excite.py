@@ -1,0 +1,121 @@
+"""Squeeze and excite: means of an image, two products with them, and gates that the image is multiplied by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import NodeProto, TensorProto
+
+from ampgraph.onnx_model.attributes import plain_attributes
+from ampgraph.onnx_model.fuse.net import Array, Net
+from ampgraph.onnx_model.native.conv import activation
+from ampgraph.onnx_model.native.step import Slot, Step, constant
+
+_GATES = ("Sigmoid", "HardSigmoid")
+_HIDDEN: Mapping[str, str] = {"Relu": "Relu", "HardSwish": "HardSwish", "Mul": "Silu"}
+_LARGEST = 4000  # channels and hidden units: they lie in shared memory as float32
+_RANK = 4
+
+
+@dataclass(frozen=True)
+class Excite:
+    """The gates of `source`, as a step that reads its means, and the product with them, which `conv` alone reads."""
+
+    step: Step
+    source: str
+    product: NodeProto
+    conv: NodeProto
+
+    @property
+    def means(self) -> str:
+        """The means of parts of the image, which a depthwise convolution gives beside it."""
+        return self.step.inputs[0].name
+
+    @property
+    def nodes(self) -> tuple[NodeProto, ...]:
+        """All nodes that go."""
+        return (*self.step.old, self.product)
+
+
+def mean_at(net: Net, first: NodeProto) -> tuple[NodeProto, ...]:
+    """The nodes of the mean of an image over its pixels that begins with this one, in float32 or not; else none."""
+    nodes = [first]
+    if first.op_type == "Cast":
+        pool = net.sole_reader(first.output[0], "GlobalAveragePool", "ReduceMean")
+        back = net.sole_reader(pool.output[0], "Cast") if pool is not None else None
+        if pool is None or back is None or back.attribute[0].i != TensorProto.FLOAT16:
+            return ()
+        nodes += [pool, back]
+    pool = nodes[len(nodes) // 2]
+    return tuple(nodes) if pool.op_type == "GlobalAveragePool" or _is_of_pixels(net, pool) else ()
+
+
+def _is_of_pixels(net: Net, reduction: NodeProto) -> bool:
+    if reduction.op_type != "ReduceMean":
+        return False
+    how = plain_attributes(reduction)
+    axes = net.values(reduction.input[1]) if len(reduction.input) > 1 else how.get("axes", ())
+    given = [] if axes is None else [int(axis) % _RANK for axis in np.asarray(axes).reshape(-1)]
+    return sorted(given) == [2, 3] and how.get("keepdims", 1) == 1
+
+
+def excite_at(net: Net, first: NodeProto) -> Excite | None:
+    """The squeeze and excite that begins with this node, of a mean; None where it is something else."""
+    source, pool = first.input[0], mean_at(net, first)
+    readers = net.readers.get(source, ())
+    products = [each for each in readers if each.op_type == "Mul" and not each.domain]
+    if not pool or source in net.fixed or len(readers) != 2 or len(products) != 1:
+        return None
+    nodes = _gate(net, pool[-1], products[0])
+    conv = net.sole_reader(products[0].output[0], "Conv")
+    arrays = _weights(net, nodes) if nodes and conv is not None else None
+    if arrays is None or conv is None:
+        return None
+    return Excite(_step(source, products[0].output[0], (*pool, *nodes), arrays), source, products[0], conv)
+
+
+def _step(source: str, product: str, nodes: tuple[NodeProto, ...], arrays: tuple[Array, ...]) -> Step:
+    hidden = [_HIDDEN[each.op_type] for each in nodes if each.op_type in _HIDDEN]
+    how = {"gate": nodes[-1].op_type, **({"activation": hidden[0]} if hidden else {})}
+    names = [f"{product}_{part}" for part in ("squeeze", "squeeze_bias", "excite", "excite_bias")]
+    laid = [constant(name, each) for name, each in zip(names, arrays, strict=True)]
+    return Step("Excite", (Slot(f"{source}_means"), *laid), f"{product}_gates", nodes, last=False, attributes=how)
+
+
+def _gate(net: Net, pool: NodeProto, product: NodeProto) -> tuple[NodeProto, ...]:
+    """From the first small convolution to the gates; empty where it is something else."""
+    first = net.sole_reader(pool.output[0], "Conv")
+    if first is None:
+        return ()
+    between = activation(net, first.output[0])
+    nodes = [first, *(between[1] if between is not None else ())]
+    second = net.sole_reader(nodes[-1].output[0], "Conv")
+    gate = net.sole_reader(second.output[0], *_GATES) if second is not None else None
+    if second is None or gate is None or net.sole_reader(gate.output[0], "Mul") is not product:
+        return ()
+    if gate.op_type == "HardSigmoid" and not _is_usual(gate):
+        return ()
+    return (*nodes, second, gate)
+
+
+def _is_usual(gate: NodeProto) -> bool:
+    """Whether it is x / 6 + 1 / 2, cut off."""
+    given = {entry.name: entry.f for entry in gate.attribute}
+    return bool(np.isclose(given.get("alpha", 0.2), 1 / 6) and given.get("beta", 0.5) == 0.5)
+
+
+def _weights(net: Net, nodes: tuple[NodeProto, ...]) -> tuple[Array, ...] | None:
+    """Of both products, the second's transposed, each with its bias; None where they are no float16 products."""
+    found: list[Array] = []
+    for place, conv in enumerate(each for each in nodes if each.op_type == "Conv"):
+        weight = net.table(conv.input[1]) if conv.input[1] in net.constants else None
+        if weight is None or weight.dtype != np.float16 or weight.ndim != _RANK or weight.shape[2:] != (1, 1):
+            return None
+        bias = net.table(conv.input[2]) if len(conv.input) > 2 else None
+        flat = weight[:, :, 0, 0]
+        found += [np.ascontiguousarray(flat.T if place else flat)]
+        found += [np.zeros(weight.shape[0], np.float16) if bias is None else bias]
+    fits = found[0].shape == found[2].shape and sum(found[0].shape) <= _LARGEST and found[0].shape[1] % 8 == 0
+    return tuple(found) if fits else None

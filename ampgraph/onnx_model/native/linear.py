@@ -1,0 +1,70 @@
+"""Products of rows and weights with what follows them: bias and GELU, or bias and a residual.
+
+onnxruntime's BiasGelu reads and writes all hidden units once more, and so does every sum after a product.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import NodeProto, TensorProto
+
+from ampgraph.onnx_model.attributes import plain_attributes
+from ampgraph.onnx_model.fuse.net import CONTRIB, Array, Net
+from ampgraph.onnx_model.native.conv import VECTOR, alike
+from ampgraph.onnx_model.native.step import NOTHING, Slot, Step, constant, image
+
+FIRST = (0, 3, 1, 2)
+
+
+def linear_step(net: Net, product: NodeProto) -> Step | None:
+    """A product with float16 weights that a kernel of ours computes with what follows it; None for others."""
+    weight = _weight(net, product)
+    if weight is None:
+        return None
+    return _with_gelu(net, product, weight) or _with_residual(net, product, weight)
+
+
+def _weight(net: Net, product: NodeProto) -> Array | None:
+    known = net.constants.get(product.input[1])
+    if known is None or known.data_type != TensorProto.FLOAT16 or known.data_location == TensorProto.EXTERNAL:
+        return None
+    whole = len(known.dims) == 2 and not any(size % VECTOR for size in known.dims)
+    return net.table(product.input[1]) if whole else None
+
+
+def _step(net: Net, nodes: tuple[NodeProto, ...], weight: Array, bias: str, how: dict[str, str]) -> Step | None:
+    row = net.table(bias) if bias in net.constants else None
+    if row is None or row.size != weight.shape[1] or row.dtype != np.float16:
+        return None
+    product = nodes[0]
+    laid = constant(product.input[1], np.ascontiguousarray(weight.T))
+    inputs = (Slot(product.input[0]), laid, constant(bias, row.reshape(-1)))
+    return Step("Linear", inputs, nodes[-1].output[0], nodes, last=False, attributes=how)
+
+
+def _with_gelu(net: Net, product: NodeProto, weight: Array) -> Step | None:
+    name = product.output[0]
+    readers = net.readers.get(name, ())
+    if name in net.fixed or len(readers) != 1:
+        return None
+    gelu = readers[0]
+    if gelu.domain != CONTRIB or gelu.op_type != "BiasGelu" or gelu.input[0] != name:
+        return None
+    return _step(net, (product, gelu), weight, gelu.input[1], {"activation": "Gelu"})
+
+
+def _with_residual(net: Net, product: NodeProto, weight: Array) -> Step | None:
+    """Of an image with channels last: its bias, a change of layout, and a sum with an image alike."""
+    add = net.sole_reader(product.output[0], "Add")
+    change = net.sole_reader(add.output[0], "Transpose") if add is not None else None
+    if add is None or change is None or tuple(plain_attributes(change).get("perm", ())) != FIRST:  # type: ignore[arg-type]
+        return None
+    total = net.sole_reader(change.output[0], "Add")
+    if total is None:
+        return None
+    bias = add.input[1] if add.input[0] == product.output[0] else add.input[0]
+    other = total.input[1] if total.input[0] == change.output[0] else total.input[0]
+    step = _step(net, (product, add, change, total), weight, bias, {})
+    if step is None or other in net.constants or not alike(net, change.output[0], other):
+        return None
+    return Step("Linear", (*step.inputs, image(other) if other else NOTHING), step.output, step.old)

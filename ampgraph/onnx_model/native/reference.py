@@ -1,0 +1,175 @@
+"""Reference: what the operators of our own compute, in standard ones: a rewrite is proven on any machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from ampgraph.onnx_model.attributes import plain_attributes
+from ampgraph.onnx_model.fuse.net import CONTRIB
+from ampgraph.onnx_model.native.step import DOMAIN
+
+LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
+_TO_WEIGHTS = (0, 3, 1, 2)  # K, R, S, C -> K, C, R, S
+
+
+class _Scope:
+    """Nodes and constants that come in for one node, under names of its own. Grows."""
+
+    def __init__(self, node: NodeProto) -> None:
+        self.stem = node.output[0]
+        self.nodes: list[NodeProto] = []
+        self.constants: list[TensorProto] = []
+
+    def add(self, op: str, *inputs: str, output: str = "", **attributes: Any) -> str:  # noqa: ANN401
+        """A node; returns its output."""
+        name = output or f"{self.stem}__{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, [*inputs], [name], **attributes))
+        return name
+
+    def constant(self, array: Any) -> str:  # noqa: ANN401
+        """A constant; returns its name."""
+        name = f"{self.stem}__c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(array), name))
+        return name
+
+    def reshaped(self, name: str, *shape: int, output: str = "") -> str:
+        """A value in another shape."""
+        return self.add("Reshape", name, self.constant(np.array(shape, np.int64)), output=output)
+
+    def activated(self, name: str, kind: str) -> str:
+        """A value after an activation."""
+        if kind == "Silu":
+            return self.add("Mul", name, self.add("Sigmoid", name))
+        if kind == "HardSigmoid":
+            return self.add(kind, name, alpha=1 / 6, beta=0.5)
+        return self.add(kind, name) if kind else name
+
+
+def expanded(model: ModelProto) -> ModelProto:
+    """A rewritten model in standard operators again."""
+    new = ModelProto()
+    new.CopyFrom(model)
+    nodes = [each for node in model.graph.node for each in _expanded(node, new)]
+    del new.graph.node[:]
+    new.graph.node.extend(nodes)
+    kept = [entry for entry in model.opset_import if entry.domain != DOMAIN]
+    del new.opset_import[:]
+    new.opset_import.extend(kept)
+    return new
+
+
+def _expanded(node: NodeProto, model: ModelProto) -> Iterator[NodeProto]:
+    if node.domain != DOMAIN:
+        yield node
+        return
+    scope = _Scope(node)
+    inputs = [*node.input, *[""] * (5 - len(node.input))]
+    _WAYS[node.op_type](scope, inputs, list(node.output), plain_attributes(node))
+    model.graph.initializer.extend(scope.constants)
+    yield from scope.nodes
+
+
+def _window(how: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: how[name] for name in ("strides", "pads", "dilations", "kernel_shape") if name in how}
+
+
+def _conv(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
+    x, weight, bias, residual, scale = inputs
+    if scale:
+        x = scope.add("Mul", x, scope.add("Unsqueeze", scale, scope.constant(np.array([1, 2], np.int64))))
+    first = scope.add("Transpose", x, perm=FIRST)
+    found = scope.add("Conv", first, scope.add("Transpose", weight, perm=_TO_WEIGHTS), bias, **_window(how))
+    if residual:
+        found = scope.add("Add", found, scope.add("Transpose", residual, perm=FIRST))
+    scope.add("Transpose", scope.activated(found, how.get("activation", "")), perm=LAST, output=outputs[0])
+
+
+def _linear(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
+    x, weight, bias, residual = inputs[:4]
+    found = scope.add("Add", scope.add("MatMul", x, scope.add("Transpose", weight, perm=(1, 0))), bias)
+    found = scope.add("Add", found, residual) if residual else found
+    scope.add("Identity", scope.activated(found, how.get("activation", "")), output=outputs[0])
+
+
+def _depthwise(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
+    x, weight, bias = inputs[:3]
+    weight, bias = (scope.add("Cast", each, to=TensorProto.FLOAT16) for each in (weight, bias))
+    kernel = scope.add("Unsqueeze", scope.add("Transpose", weight, perm=(2, 0, 1)), scope.constant(np.array([1])))
+    first = scope.add("Transpose", x, perm=FIRST)
+    scope.nodes.append(
+        helper.make_node("Conv", [first, kernel, bias], [f"{scope.stem}__conv"], group=how["group"], **_window(how))
+    )
+    found = scope.activated(f"{scope.stem}__conv", how.get("activation", ""))
+    scope.add("Transpose", found, perm=LAST, output=outputs[0])
+    if len(outputs) > 1:
+        wide = scope.add("Cast", scope.add("GlobalAveragePool", found), to=TensorProto.FLOAT)
+        scope.reshaped(wide, 0, 1, -1, output=outputs[1])
+
+
+def _excite(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
+    means, squeeze, squeeze_bias, excite, excite_bias = inputs
+    mean = scope.add("ReduceSum", means, scope.constant(np.array([1], np.int64)), keepdims=0)
+    low = scope.add("Cast", mean, to=TensorProto.FLOAT16)
+    hidden = scope.add("Add", scope.add("MatMul", low, scope.add("Transpose", squeeze, perm=(1, 0))), squeeze_bias)
+    found = scope.add("MatMul", scope.activated(hidden, how.get("activation", "")), excite)
+    scope.add("Identity", scope.activated(scope.add("Add", found, excite_bias), how["gate"]), output=outputs[0])
+
+
+def _max_pool(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
+    found = scope.add("MaxPool", scope.add("Transpose", inputs[0], perm=FIRST), **_window(how))
+    scope.add("Transpose", found, perm=LAST, output=outputs[0])
+
+
+def _mean(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
+    scope.add("GlobalAveragePool", scope.add("Transpose", inputs[0], perm=FIRST), output=outputs[0])
+
+
+def _image(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
+    low, block = scope.add("Cast", inputs[0], to=TensorProto.FLOAT16), how["block"]
+    if block > 1:
+        two, four = (scope.constant(np.array([value], np.int64)) for value in (2, 4))
+        uneven = scope.add("Mod", scope.add("Slice", scope.add("Shape", low), two, four), two)
+        pads = scope.add("Concat", scope.constant(np.zeros(6, np.int64)), uneven, axis=0)
+        low = scope.add("SpaceToDepth", scope.add("Pad", low, pads), blocksize=block)
+    missing = 8 * block - how["channels"] * block * block
+    ends = scope.constant(np.array([0, 0, 0, 0, 0, missing, 0, 0], np.int64))
+    scope.add("Transpose", scope.add("Pad", low, ends), perm=LAST, output=outputs[0])
+
+
+def _gated(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
+    one, other = inputs[:2]
+    if not other:
+        one, other = f"{scope.stem}__one", f"{scope.stem}__other"
+        scope.nodes.append(helper.make_node("Split", [inputs[0]], [one, other], axis=-1, num_outputs=2))
+    scope.add("Mul", scope.activated(one, how["activation"]), other, output=outputs[0])
+
+
+def _rotary(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
+    width, parts = how["width"], [f"{scope.stem}__{part}" for part in ("q", "k")]
+    ends = scope.constant(np.array([0, width, 2 * width, 2**31], np.int64))
+    two = scope.constant(np.array([2], np.int64))
+    for place, name in enumerate((*parts, outputs[2])):
+        one, other = (scope.constant(np.array([place + more], np.int64)) for more in (0, 1))
+        scope.add(
+            "Slice", inputs[0], scope.add("Gather", ends, one), scope.add("Gather", ends, other), two, output=name
+        )
+    for name, output in zip(parts, outputs[:2], strict=True):
+        attributes = {"interleaved": 1, "num_heads": how["num_heads"], "domain": CONTRIB}
+        scope.add("RotaryEmbedding", name, *inputs[1:4], output=output, **attributes)
+
+
+_WAYS: Mapping[str, Callable[[_Scope, list[str], list[str], Mapping[str, Any]], None]] = {
+    "Conv": _conv,
+    "Linear": _linear,
+    "DepthwiseConv": _depthwise,
+    "Excite": _excite,
+    "MaxPool": _max_pool,
+    "Mean": _mean,
+    "Image": _image,
+    "Gated": _gated,
+    "Rotary": _rotary,
+}

@@ -1,0 +1,223 @@
+"""Rewrite: a model's float16 convolutions and what goes with them as operators of ampgraph's own, channels last.
+
+As onnxruntime's own optimizers do when a session opens: the file stays what it is. A Transpose stands only where such
+a stretch begins or ends.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from ampgraph.onnx_model.attributes import plain_attributes
+from ampgraph.onnx_model.fuse.fuse import other_sizes
+from ampgraph.onnx_model.fuse.net import Net, Source, fresh, node, read, with_origin
+from ampgraph.onnx_model.fuse.view import Shape
+from ampgraph.onnx_model.native.search import steps_of
+from ampgraph.onnx_model.native.step import DOMAIN, Slot, Step
+from ampgraph.onnx_model.prepare import captured
+from ampgraph.onnx_model.types import bodies, fixed_size, infer, modelled_inputs, types_in
+
+LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """A model with operators of ampgraph's own, and how many of each."""
+
+    model: ModelProto
+    counts: Mapping[str, int]
+
+
+def rewrite(model: ModelProto, shapes: Mapping[str, Shape]) -> Rewritten | None:
+    """The model with what our kernels compute; None where that is nothing. `shapes`: of inputs, as far as known."""
+    sizes = modelled_inputs(model, shapes)
+    one, other = _shapes(model, sizes), _shapes(model, other_sizes(model, sizes))
+    net = read(model, one, {}, other, Source({tensor.name: tensor for tensor in model.graph.initializer}))
+    steps = steps_of(net)
+    if not steps:
+        return None
+    counts = Counter(step.op for step in steps.values() if step.domain == DOMAIN)
+    return Rewritten(_built(model, net, steps), counts)
+
+
+def _shapes(model: ModelProto, sizes: Mapping[str, Shape]) -> dict[str, Shape]:
+    """Shapes of values at these sizes: inferred, else as the model declares them (of what contrib operators make)."""
+    inferred = {
+        name: each.shape for name, each in types_in(infer(model, sizes).graph).items() if each.shape is not None
+    }
+    symbols = {
+        dim.dim_param: size
+        for value in model.graph.input
+        for dim, size in zip(value.type.tensor_type.shape.dim, sizes.get(value.name, ()), strict=False)
+        if dim.dim_param
+    }
+    declared: dict[str, Shape] = {}
+    for value in model.graph.value_info:
+        if value.type.tensor_type.HasField("shape"):
+            dims = value.type.tensor_type.shape.dim
+            found = [symbols.get(dim.dim_param) if dim.dim_param else fixed_size(dim) for dim in dims]
+            if None not in found:
+                declared[value.name] = tuple(size for size in found if size is not None)
+    return {**declared, **inferred}
+
+
+@dataclass
+class _Building:
+    """What a rewritten graph is made of. Grows."""
+
+    net: Net
+    nodes: list[NodeProto] = field(default_factory=list)
+    constants: dict[str, TensorProto] = field(default_factory=dict)
+    last: dict[str, str] = field(default_factory=dict)  # values -> their like with channels last
+    first: set[str] = field(default_factory=set)  # those among them that are there as they were, too
+    taken: set[str] = field(default_factory=set)
+
+    def fresh(self, name: str) -> str:
+        name = fresh(self.net, name, self.taken)
+        self.taken.add(name)
+        return name
+
+
+def _built(model: ModelProto, net: Net, steps: Mapping[str, Step]) -> ModelProto:
+    building = _Building(net)
+    gone = {id(old): step for step in steps.values() for old in step.old}
+    places = {id(each): place for place, each in enumerate(net.graph.node)}
+    ends = {id(max(step.old, key=lambda old: places[id(old)])): step for step in steps.values() if step.old}
+    makes = {step.output: step for step in steps.values()}
+    for each in net.graph.node:
+        if id(each) in ends:
+            step = ends[id(each)]
+            if step.inputs[0].name in makes and makes[step.inputs[0].name].op == "Image":
+                _add(building, makes[step.inputs[0].name])
+            _add(building, step)
+        elif id(each) not in gone:
+            _keep(building, each)
+    for value in net.graph.output:
+        _as_it_was(building, value.name)
+    _name_outputs(building)
+    return _written(model, building)
+
+
+def _add(building: _Building, step: Step) -> None:
+    if step.output in building.taken:
+        return
+    inputs = [_input(building, slot) for slot in step.inputs]
+    while inputs and not inputs[-1]:
+        inputs.pop()
+    output = building.fresh(f"{step.output}_last") if step.last else step.output
+    if step.last:
+        building.last[step.output] = output
+    else:
+        building.taken.add(output)
+    new = node(step.op, inputs, [output, *step.further], step.domain, **step.attributes)
+    building.nodes.append(with_origin(new, step.old))
+
+
+def _input(building: _Building, slot: Slot) -> str:
+    if slot.array is not None:
+        return _constant(building, slot)
+    return _with_channels_last(building, slot.name) if slot.image else slot.name
+
+
+def _constant(building: _Building, slot: Slot) -> str:
+    assert slot.array is not None
+    name = building.fresh(f"{slot.name}_laid")
+    building.constants[name] = numpy_helper.from_array(slot.array, name)
+    return name
+
+
+def _with_channels_last(building: _Building, name: str) -> str:
+    if name not in building.last:
+        before = building.net.maker(name, "Transpose")
+        if before is not None and _order(before) == FIRST:
+            building.last[name] = before.input[0]
+        else:
+            building.last[name] = building.fresh(f"{name}_last")
+            building.nodes.append(node("Transpose", [name], [building.last[name]], perm=LAST))
+        building.first.add(name)
+    return building.last[name]
+
+
+def _keep(building: _Building, each: NodeProto) -> None:
+    """A node that stays; a change of layout that is undone goes."""
+    if each.op_type == "Transpose" and not each.domain and each.input[0] in building.last and _order(each) == LAST:
+        building.nodes.append(node("Identity", [building.last[each.input[0]]], each.output))
+        return
+    for name in (*each.input, *_captured(each)):
+        _as_it_was(building, name)
+    building.nodes.append(each)
+
+
+def _captured(each: NodeProto) -> Iterator[str]:
+    for _, body in bodies(each):
+        yield from captured(body)
+
+
+def _order(each: NodeProto) -> tuple[int, ...]:
+    return tuple(plain_attributes(each).get("perm", ()))  # type: ignore[arg-type]
+
+
+def _as_it_was(building: _Building, name: str) -> None:
+    if name in building.last and name not in building.first:
+        building.first.add(name)
+        building.nodes.append(node("Transpose", [building.last[name]], [name], perm=FIRST))
+
+
+def _name_outputs(building: _Building) -> None:
+    """Outputs are made under their own names: the runtime would copy each that an Identity makes."""
+    outputs = {value.name for value in building.net.graph.output}
+    made = {name for each in building.nodes if each.domain == DOMAIN for name in each.output}
+    made &= set(building.last.values())  # bodies know none of these
+    for each in [each for each in building.nodes if each.op_type == "Identity" and not each.domain]:
+        name, new = each.input[0], each.output[0]
+        if new in outputs and name in made and name not in outputs:
+            building.nodes = [_renamed(other, name, new) for other in building.nodes if other is not each]
+            made.discard(name)
+
+
+def _renamed(node: NodeProto, old: str, new: str) -> NodeProto:
+    if old not in (*node.input, *node.output):
+        return node
+    copy = NodeProto()
+    copy.CopyFrom(node)
+    for names in (copy.input, copy.output):
+        for place, name in enumerate(names):
+            if name == old:
+                names[place] = new
+    return copy
+
+
+def _live(building: _Building) -> list[NodeProto]:
+    """The nodes that something needs: casts and changes of layout before our operators are needed no more."""
+    wanted = {value.name for value in building.net.graph.output}
+    found = []
+    for each in reversed(building.nodes):
+        if not wanted.isdisjoint(each.output):
+            found.append(each)
+            wanted.update(each.input)
+            wanted.update(_captured(each))
+    return found[::-1]
+
+
+def _written(model: ModelProto, building: _Building) -> ModelProto:
+    new = ModelProto()
+    new.CopyFrom(model)
+    graph = new.graph
+    del graph.node[:]
+    graph.node.extend(_live(building))
+    used = {name for each in graph.node for name in each.input} | {value.name for value in graph.output}
+    used |= {name for each in graph.node for name in _captured(each)}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    graph.initializer.extend(building.constants.values())
+    made = {name for each in graph.node for name in each.output}
+    values = [value for value in model.graph.value_info if value.name in made]
+    del graph.value_info[:]
+    graph.value_info.extend(values)
+    new.opset_import.append(helper.make_opsetid(DOMAIN, 1))
+    return new

@@ -1,0 +1,106 @@
+"""Search: which parts of a model kernels of our own compute, each as one step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from onnx import NodeProto
+
+from ampgraph.onnx_model.attributes import plain_attributes
+from ampgraph.onnx_model.fuse.net import Net
+from ampgraph.onnx_model.native.conv import conv_step, image_step
+from ampgraph.onnx_model.native.excite import Excite, excite_at, mean_at
+from ampgraph.onnx_model.native.gated import gated_steps
+from ampgraph.onnx_model.native.linear import linear_step
+from ampgraph.onnx_model.native.rotary import rotary_steps
+from ampgraph.onnx_model.native.step import Slot, Step, image
+
+
+@dataclass
+class Search:
+    """What has been found so far. Grows."""
+
+    steps: dict[str, Step] = field(default_factory=dict)  # by the value that they make
+    taken: set[int] = field(default_factory=set)  # ids of nodes that go
+    scaled: dict[str, Excite] = field(default_factory=dict)  # by the product that goes
+
+
+def steps_of(net: Net) -> dict[str, Step]:
+    """What our kernels can compute of a model, by the value that it makes; a node goes with one step alone."""
+    search = Search()
+    for each in net.graph.node:
+        if id(each) not in search.taken:
+            _look(net, each, search)
+    return search.steps
+
+
+def _look(net: Net, each: NodeProto, search: Search) -> None:
+    if each.domain not in ("", "ai.onnx"):
+        for step in rotary_steps(net, each):
+            _take(net, each, step, search)
+    elif each.op_type == "Conv":
+        conv = conv_step(net, each, search.taken)
+        if conv is not None:
+            _take(net, each, _scaled(each, conv, search), search)
+    elif each.op_type == "MatMul":
+        linear = linear_step(net, each)
+        if linear is not None:
+            _take(net, each, linear, search)
+    elif each.op_type == "Mul":
+        for step in gated_steps(net, each):
+            _take(net, each, step, search)
+    elif each.input and (source := search.steps.get(each.input[0])) is not None and source.last:
+        excite = excite_at(net, each)
+        if excite is not None and _goes_between(net, source, excite, search):
+            _take_excite(source, excite, search)
+        elif (pool := _pool(net, each)) is not None:
+            _take(net, each, pool, search)
+
+
+def _take(net: Net, each: NodeProto, step: Step, search: Search) -> None:
+    if step.op == "Conv" and not step.inputs[0].image:
+        made = step.inputs[0].name
+        search.steps[made] = image_step(net, each, made)
+    search.taken.update(id(old) for old in step.old)
+    search.steps[step.output] = step
+
+
+def _goes_between(net: Net, source: Step, excite: Excite, search: Search) -> bool:
+    """Whether a kernel makes the means beside the image, and one takes the gates beside it."""
+    if source.op != "DepthwiseConv" or any(id(each) in search.taken for each in excite.nodes):
+        return False
+    after = conv_step(net, excite.conv, search.taken)
+    return after is not None and after.op == "Conv" and after.inputs[0].image
+
+
+def _take_excite(source: Step, excite: Excite, search: Search) -> None:
+    search.steps[source.output] = replace(source, further=(excite.means,))
+    search.steps[excite.step.output] = excite.step
+    search.scaled[excite.product.output[0]] = excite
+    search.taken.update(id(each) for each in excite.nodes)
+
+
+def _scaled(each: NodeProto, step: Step, search: Search) -> Step:
+    """The step with the gates of its input, where a squeeze and excite has been taken before it."""
+    excite = search.scaled.get(each.input[0])
+    if excite is None:
+        return step
+    inputs = (image(excite.source), *step.inputs[1:], Slot(excite.step.output))
+    return replace(step, inputs=inputs, old=(excite.product, *step.old))
+
+
+def _pool(net: Net, each: NodeProto) -> Step | None:
+    nodes = mean_at(net, each)
+    if nodes:
+        return Step("Mean", (image(each.input[0]),), nodes[-1].output[0], nodes, last=False)
+    return _max_pool(each) if each.op_type == "MaxPool" and len(each.output) == 1 else None
+
+
+def _max_pool(each: NodeProto) -> Step | None:
+    how = plain_attributes(each)
+    plain = not how.get("ceil_mode") and set(how.get("dilations", (1,))) == {1}  # type: ignore[arg-type]
+    if not plain or how.get("auto_pad", "NOTSET") != "NOTSET":
+        return None
+    kept: dict[str, Any] = {name: how[name] for name in ("kernel_shape", "strides", "pads") if name in how}
+    return Step("MaxPool", (image(each.input[0]),), each.output[0], (each,), attributes=kept)

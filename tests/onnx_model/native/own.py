@@ -1,0 +1,63 @@
+"""Small float16 models in text with drawn weights, rewritten, and their answers beside those of the reference."""
+
+from collections import Counter
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto, checker, numpy_helper, parser
+
+from ampgraph.onnx_model.native.reference import expanded
+from ampgraph.onnx_model.native.rewrite import rewrite
+from ampgraph.onnx_model.native.step import DOMAIN
+from ampgraph.onnx_model.run import CPU, open_session, random_inputs, run
+
+ROUNDED = 2e-3  # relative L2: what float16 makes of sums in another order
+
+
+def model_of(graph: str, weights: Mapping[str, tuple[int, ...]], dtype: Any = np.float16) -> ModelProto:
+    """A model of a graph's text, with weights of these shapes, drawn from a seed."""
+    model = parser.parse_model(f'<ir_version: 10, opset_import: ["": 20]> {graph}')
+    generator = np.random.default_rng(0)
+    for name, shape in weights.items():
+        fan = prod(shape[1:]) or 1
+        values = (generator.standard_normal(shape) / np.sqrt(fan)).astype(dtype)
+        model.graph.initializer.append(numpy_helper.from_array(values, name))
+    checker.check_model(model, full_check=True)
+    return model
+
+
+def own(model: ModelProto) -> Counter[str]:
+    """How many of which operators of our own a model is rewritten with; the rewrite answers as the model does."""
+    rewritten = rewrite(model, {})
+    if rewritten is None:
+        return Counter()
+    assert error(model, rewritten.model) < ROUNDED
+    found = Counter(node.op_type for node in rewritten.model.graph.node if node.domain == DOMAIN)
+    assert found == Counter(rewritten.counts)
+    return found
+
+
+def error(model: ModelProto, rewritten: ModelProto, shapes: Mapping[str, tuple[int, ...]] | None = None) -> float:
+    """Relative L2 between a model's answers and those of its rewrite in standard operators, the worst output's."""
+    reference = expanded(rewritten)
+    checker.check_model(reference, full_check=True)
+    feeds = random_inputs(model, shapes=shapes)
+    one, other = (run(open_session(each, provider=CPU), feeds) for each in (model, reference))
+    assert [value.name for value in model.graph.output] == [value.name for value in rewritten.graph.output]
+    return max(_relative(np.asarray(one[name]), np.asarray(other[name])) for name in one)
+
+
+def _relative(one: np.ndarray, other: np.ndarray) -> float:
+    assert one.shape == other.shape
+    assert one.dtype == other.dtype
+    wide = one.astype(np.float64)
+    return float(np.linalg.norm(wide - other) / max(np.linalg.norm(wide), 1e-30))
+
+
+def kept(model: ModelProto) -> Counter[str]:
+    """The standard operators of a model's rewrite."""
+    rewritten = rewrite(model, {})
+    assert rewritten is not None
+    return Counter(node.op_type for node in rewritten.model.graph.node if not node.domain)

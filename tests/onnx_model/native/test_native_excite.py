@@ -1,0 +1,58 @@
+"""Squeeze and excite between a depthwise convolution and a plain one."""
+
+import pytest
+from own import kept, model_of, own
+
+DEPTHWISE = "Conv<group=16, kernel_shape=[3,3], pads=[1,1,1,1]>"
+POINT = "Conv<kernel_shape=[1,1]>"
+WEIGHTS = {
+    "d": (16, 1, 3, 3), "b": (16,), "s": (4, 16, 1, 1), "t": (4,), "e": (16, 4, 1, 1), "u": (16,), "w": (8, 16, 1, 1),
+}  # fmt: skip
+HEAD = f"c = {DEPTHWISE}(x, d, b)  r = Relu(c)"
+TAIL = f"z = Mul(g, r)  y = {POINT}(z, w)"
+
+
+def squeezed(middle: str, head: str = HEAD, tail: str = TAIL, output: str = "") -> str:
+    return f"""g (float16[N,16,6,6] x) => (float16[N,8,6,6] y{output})
+        {{ {head}  m = GlobalAveragePool(r)  {middle}  {tail} }}"""
+
+
+@pytest.mark.parametrize(
+    "middle",
+    [
+        f"i = {POINT}(m, s, t)  j = Relu(i)  k = {POINT}(j, e, u)  g = Sigmoid(k)",
+        f"i = {POINT}(m, s)  v = Sigmoid(i)  j = Mul(i, v)  k = {POINT}(j, e)  g = Sigmoid(k)",
+        f"i = {POINT}(m, s, t)  j = HardSwish(i)  k = {POINT}(j, e, u)  g = HardSigmoid<alpha=0.16666667>(k)",
+        f"i = {POINT}(m, s, t)  k = {POINT}(i, e, u)  g = Sigmoid(k)",
+    ],
+)
+def test_it_is_one_operator_and_the_product_goes_with_the_convolution(middle: str) -> None:
+    model = model_of(squeezed(middle), WEIGHTS)
+    assert own(model) == {"DepthwiseConv": 1, "Excite": 1, "Conv": 1}
+    assert kept(model) == {"Transpose": 2}
+
+
+PLAIN = f"i = {POINT}(m, s, t)  j = Relu(i)  k = {POINT}(j, e, u)  g = Sigmoid(k)"
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        squeezed(PLAIN, tail="z = Mul(g, r)  q = Tanh(z)  y = Conv<kernel_shape=[1,1]>(q, w)"),  # not a convolution's
+        squeezed(PLAIN, tail=f"z = Mul(g, r)  n = {POINT}(z, w)  o = {POINT}(r, w)  y = Add(n, o)"),  # a third reader
+        squeezed(PLAIN, output=", float16[N,16,1,1] g"),
+        squeezed(PLAIN.replace("Sigmoid(k)", "HardSigmoid(k)")),  # of another slope
+        squeezed(PLAIN.replace("Sigmoid(k)", "Tanh(k)")),
+        squeezed(PLAIN, head="r = Relu(x)"),  # no depthwise convolution that could give the means
+    ],
+)
+def test_what_is_not_quite_that_is_taken_apart_and_still_right(graph: str) -> None:
+    assert "Excite" not in own(model_of(graph, WEIGHTS))
+
+
+def test_means_in_float32_are_the_same() -> None:
+    graph = squeezed(PLAIN).replace(
+        "m = GlobalAveragePool(r)", "f = Cast<to=1>(r) n = ReduceMean(f, a) m = Cast<to=10>(n)"
+    )
+    model = model_of(graph.replace("{ c =", "<int64[2] a = {2, 3}> { c =", 1), WEIGHTS)
+    assert own(model) == {"DepthwiseConv": 1, "Excite": 1, "Conv": 1}
