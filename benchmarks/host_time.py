@@ -27,7 +27,7 @@ import ampgraph
 from benchmarks.record import keep, table
 from benchmarks.train_models import Batch, Gpt, WithLoss
 
-ROUNDS, WARM_UP, STEPS = 60, 5, 4
+ROUNDS, WARM_UP, STEPS = 15, 10, 20
 LOW = torch.bfloat16
 
 

@@ -104,13 +104,20 @@ class Copies:
         if keep:
             self._uses += 1
             self._once = self._once and self._uses == 1
+        named = wanted.groups(sources)
+        if len(named) == 1:  # of all sources, in their order
+            return self._made(*named[0], sources, keep)
         taken: list[Any] = [None] * len(sources)
-        for keys, group in wanted.groups(sources):
-            given = [sources[place] for place in group.places]
-            made = self._lasting(keys, group, given) if keep else cast_group(group, given)
+        for keys, group in named:
+            made = self._made(keys, group, [sources[place] for place in group.places], keep)
             for place, copy in zip(group.places, made, strict=True):
                 taken[place] = copy
         return taken
+
+    def _made(self, keys: tuple[Key, ...], group: Group, given: Sequence[Tensor], keep: bool) -> Sequence[Tensor]:
+        if not keep or (self._once and group.trained):
+            return cast_group(group, given)
+        return self._lasting(keys, group, given)
 
     def take_shown(self, wanted: Wanted, sources: Sequence[Tensor]) -> Sequence[Tensor]:
         """As `take`, each cast an op of its own, and nothing kept."""
@@ -119,12 +126,12 @@ class Copies:
         return [source.to(dtype) for (_, dtype), source in zip(wanted.keys, sources, strict=True)]
 
     def _lasting(self, keys: tuple[Key, ...], group: Group, given: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Copies of a group: those that there are, or new ones, which are remembered if somebody may come for them."""
+        """Copies of a group: those that there are, or new ones, which are remembered."""
         linked, kept = torch.is_grad_enabled(), self._kept.get(keys)
         if kept is not None and kept.serves(group, given, linked):
             return kept.tensors
         made = cast_group(group, given)
-        if not (self._once and group.trained) and _are_lasting(given):
+        if _are_lasting(given):
             self._kept[keys] = _Kept.of(group, given, linked, made)
         return made
 

@@ -38,7 +38,8 @@ class Grouping:
 
     def of(self, sources: Sequence[Tensor]) -> tuple[Group, ...]:
         """Groups of sources in this grouping's types."""
-        wishes = [each.requires_grad for each in sources], [_is_hooked(each) for each in sources]
+        hooked = [bool(each._backward_hooks or each._post_accumulate_grad_hooks) for each in sources]
+        wishes = [each.requires_grad for each in sources], hooked
         same = wishes == self._wishes and all(map(is_, [each() for each in self._sources], sources))
         if not same or not self._groups:
             self._groups = tuple(groups_of(sources, self._dtypes))
