@@ -25,6 +25,6 @@ def test_values_sort_by_step_and_a_loop_comes_after_its_body() -> None:
     assert off("plant_first", 0, 0).off < back.off
     assert off("plant_back", 7, 0).off < off("p", 0).off < off("y", 0).off
     finite = off("plant_first", 5, 0, overflowed=0)
-    assert finite.off < back.off  (an error of all steps counts as of the first)
+    assert finite.off < back.off  # an error of all steps counts as of the first
     late = off("plant_first", 0, 0, flushed=1, flushed_at=(3, 0))
     assert off("plant_back", 0, 0, flushed=1, flushed_at=(2, 0)).flushed < late.flushed
