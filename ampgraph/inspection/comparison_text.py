@@ -21,15 +21,20 @@ def to_text(comparison: Comparison) -> str:
 def _wrapped(text: str, indent: str = "", hanging: str = "") -> list[str]:
     """Lines of a sentence; a command is not broken at its hyphens."""
     return textwrap.wrap(
-        text, WIDTH, initial_indent=indent, subsequent_indent=indent + hanging, break_on_hyphens=False
+        _printable(text), WIDTH, initial_indent=indent, subsequent_indent=indent + hanging, break_on_hyphens=False
     ) or [indent]
+
+
+def _printable(text: str) -> str:
+    """Names may hold what would steer a terminal: it is shown as its escape."""
+    return "".join(letter if letter.isprintable() else f"\\u{ord(letter):04x}" for letter in text)
 
 
 def _head(comparison: Comparison) -> Iterator[str]:
     yield from _wrapped(f"{comparison.candidate} against {comparison.reference}")
     yield from _wrapped(f"on the {comparison.runtime}" if comparison.ran == "evaluator" else comparison.runtime)
     beyond = sum(not value.within for value in comparison.values)
-    alone = f"; {comparison.unmatched} more are in the second model alone" if comparison.unmatched else ""
+    alone = f"; {comparison.unmatched} others are in the second model alone" if comparison.unmatched else ""
     text = f"{len(comparison.values)} values compared, {beyond} beyond the tolerance of {comparison.tolerance:g}"
     yield from _wrapped(text + alone)
 
@@ -76,6 +81,8 @@ def _finding(comparison: Comparison, value: Difference) -> Iterator[str]:
     if value.elements:
         place = ", ".join(map(str, value.at))
         yield from _wrapped(f"at [{place}]: {value.reference:.6g} in the first, {value.found:.6g} in the second", "  ")
+    if value.flushed:
+        yield from _wrapped(f"at [{', '.join(map(str, value.flushed_at))}]: first flushed element", "  ")
     for advice in comparison.advice:
         if advice.value == value.value:
             if advice.why:
@@ -93,7 +100,7 @@ def _worst(comparison: Comparison) -> Iterator[str]:
     for id in comparison.worst:
         value = values[id]
         numbers = (f"{value.relative:.2e}", f"{value.largest:.2e}", str(value.overflowed), str(value.flushed))
-        label = f"{value.name}, {value.type}"
+        label = _printable(f"{value.name}, {value.type}")
         row = _COLUMNS.format(*numbers, label)
         if len(row) <= WIDTH:
             yield row

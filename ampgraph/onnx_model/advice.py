@@ -86,5 +86,6 @@ def _readers(graph: PrecisionGraph) -> dict[str, tuple[str, ...]]:
 def _remedy(names: list[str], source: str) -> str:
     if not names:
         return "no low precision comes before it: what differs is something else than precision"
-    pattern = f"^({'|'.join(map(re.escape, names))})$"
+    escaped = [re.escape(name) for name in names]
+    pattern = f"^{escaped[0]}$" if len(escaped) == 1 else f"^({'|'.join(escaped)})$"
     return f"ampgraph convert {shlex.quote(source)} --keep {shlex.quote(pattern)}"

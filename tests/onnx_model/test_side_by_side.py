@@ -6,14 +6,18 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given
 from onnx import ModelProto, numpy_helper
 
 import ampgraph
 from ampgraph.errors import ModelError, OptionError
 from ampgraph.inspection.comparison import Comparison, Difference
-from ampgraph.onnx_model.run import best_provider
+from ampgraph.onnx_model.compare import compare as compare_outputs
+from ampgraph.onnx_model.run import CPU, best_provider
+from ampgraph.onnx_model.simulate import simulate
 from tests.models import W, casts, parse
 from tests.models import convert as convert_with
+from tests.onnx_model.test_properties import RELAXED, feeds_of, models
 
 PLANTED = """
     big = Constant<value = float {300.0}>()
@@ -279,6 +283,24 @@ def test_cuda_names_the_same_value(where: str) -> None:
     found = ampgraph.compare(source, lowered(source), FEEDS, provider="cuda")
     assert found.ran == "cuda"
     assert difference(found, found.first_overflow).name == "plant_second"
+
+
+@RELAXED
+@given(models())
+def test_any_model_is_compared_in_full(model: ModelProto) -> None:
+    """With itself it agrees to the last bit; every value of its conversion is compared, and outputs as by the check."""
+    feeds = feeds_of(model)
+    itself = ampgraph.compare(model, model, feeds, provider="cpu")
+    assert all(value.relative == 0 and value.within for value in (*itself.values, *itself.outputs))
+    assert itself.unmatched == 0
+    low = convert_with(model).model
+    found = ampgraph.compare(model, low, feeds, provider="cpu")
+    assert found.unmatched == 0
+    assert {value.name for value in itself.values} <= {value.name.removesuffix("_float16") for value in found.values}
+    checked = compare_outputs(model, simulate(low), feeds, CPU)
+    assert [output.relative for output in found.outputs] == pytest.approx(
+        [error.relative for error in checked], rel=0.2, abs=1e-4
+    )  # the check lets onnxruntime fuse
 
 
 def test_batches_change_nothing() -> None:
