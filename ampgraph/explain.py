@@ -89,7 +89,7 @@ class _Case:
         unversioned = "" if graph.dialect == "torch.fx" else ", an operator without schema"
         version = f"-{op.version}" if op.version else unversioned
         yield from wrapped(f"{op.name or op.id}: {op.type}{version}{self._within(op)}")
-        if op.id in self.recorded:
+        if op.id in self.recorded and decisions:
             yield from wrapped(f"converted to {self.recorded[op.id]}", "  ")
         if not decisions:
             yield "  has no floating-point input or output that could change"

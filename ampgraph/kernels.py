@@ -32,6 +32,16 @@ class KernelTable:
         rows = self.kernels.get(op_type, {}).get(provider, ())
         return tuple(types for since, until, types in rows if _serves(since, until, version))
 
+    def provider_of(self, op_type: str, version: int, bound: Mapping[str, Precision]) -> str:
+        """Who runs an op whose type variables are bound so: "cuda", "cpu", or "" where no kernel is known."""
+        if any(_computes(row, bound) for row in self.rows(op_type, version, "cuda")):
+            return "cuda"
+        return "cpu" if self.rows(op_type, version, "cpu") else ""
+
+
+def _computes(row: Mapping[str, Sequence[str]], bound: Mapping[str, Precision]) -> bool:
+    return all(precision in row[name] for name, precision in bound.items() if name in row)
+
 
 def _serves(since: int, until: int | None, version: int) -> bool:
     """An open-ended kernel serves only the schema version it names (onnxruntime's KernelRegistry)."""

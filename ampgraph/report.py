@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING
@@ -286,16 +286,9 @@ def _on_cpu(graph: PrecisionGraph, plan: Plan, table: KernelTable) -> dict[str, 
         kinds[op.type, op.version, tuple(bound)] += 1
     found: Counter[str] = Counter()
     for (op_type, version, pairs), times in kinds.items():
-        if _is_cpu_only(table, op_type, version, dict(pairs)):
+        if table.provider_of(op_type, version, dict(pairs)) == "cpu":
             found[op_type] += times
     return dict(found.most_common())
-
-
-def _is_cpu_only(table: KernelTable, op_type: str, version: int, bound: Mapping[str, Precision]) -> bool:
-    def serves(row: Mapping[str, Sequence[str]]) -> bool:
-        return all(precision in row[name] for name, precision in bound.items() if name in row)
-
-    return not any(map(serves, table.rows(op_type, version, "cuda"))) and bool(table.rows(op_type, version, "cpu"))
 
 
 def _warnings(precision: Precision, table: KernelTable | None) -> Iterator[str]:

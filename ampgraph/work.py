@@ -72,6 +72,11 @@ def elements_of(value: Value) -> int:
     return DEFAULT_ELEMENTS if value.shape is None else math.prod(value.shape)
 
 
+def size_of(dtype: str) -> int:
+    """Bytes of one element; 4 where the type is unknown."""
+    return _SIZES.get(dtype, 4)
+
+
 def work_of(op: Op, graph: PrecisionGraph) -> Work:
     """What one run of the op does."""
     if is_view(op):
@@ -108,7 +113,7 @@ def _moved(op: Op, graph: PrecisionGraph) -> tuple[int, int]:
         if value.dtype == "float32" and slot.decision:
             floats += elements
         else:
-            other += elements * _SIZES.get(value.dtype, 4)
+            other += elements * size_of(value.dtype)
     return floats, other
 
 

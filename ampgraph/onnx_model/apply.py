@@ -14,10 +14,11 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 
 from ampgraph.graph import PrecisionGraph, Use, Value
 from ampgraph.onnx_model import external, tensors
+from ampgraph.onnx_model.annotate import annotate_cast, annotate_constant, annotate_op
 from ampgraph.onnx_model.attributes import constant_tensor
 from ampgraph.onnx_model.dtypes import ELEM_TYPES, precision_of
 from ampgraph.onnx_model.links import LINKS, set_dtype
-from ampgraph.onnx_model.names import CAST_KEY, ID_KEY, WHY_KEY, all_value_names, node_ids, walk
+from ampgraph.onnx_model.names import all_value_names, node_ids, walk
 from ampgraph.onnx_model.schema import qualified
 from ampgraph.onnx_model.types import bodies
 from ampgraph.plan import Cast, Plan
@@ -206,8 +207,7 @@ def _node(context: _Context, node: NodeProto, target: GraphProto, scope: str, id
         if slot.value in context.own:
             copy.output[index] = context.own[slot.value]
     _set_linked_dtype(context, copy, op_id)
-    _note(copy, ID_KEY, op_id)
-    _note(copy, WHY_KEY, _why(context, op_id))
+    annotate_op(copy, context.graph, context.plan, op)
     for (_, original), name in zip(bodies(copy) if op.bodies else (), op.bodies, strict=True):
         body = GraphProto()
         _rewrite(context, original, body, name, ids)
@@ -231,22 +231,6 @@ def _names_of(node: NodeProto) -> set[str]:
     return {attribute.name for attribute in node.attribute}
 
 
-def _why(context: _Context, op_id: str) -> str:
-    choices = [context.plan.choices[decision.id] for decision in context.graph.decisions_of.get(op_id, ())]
-    return f"{choices[0].precision}: {choices[0].why}" if choices else ""
-
-
-def _note(node: NodeProto, key: str, text: str) -> None:
-    """Write a metadata entry, in place of the one of that key."""
-    if not text:
-        return
-    entry = next((entry for entry in node.metadata_props if entry.key == key), None)
-    if entry is None:
-        node.metadata_props.add(key=key, value=text)
-    else:
-        entry.value = text
-
-
 def _add_cast(context: _Context, cast: Cast, target: GraphProto) -> None:
     value = context.graph.values[cast.value]
     name = context.cast_names[cast]
@@ -254,7 +238,7 @@ def _add_cast(context: _Context, cast: Cast, target: GraphProto) -> None:
     node.input.append(context.own.get(value.id, value.name))
     node.output.append(name)
     node.attribute.add(name="to", type=AttributeProto.INT, i=ELEM_TYPES[cast.to])
-    _note(node, CAST_KEY, cast.value)
+    annotate_cast(node, context.graph, context.plan, cast)
 
 
 def _initializers(context: _Context, source: GraphProto, target: GraphProto, scope: str) -> None:
@@ -301,10 +285,13 @@ def _constant_node(context: _Context, node: NodeProto, target: GraphProto, scope
     assert value is not None  # lift saw this very model
     wanted = context.plan.parameters.get(value.id, ())
     if not wanted:
-        target.node.add().CopyFrom(node)
+        copy = target.node.add()
+        copy.CopyFrom(node)
+        annotate_constant(copy, context.graph, value.id, precision_of(value.dtype))
     for precision in wanted:
         copy = target.node.add()
         copy.CopyFrom(node)
+        annotate_constant(copy, context.graph, value.id, precision)
         copy.output[0] = context.copies[value.id, precision]
         if node.name and context.native(value) is not precision:
             copy.name = context.labels[value.id, precision]

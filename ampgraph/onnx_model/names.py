@@ -13,6 +13,8 @@ ID_KEY = "ampgraph.id"  # node metadata: the plan id
 INTERFACE = ("input", "output")  # decisions of graph inputs and outputs begin with these
 CAST_KEY = "ampgraph.cast"  # node metadata of a cast of ours: the id of the value it casts
 WHY_KEY = "ampgraph.why"  # node metadata: precision and reason, for people who look at the file
+CAUSE_KEY = "ampgraph.cause"  # node metadata: what settled it, in a word
+RULE_KEY = "ampgraph.rule"  # node metadata: the rule that the reason rests on, where there is one
 
 
 def walk(graph: GraphProto) -> Iterator[NodeProto]:

@@ -1,0 +1,129 @@
+"""Files: an ONNX model, converted, to be converted or as others made it, to a document."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from ampgraph.conversion import DIGEST_KEY, Planned, plan_model, plan_prepared, remembered, rule_book
+from ampgraph.cost import price
+from ampgraph.costs import Costs
+from ampgraph.devices import device_named
+from ampgraph.inspection.build import Heading, build, build_graph, precisions, same_nodes
+from ampgraph.inspection.document import Document, Graph, State
+from ampgraph.inspection.view import View, raised
+from ampgraph.kernels import onnxruntime_cuda
+from ampgraph.onnx_model import io
+from ampgraph.onnx_model.facets import read_facets
+from ampgraph.onnx_model.io import Loaded
+from ampgraph.onnx_model.prepare import prepare
+from ampgraph.options import Options
+from ampgraph.precision import LOW_PRECISIONS, Precision
+from ampgraph.ranges import propagate
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A model that was looked at: what is known of it, and how it came to be so."""
+
+    planned: Planned
+    state: State
+    decided: bool  # whether the plan was made now, rather than read from the file
+
+
+def look(loaded: Loaded, options: Options, as_is: bool | None = None) -> Looked:
+    """Plan what `convert` would do, or take the model as it is.
+
+    `as_is` None: a model that has low precision in it already is taken as it is.
+    """
+    converted = bool(remembered(loaded.model, DIGEST_KEY))
+    if not converted and as_is is not True:
+        planned = plan_model(loaded, options)
+        if as_is is False or not _is_low(planned):
+            return Looked(planned, "planned", True)
+    planned = plan_model(loaded, options, as_is=True)
+    present = _present_low(planned)
+    if present != options.precision:
+        planned = plan_model(loaded, replace(options, precision=present), as_is=True)
+    return Looked(planned, "converted" if converted else "found", False)
+
+
+def _is_low(planned: Planned) -> bool:
+    """Whether an op of the model computes in low precision as it is."""
+    return any(each.kind == "op" and each.present in LOW_PRECISIONS for each in planned.graph.decisions.values())
+
+
+def _present_low(planned: Planned) -> Precision:
+    """The low precision that a model is in, the asked one where it is in none."""
+    counted = Counter(each.present for each in planned.graph.decisions.values() if each.present in LOW_PRECISIONS)
+    return counted.most_common(1)[0][0] if counted else planned.options.precision
+
+
+def document_of(looked: Looked, source: Loaded | None = None, notes: tuple[str, ...] = ()) -> Document:
+    """The document of a model. `source`: the model that it was made from, if that is to be shown too."""
+    before = _source_graph(looked, source)
+    view = _view(looked)
+    if before is None:
+        return build(view, _heading(looked, notes))
+    view = replace(view, before=precisions(before))
+    document = build(view, _heading(looked, notes), before)
+    return replace(document, source=None) if same_nodes(document.graph, before) else document
+
+
+def _source_graph(looked: Looked, source: Loaded | None) -> Graph | None:
+    """The picture of the source as it is: the file that was given, or the model before it was fused."""
+    planned = looked.planned
+    options = planned.options
+    if source is None and not planned.plan.fused:
+        return None
+    loaded = source or planned.loaded
+    prepared = io.with_operands(prepare(loaded.model), loaded.folder)
+    asked = replace(options, shapes=planned.shapes if source is None else options.shapes, keep="", low="", io="keep")
+    before = plan_prepared(loaded, prepared, asked, planned.shapes, None, as_is=True)
+    return build_graph(_view(Looked(before, "found", False)))
+
+
+def _view(looked: Looked) -> View:
+    planned = looked.planned
+    graph, model, folder = planned.graph, planned.prepared, planned.loaded.folder
+    source = planned.loaded.model if planned.plan.fused else None
+    return View(
+        graph,
+        planned.judgement,
+        planned.costs if looked.decided else _costs(planned),
+        planned.plan,
+        propagate(graph),
+        rule_book(planned.options),
+        onnxruntime_cuda() if planned.options.target == "onnxruntime-cuda" else None,
+        read_facets(model, graph, folder, source),
+        looked.state,
+        looked.decided,
+    )
+
+
+def _costs(planned: Planned) -> Costs:
+    """Prices in both precisions, whichever the model is in."""
+    options, graph = planned.options, raised(planned.graph)
+    device = device_named(options.device, cuda_graph=options.cuda_graph)
+    categories = {key: str(verdict.category) for key, verdict in planned.judgement.verdicts.items()}
+    return price(graph, options.objective, device, options.precision, categories, planned.measured)
+
+
+def _heading(looked: Looked, notes: tuple[str, ...]) -> Heading:
+    planned = looked.planned
+    model, options, path = planned.loaded.model, planned.options, planned.loaded.path
+    producer = f"{model.producer_name} {model.producer_version}".strip()
+    return Heading(
+        path.name if path else model.graph.name or "model",
+        producer,
+        options.target,
+        options.device,
+        options.objective,
+        planned.shapes,
+        (*planned.judgement.notes, *planned.graph.notes, *_fusing(planned), *notes),
+    )
+
+
+def _fusing(planned: Planned) -> tuple[str, ...]:
+    fused = (f"fused first: {planned.plan.fused}",) if planned.plan.fused else ()
+    return fused + ((f"a fused model was {planned.fusing}",) if planned.fusing else ())
