@@ -49,7 +49,7 @@ function box(one: Sized): string {
   const width = Math.round(one.width);
   const row = (places: readonly number[], name: string) => `<TR><TD HEIGHT="1" WIDTH="${width}">${cells(places, name, width)}</TD></TR>`;
   const filler = `<TR><TD HEIGHT="${Math.max(1, Math.round(one.height) - 2)}" WIDTH="${width}"></TD></TR>`;
-  return `${one.id}[${plain},shape=plain,label=<${TABLE}>${row(one.ins, "i")}${filler}${row(one.outs, "o")}</TABLE>>]`;
+  return `${one.id}[${plain},margin=0,label=<${TABLE}>${row(one.ins, "i")}${filler}${row(one.outs, "o")}</TABLE>>]`;
 }
 
 const TABLE = '<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0"';
