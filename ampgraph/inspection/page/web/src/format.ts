@@ -57,12 +57,28 @@ export function operations(count: number | null | undefined): string {
   return `${figure} ${unit}FLOP`;
 }
 
-/** A price in the document's unit. */
+const TIMES: Readonly<Record<string, number>> = { picoseconds: 1e-12, nanoseconds: 1e-9, microseconds: 1e-6, milliseconds: 1e-3, seconds: 1 };
+const CLOCK: readonly (readonly [number, string])[] = [[1, "s"], [1e-3, "ms"], [1e-6, "µs"], [1e-9, "ns"]];
+
+/** True where a unit is one of time. */
+export function isTime(unit: string): boolean {
+  return unit in TIMES;
+}
+
+/** A price in the document's unit: "12.3 µs", "24.0 k points". */
 export function price(figure: Figure | null | undefined, unit: string): string {
   const value = number(figure);
-  if (Number.isNaN(value)) return "–";
-  if (/^byte/.test(unit)) return bytes(value);
-  return unit ? `${digits(value)} ${unit}` : digits(value);
+  if (!Number.isFinite(value)) return digits(figure);
+  if (unit === "bytes") return bytes(value);
+  if (isTime(unit)) return time(value * TIMES[unit]!);
+  const [text, power] = scaled(value, 1000);
+  return `${text}${power && ` ${power}`}${unit && ` ${unit}`}`;
+}
+
+function time(seconds: number): string {
+  if (seconds === 0) return "0 µs";
+  const [step, name] = CLOCK.find(([least]) => seconds >= least * 0.9995) ?? [1e-9, "ns"];
+  return `${(seconds / step).toPrecision(3)} ${name}`;
 }
 
 /** Whole numbers with thin spaces between thousands. */

@@ -45,11 +45,11 @@ const COLUMNS: readonly (readonly [string, (share: Share, unit: string) => strin
   ["FLOPs", (share) => format.operations(share.operations).replace("FLOP", ""), (share) => share.operations],
   ["bytes", (share) => format.bytes(share.bytes), (share) => share.bytes],
   ["weights", (share) => format.bytes(share.parameter_bytes), (share) => share.parameter_bytes],
-  ["time", (share, unit) => format.price(share.time, unit), (share) => format.number(share.time)],
+  ["time", (share, unit) => format.price(share.time, unit).replace(/ points$/, ""), (share) => format.number(share.time)],
 ];
 
 function shares(all: readonly Share[], unit: string): HTMLElement {
-  const head = h("tr", {}, h("th", { scope: "col" }, h("span", { class: "unseen" }, "precision")), ...COLUMNS.map(([title]) => h("th", { scope: "col" }, title)));
+  const head = h("tr", {}, h("th", { scope: "col" }, h("span", { class: "unseen" }, "precision")), ...COLUMNS.map(([title]) => h("th", { scope: "col" }, title === "time" && !format.isTime(unit) ? unit : title)));
   const body = all.map((share) => h("tr", {}, h("th", { scope: "row" }, chip(share.precision)), ...COLUMNS.map(([, text]) => h("td", {}, text(share, unit)))));
   const bars = h("tr", { class: "bars", "aria-hidden": "true" }, h("th"), ...COLUMNS.map(([, , figure]) => h("td", {}, bar(all, figure))));
   return h("table", { class: "figures" }, h("thead", {}, head), h("tbody", {}, ...body, bars));
@@ -68,7 +68,7 @@ function grown(element: HTMLElement, part: number): HTMLElement {
 function times(document: Document): HTMLElement {
   const { summary, unit } = document;
   const [before, after] = [format.number(summary.before), format.number(summary.after)];
-  const gain = before > 0 && after > 0 ? `  ${format.digits(before / after)}× as fast` : "";
+  const gain = before > after && after > 0 && format.isTime(unit) ? `, ${(before / after).toFixed(2)}× as fast` : "";
   return facts([
     ["before", format.price(summary.before, unit)],
     ["after", document.state === "found" ? "" : `${format.price(summary.after, unit)}${gain}`],
