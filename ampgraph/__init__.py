@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from ampgraph.fx_module.module import TracedModule
     from ampgraph.fx_module.trace import trace
     from ampgraph.fx_module.train_step import TrainStep
+    from ampgraph.inspection.inspect import Inspection, inspect
     from ampgraph.onnx_model.session import Session
     from ampgraph.options import Options
 
 __version__ = "0.1.0"
 __all__ = [
     "AmpgraphError",
+    "Inspection",
     "LossScaler",
     "Options",
     "Result",
@@ -29,11 +31,13 @@ __all__ = [
     "TrainStep",
     "__version__",
     "convert",
+    "inspect",
     "trace",
 ]
 
 _HOMES = {
     "AmpgraphError": "ampgraph.errors",
+    "Inspection": "ampgraph.inspection.inspect",
     "LossScaler": "ampgraph.fx_module.loss_scaler",
     "Options": "ampgraph.options",
     "Result": "ampgraph.api",
@@ -41,6 +45,7 @@ _HOMES = {
     "TracedModule": "ampgraph.fx_module.module",
     "TrainStep": "ampgraph.fx_module.train_step",
     "convert": "ampgraph.api",
+    "inspect": "ampgraph.inspection.inspect",
     "trace": "ampgraph.fx_module.trace",
 }
 

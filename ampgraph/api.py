@@ -69,6 +69,11 @@ class Result:
         """The converted model, with its external data; after a dry run it is made on first use."""
         return (self.converted or convert_model(self.planned)).model
 
+    def _repr_html_(self) -> str:
+        from ampgraph.inspection.inspect import inspect
+
+        return inspect(self)._repr_html_()
+
     def explain(self, node: str) -> str:
         """Why a node is in its precision. Raises OptionError for an unknown name, with close ones."""
         name = standing_for(self.planned.prepared, node)

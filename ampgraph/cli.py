@@ -15,6 +15,8 @@ import click
 
 from ampgraph import __version__
 from ampgraph.commands.bench import bench as bench_command
+from ampgraph.commands.inspect import inspect as inspect_command
+from ampgraph.commands.planning import planning_options, read_words
 from ampgraph.commands.profile import profile as profile_command
 from ampgraph.commands.run import run as run_command
 from ampgraph.errors import AmpgraphError, CheckError
@@ -113,49 +115,14 @@ def main() -> None:
     """
 
 
-for _command in (run_command, bench_command, profile_command):
+for _command in (run_command, bench_command, profile_command, inspect_command):
     main.add_command(_command)
-
-
-def _planning_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that decide what a conversion does, the same for every command that plans."""
-    options = (
-        click.option("--precision", default="float16", show_default=True, metavar="float16|bfloat16"),
-        click.option(
-            "--target", default="onnxruntime-cuda", show_default=True, metavar="onnxruntime-cuda|onnx",
-            help="The runtime whose kernels count; onnx: any, as in the standard.",
-        ),
-        click.option("--device", default="h100", show_default=True, metavar="GPU", help="The deployment's GPU."),
-        click.option("--objective", default="speed", show_default=True, metavar="speed|memory|coverage"),
-        click.option("--rules", metavar="FILE", help="TOML file of rules that go before the built-in ones."),
-        click.option("--keep", default="", metavar="REGEX", help="Nodes that stay float32."),
-        click.option("--low", default="", metavar="REGEX", help="Nodes that become low, against the rules."),
-        click.option(
-            "--shape", "shapes", multiple=True, metavar="NAME=1x3x224x224",
-            help="Shape of an input that times are modelled at (repeatable).",
-        ),
-        click.option(
-            "--io", default="keep", show_default=True, metavar="keep|low|REGEX",
-            help="Keep the types of inputs and outputs, make float ones low, or those of these names.",
-        ),
-        click.option("--opset", type=int, default=0, metavar="N", help="Raise the model to this opset first."),
-        click.option("--plan", metavar="FILE", help="Apply a saved, perhaps edited plan."),
-        click.option("--costs", metavar="FILE", help="Times that `ampgraph profile` measured, not modelled ones."),
-        click.option(
-            "--fuse/--no-fuse", default=True, show_default=True,
-            help="Let operators become one where onnxruntime has one kernel for them and speed gains by it.",
-        ),
-        click.option("--cuda-graph", is_flag=True, help="Plan for runs as a CUDA graph, where launches cost little."),
-    )  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 @main.command()
 @click.argument("source", metavar="IN")
 @click.option("-o", "--output", "destination", metavar="OUT", help="Default: IN.float16.onnx beside the input.")
-@_planning_options
+@planning_options
 @click.option("--save-plan", metavar="FILE", help="Write the plan as JSON, to read or edit.")
 @click.option("--report", metavar="FILE.json", help="Write the whole report as JSON.")
 @click.option("--tune", is_flag=True, help="Measure candidate plans on the GPU that is here, and take the fastest.")
@@ -171,7 +138,7 @@ def convert(source: str, destination: str | None, precision: str, **words: Any) 
     words["require"] = dict(map(parse_threshold, words["require"]))
     target = default_destination(source, precision) if destination is None else destination
     try:
-        result = _api().convert(source, target, precision=precision, **_read(words))
+        result = _api().convert(source, target, precision=precision, **read_words(words))
     except CheckError as error:
         if error.check is not None:
             _show("\n".join(_report_text().check_lines(error.check)))
@@ -183,13 +150,13 @@ def convert(source: str, destination: str | None, precision: str, **words: Any) 
 @main.command()
 @click.argument("model", metavar="MODEL")
 @click.argument("node", metavar="NODE")
-@_planning_options
+@planning_options
 def explain(model: str, node: str, **words: Any) -> None:  # noqa: ANN401
     """Say why a node is in its precision: rule, ranges, kernels, taint or cost.
 
     NODE is a node's name or a value that it makes. A model not yet converted is planned with the options first.
     """
-    _show(_api().examine(model, **_read(words)).explain(node))
+    _show(_api().examine(model, **read_words(words)).explain(node))
 
 
 @main.command()
@@ -222,12 +189,6 @@ def default_destination(source: str, precision: str) -> str:
     path = Path(source)
     stem = path.name.removesuffix(".onnx")
     return str(path.with_name(f"{stem}.{precision}.onnx")) if path.name else source
-
-
-def _read(words: dict[str, Any]) -> dict[str, Any]:
-    from ampgraph.options import parse_shape
-
-    return {**words, "shapes": dict(map(parse_shape, words["shapes"]))}
 
 
 def _api() -> Any:  # noqa: ANN401  (a module, loaded when a command needs it)

@@ -72,6 +72,11 @@ class Plan:
         """Decisions that the plan has in its low precision, those that were there before included."""
         return frozenset(id for id, choice in self.choices.items() if choice.precision is self.precision)
 
+    def _repr_html_(self) -> str:
+        from ampgraph.inspection.table import plan_table
+
+        return plan_table(self)
+
     @cached_property
     def _casts(self) -> frozenset[Cast]:
         return frozenset(self.casts)

@@ -72,6 +72,15 @@ def test_every_module_outside_the_dialects_is_either_middle_or_edge() -> None:
     assert flat <= edges | set(MIDDLE), "say where the new module belongs"
 
 
+INSPECTION_EDGES = {"ampgraph.inspection.files", "ampgraph.inspection.traced", "ampgraph.inspection.inspect"}
+
+
+@pytest.mark.parametrize("name", sorted(n for n in MODULES if n.startswith("ampgraph.inspection.")))
+def test_documents_are_built_and_shown_without_a_dialect(name: str) -> None:
+    if name not in INSPECTION_EDGES:
+        test_the_middle_knows_no_dialect(name)
+
+
 def test_the_dialects_do_not_know_each_other() -> None:
     for name, path in MODULES.items():
         for this, other in (("onnx_model", "fx_module"), ("fx_module", "onnx_model")):
@@ -118,7 +127,7 @@ def test_the_wheel_holds_all_rules_and_tables(wheel: Path) -> None:
         f"ampgraph/rules/targets/{path.name}" for path in (ROOT / "rules" / "targets").iterdir() if path.is_file()
     }
     expected |= {str(path.relative_to(ROOT)) for path in MODULES.values()}
-    assert expected <= inside
+    assert expected | {"ampgraph/inspection/document.schema.json"} <= inside
     assert any(name.endswith("licenses/LICENSE") for name in inside)
 
 

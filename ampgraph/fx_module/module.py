@@ -248,6 +248,11 @@ class TracedModule(nn.Module):
         """What became of the module: nodes by precision, casts, what stayed float32 and why."""
         return summary(type(self.original).__name__, self.captured)
 
+    def _repr_html_(self) -> str:
+        from ampgraph.inspection.inspect import inspect
+
+        return inspect(self)._repr_html_()
+
     def extra_repr(self) -> str:
         """Precision and objective."""
         return f"precision={self._policy.precision}, objective={self._policy.objective}"

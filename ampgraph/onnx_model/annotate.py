@@ -6,12 +6,17 @@ its own, `ampgraph.why.VARIABLE`; what settled it in a word, `ampgraph.cause`; a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
-from onnx import NodeProto
+from onnx import ModelProto, NodeProto
 
 from ampgraph.graph import Op, PrecisionGraph, Use
-from ampgraph.onnx_model.names import CAST_KEY, CAUSE_KEY, ID_KEY, RULE_KEY, WHY_KEY
+from ampgraph.onnx_model.io import all_tensors, load
+from ampgraph.onnx_model.names import CAST_KEY, CAUSE_KEY, ID_KEY, RULE_KEY, WHY_KEY, node_ids, walk
+from ampgraph.onnx_model.prepare import prepare
+from ampgraph.onnx_model.tensors import element_count
+from ampgraph.onnx_model.types import LARGEST_CONSTANT_FOR_INFERENCE
 from ampgraph.plan import BY_PRICE, Cast, Choice, Plan
 from ampgraph.precision import Precision
 
@@ -99,3 +104,22 @@ def note(node: NodeProto, key: str, text: str) -> None:
         node.metadata_props.add(key=key, value=text)
     else:
         entry.value = text
+
+
+def annotated_copy(path: Path, told: Mapping[str, tuple[str, str, str]]) -> ModelProto:
+    """A copy of a model to look at, without large weights, whose nodes say (precision, cause, reason) by op id.
+
+    Nodes of other ids than `told` keep what they say themselves.
+    """
+    model = prepare(load(path).model)
+    ids = node_ids(model.graph)
+    for position, node in enumerate(walk(model.graph)):
+        if ids[position] in told:
+            precision, cause, why = told[ids[position]]
+            note(node, WHY_KEY, f"{precision}: {why}")
+            note(node, CAUSE_KEY, cause)
+    for tensor in all_tensors(model.graph):
+        if element_count(tensor) > LARGEST_CONSTANT_FOR_INFERENCE:
+            for field in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
+                tensor.ClearField(field)
+    return model

@@ -17,7 +17,7 @@ SCOPES_KEY, TYPES_KEY = "pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hier
 def place_of(node: NodeProto) -> Place | None:
     """The modules around a node; None where nothing says."""
     scopes = metadata_of(node, SCOPES_KEY) if node.metadata_props else ""
-    if scopes:
+    if scopes.startswith("[") and scopes.endswith("]"):
         found = _of_exporter(scopes.rpartition(",")[0], metadata_of(node, TYPES_KEY).rpartition(",")[0])
         if found is not None:
             return found
