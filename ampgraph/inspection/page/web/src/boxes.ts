@@ -34,6 +34,7 @@ export interface Face {
 export interface Shown {
   readonly constants: boolean; // of every node
   readonly constantsOf: ReadonlySet<string>; // of nodes with these ids
+  readonly marks: ((item: number) => string) | null; // instead of precisions
 }
 
 export const LINE = 14;
@@ -48,15 +49,14 @@ export function facesOf(model: Model, tree: Tree, level: Level, shown: Shown, me
     level.boxes.map((id) => {
       const item = tree.items[id]!;
       const lines = level.inside.has(id) ? [] : (far.get(id) ?? []);
-      return [id, face(model, item, level.inside.has(id), lines, shown, measure)];
+      return [id, sized(face(model, item, level.inside.has(id), lines, shown), measure)];
     }),
   );
 }
 
-function face(model: Model, item: Item, open: boolean, far: readonly Line[], shown: Shown, measure: Measure): Face {
-  if (open) return sized(openFace(model, item), measure);
-  if (isGroup(item)) return sized(groupFace(model, item, far), measure);
-  return sized(leafFace(model, item, far, shown), measure);
+function face(model: Model, item: Item, open: boolean, far: readonly Line[], shown: Shown): Unsized {
+  const found = open ? openFace(model, item) : isGroup(item) ? groupFace(model, item, far) : leafFace(model, item, far, shown);
+  return shown.marks === null || open ? found : { ...found, mark: shown.marks(item.id) };
 }
 
 type Unsized = Omit<Face, "width" | "height">;
@@ -68,7 +68,8 @@ function openFace(model: Model, item: Item): Unsized {
 
 function groupTitle(model: Model, item: Item): string {
   if (item.kind !== "owner") return item.label || item.type;
-  return `${shortType(model.graph.nodes[item.node]!.type)} ${item.label}`;
+  const type = shortType(model.graph.nodes[item.node]!.type);
+  return item.label.startsWith(type) ? item.label : `${type} ${item.label}`;
 }
 
 function groupFace(model: Model, item: Item, far: readonly Line[]): Unsized {
@@ -150,7 +151,8 @@ function farLine(model: Model, nodes: ReadonlySet<number>, sign: string): Line {
 }
 
 function sized(face: Unsized, measure: Measure): Face {
-  const marked = face.mark === "" || face.shape === "cast" ? 0 : measure(face.mark, "small") + 12;
+  const sign = face.shape === "group" ? 20 : 0;
+  const marked = sign + (face.mark === "" || face.shape === "cast" ? 0 : measure(face.mark, "small") + 14);
   const widest = Math.max(measure(face.title, "title") + marked, ...face.lines.map((line) => measure(line.text, "small")));
   const rounded = face.shape === "end" ? 6 : 0;
   const least = { leaf: 84, cast: 60, end: 70, group: 130, open: 110 }[face.shape];

@@ -3,7 +3,7 @@
 import type { Comparison, Difference } from "./contract";
 import { type Child, h, s } from "./dom";
 import * as format from "./format";
-import { nameOf, facts, link, section } from "./parts";
+import { brief, nameOf, facts, link, section } from "./parts";
 
 const WIDTH = 264;
 const HEIGHT = 130;
@@ -30,17 +30,17 @@ export function errorPanel(comparison: Comparison, go: (difference: Difference) 
     section("Error along the graph", chart(comparison, go)),
     section(
       "First",
-      firstOf("overflow", found(comparison.first_overflow), go),
-      firstOf("beyond tolerance", found(comparison.first_beyond), go),
-      firstOf("flushed to zero", found(comparison.first_flush), go),
+      firstOf("overflow", "No overflow.", found(comparison.first_overflow), go),
+      firstOf("beyond tolerance", "Nothing beyond tolerance.", found(comparison.first_beyond), go),
+      firstOf("flushed to zero", "Nothing flushed to zero.", found(comparison.first_flush), go),
     ),
     section("Worst", h("ol", { class: "rows" }, ...comparison.worst.flatMap((id) => found(id) ?? []).map((one) => h("li", {}, differenceOf(one, go))))),
     section("Outputs", h("ol", { class: "rows" }, ...comparison.outputs.slice(0, 20).map((one) => h("li", {}, differenceOf(one, go))))),
   );
 }
 
-function firstOf(what: string, one: Difference | undefined, go: (difference: Difference) => void): Child {
-  return h("div", { class: "choice" }, h("p", { class: "quiet" }, one === undefined ? `No ${what}.` : what), one === undefined ? null : differenceOf(one, go));
+function firstOf(what: string, none: string, one: Difference | undefined, go: (difference: Difference) => void): Child {
+  return h("div", { class: "choice" }, h("p", { class: "quiet" }, one === undefined ? none : what), one === undefined ? null : differenceOf(one, go));
 }
 
 function differenceOf(one: Difference, go: (difference: Difference) => void): HTMLElement {
@@ -48,7 +48,7 @@ function differenceOf(one: Difference, go: (difference: Difference) => void): HT
   const about = lost.filter((text) => text !== "").join(", ");
   return h(
     "div", {},
-    h("p", { class: "head" }, link(() => go(one), h("b", {}, one.type.slice(one.type.lastIndexOf(".") + 1)), " ", nameOf(one.name, 40)), h("span", { class: one.within ? "figure" : "figure bad" }, format.digits(one.relative))),
+    h("p", { class: "head" }, link(() => go(one), h("b", {}, one.type.slice(one.type.lastIndexOf(".") + 1)), " ", brief(one.name, 40)), h("span", { class: one.within ? "figure" : "figure bad" }, format.digits(one.relative))),
     about === "" ? null : h("p", { class: "quiet" }, about),
   );
 }

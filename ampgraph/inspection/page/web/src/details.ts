@@ -4,7 +4,7 @@ import type { Choice, Document, Initializer, Node, Value } from "./contract";
 import { type Child, h } from "./dom";
 import * as format from "./format";
 import { type Model, valueOf } from "./model";
-import { nameOf, chip, facts, link, ruleOf, section } from "./parts";
+import { brief, nameOf, chip, facts, link, ruleOf, section } from "./parts";
 import { visible } from "./names";
 
 /** What the panel asks of the page. */
@@ -86,8 +86,7 @@ function goTo(model: Model, node: number, doing: Doing): HTMLElement {
 }
 
 function nameOfLink(type: string, name: string): HTMLElement {
-  const short = name.length > 64 ? `${name.slice(0, 24)}…${name.slice(-36)}` : name;
-  return h("span", {}, visible(type), " ", h("bdi", { class: "quiet" }, visible(short)));
+  return h("span", {}, visible(type), " ", h("span", { class: "quiet" }, brief(name, 64)));
 }
 
 function cost(document: Document, node: Node): HTMLElement {

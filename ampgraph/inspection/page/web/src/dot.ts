@@ -37,7 +37,7 @@ export function dotOf(boxes: readonly Sized[], edges: readonly Tied[], ins: numb
     pins("i", ins, "source"),
     pins("o", outs, "sink"),
     ...boxes.map(box),
-    ...edges.map((edge) => `${edge.from}${edge.tail && `:${edge.tail}:s`}->${edge.to}${edge.head && `:${edge.head}:n`}`),
+    ...edges.map((edge) => `${edge.from}${edge.tail && `:${edge.tail}:s`}->${edge.to}${edge.head && `:${edge.head}:n`}${edge.marked ? "[minlen=2]" : ""}`),
     rows(boxes, edges),
     "}",
   ].join("\n");

@@ -6,7 +6,7 @@ import type { Rect } from "./camera";
 import { type Child, s } from "./dom";
 import type { Edge, Level } from "./levels";
 import { type Mistake, stepOf } from "./overlay";
-import { digits, plural } from "./format";
+import { plural } from "./format";
 import { byPrecision, mark, precisionClass } from "./precision";
 import type { BoxPlace, EdgePath, LevelPlace } from "./request";
 import { FRAME } from "./request";
@@ -59,8 +59,9 @@ function drawLevel(place: LevelPlace, scene: Scene, drawing: Drawing, parent: SV
 function drawInside(box: BoxPlace, inside: LevelPlace, scene: Scene, drawing: Drawing, group: SVGGElement, frames: SVGElement, x: number, y: number): void {
   const [left, top] = [(box.width - inside.width) / 2, FRAME.head];
   const content = s("g", { transform: `translate(${round(left)} ${top})` });
-  for (const at of inside.ins) content.append(s("path", { class: "edge", d: `M${round(at)} ${-FRAME.head}V1` }));
-  for (const at of inside.outs) content.append(s("path", { class: "edge", d: `M${round(at)} ${round(inside.height) - 1}v${FRAME.foot + 1}` }));
+  const used = (name: string) => (_: number, at: number) => inside.edges.some((path) => path.from === `${name}${at}` || path.to === `${name}${at}`);
+  for (const at of inside.ins.filter(used("i"))) content.append(s("path", { class: "edge", d: `M${round(at)} ${-FRAME.head}V1` }));
+  for (const at of inside.outs.filter(used("o"))) content.append(s("path", { class: "edge", d: `M${round(at)} ${round(inside.height) - 1}v${FRAME.foot + 1}` }));
   group.append(content);
   frames.append(group);
   drawLevel(inside, scene, drawing, content, x + box.x + left, y + box.y + top);
@@ -108,20 +109,13 @@ function look(face: Face, scene: Scene): string {
   return mistake === undefined ? "e-none" : `e-${stepOf(mistake)}${mistake.within ? "" : " beyond"}`;
 }
 
-function tag(face: Face, scene: Scene): string {
-  if (scene.errors === null) return face.mark;
-  const mistake = scene.errors.get(face.item);
-  if (mistake === undefined) return "";
-  return mistake.overflowed ? "∞" : digits(mistake.relative).replace("0.", ".");
-}
-
 function boxGroup(face: Face, box: BoxPlace, scene: Scene): SVGGElement {
   const expanded = face.shape === "group" ? "false" : face.shape === "open" ? "true" : undefined;
   const group = s("g", {
     class: `box ${face.shape} ${look(face, scene)}`, id: `box-${face.item}`, "data-item": face.item,
     transform: `translate(${round(box.x)} ${round(box.y)})`, role: "treeitem", "aria-expanded": expanded, "aria-label": scene.label(face.item),
   }) as SVGGElement;
-  group.append(...(face.shape === "open" ? openParts(face, box) : face.shape === "cast" ? castParts(face) : boxParts(face, scene)));
+  group.append(...(face.shape === "open" ? openParts(face, box) : face.shape === "cast" ? castParts(face) : boxParts(face)));
   return group;
 }
 
@@ -144,7 +138,7 @@ function castParts(face: Face): Node[] {
   ];
 }
 
-function boxParts(face: Face, scene: Scene): Node[] {
+function boxParts(face: Face): Node[] {
   const group = face.shape === "group";
   const radius = face.shape === "end" ? 12 : 4;
   const parts: Node[] = [];
@@ -153,8 +147,8 @@ function boxParts(face: Face, scene: Scene): Node[] {
   if (face.shape === "leaf") parts.push(s("rect", { class: "stripe", width: 4, height: face.height, rx: 2 }));
   const indent = face.shape === "end" ? 13 : group ? 9 : 11;
   parts.push(s("text", { class: "title", x: indent, y: 16.5 }, face.title));
-  const text = tag(face, scene);
-  if (text !== "") parts.push(s("text", { class: "mark", x: face.width - (face.shape === "end" ? 12 : 7), y: 16 }, text));
+  const gap = face.shape === "end" ? 12 : group ? 25 : 7;
+  if (face.mark !== "") parts.push(s("text", { class: "mark", x: face.width - gap, y: 16 }, face.mark));
   face.lines.forEach((line, at) => parts.push(lineText(line, indent, 29.5 + at * LINE)));
   if (group) parts.push(bar(face), sign("+", face.width - 19));
   return parts;

@@ -3,7 +3,7 @@
 import type { Document } from "./contract";
 import { h } from "./dom";
 import * as format from "./format";
-import { nameOf, chip, facts, link, section } from "./parts";
+import { brief, nameOf, chip, facts, link, section } from "./parts";
 import { byPrecision } from "./precision";
 import type { Side } from "./side";
 import { isGroup, type Item } from "./tree";
@@ -37,7 +37,7 @@ function partOf(side: Side, id: number, go: (item: number) => void): HTMLElement
   const item = side.tree.items[id]!;
   const node = side.model.graph.nodes[item.node];
   const about = isGroup(item) ? format.plural(item.size - item.casts, "node") : (node?.type ?? "");
-  return h("p", {}, link(() => go(id), node === undefined ? null : chip(node.precision), " ", nameOf(item.label || item.type, 60)), " ", h("span", { class: "quiet" }, about));
+  return h("p", {}, link(() => go(id), node === undefined ? null : chip(node.precision), " ", brief(item.label || item.type, 60)), " ", h("span", { class: "quiet" }, about));
 }
 
 function nodesIn(side: Side, item: Item): number[] {

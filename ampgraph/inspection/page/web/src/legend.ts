@@ -20,6 +20,6 @@ export function precisionLegend(graph: Graph): HTMLElement {
 
 /** The scale of relative errors. */
 export function errorLegend(): HTMLElement {
-  const steps = Array.from({ length: LEVELS }, (_, step) => h("li", {}, h("span", { class: `chip e-${step}` }, step === LEVELS - 1 ? "∞" : " "), ` ${stepName(step)}`));
-  return h("ul", {}, h("li", {}, "relative error"), ...steps, h("li", {}, h("span", { class: "chip e-none beyond" }, " "), " beyond tolerance"));
+  const steps = Array.from({ length: LEVELS }, (_, step) => h("li", {}, h("span", { class: `chip e-${step}` }, step === LEVELS - 1 ? "∞" : "\u00a0"), ` ${stepName(step)}`));
+  return h("ul", {}, h("li", {}, "relative error"), ...steps, h("li", {}, h("span", { class: "chip e-none beyond" }, "\u00a0"), " beyond tolerance"));
 }

@@ -12,7 +12,7 @@ export interface Edge {
   drawn: boolean;
 }
 
-/** `ins` and `outs` are ports on the border; `quiet` ones have no line outside. */
+/** `ins` and `outs` are ports on the border; `quiet` ones have no line outside, and stand last. */
 export interface Level {
   readonly item: number;
   readonly boxes: readonly number[];
@@ -115,6 +115,7 @@ function ports(model: Model, edges: readonly Edge[], box: string, coming: boolea
   }
   const groups = [...found.values()];
   const loud = groups.filter((group) => group[0]!.drawn);
-  const merged = loud.length > PORTS ? [loud.flat(), ...groups.filter((group) => !group[0]!.drawn)] : groups;
+  const quiet = groups.filter((group) => !group[0]!.drawn);
+  const merged = [...(loud.length > PORTS ? [loud.flat()] : loud), ...quiet];
   return merged.map((group) => ({ wires: group.flatMap((edge) => edge.wires), quiet: !group[0]!.drawn, edges: group }));
 }

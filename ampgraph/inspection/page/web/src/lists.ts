@@ -5,7 +5,7 @@ import { h } from "./dom";
 import * as format from "./format";
 import type { Model } from "./model";
 import { visible } from "./names";
-import { nameOf, chip, link, rows } from "./parts";
+import { brief, nameOf, chip, link, rows } from "./parts";
 import { PREFIXES } from "./search";
 
 /** Boundaries, the dearest first; where no cost is known, the largest. */
@@ -25,13 +25,13 @@ function boundaryRow(document: Document, model: Model, boundary: Boundary, go: (
   const ends = [boundary.cast, boundary.maker, ...boundary.readers].flatMap((id) => model.nodeAt.get(id) ?? []);
   const name = (id: string) => model.graph.nodes[model.nodeAt.get(id) ?? -1]?.name ?? id;
   const value = model.graph.values[model.valueAt.get(boundary.value) ?? -1]?.name ?? boundary.value;
-  const readers = boundary.readers.length === 1 ? nameOf(name(boundary.readers[0]!), 48) : `${boundary.readers.length} readers`;
+  const readers = boundary.readers.length === 1 ? brief(name(boundary.readers[0]!), 48) : `${boundary.readers.length} readers`;
   const cost = boundary.cost === null ? "" : format.price(boundary.cost, document.unit);
   const act = () => ends[0] !== undefined && go(ends[0]);
   return h(
     "li", {},
     h("p", { class: "head" }, link(act, chip(boundary.source), " → ", chip(boundary.target), h("span", { class: "figure" }, format.bytes(boundary.bytes)), h("span", { class: "figure" }, cost))),
-    h("p", { class: "quiet" }, nameOf(value, 56), " → ", readers),
+    h("p", { class: "quiet" }, brief(value, 56), " → ", readers),
   );
 }
 
@@ -64,7 +64,7 @@ export function resultList(model: Model, found: readonly number[], query: string
 
 function resultRow(model: Model, at: number, go: (node: number) => void): HTMLElement {
   const node = model.graph.nodes[at]!;
-  return h("li", {}, link(() => go(at), chip(node.precision), " ", h("b", {}, visible(node.type.slice(node.type.lastIndexOf(".") + 1).slice(0, 60))), " ", h("bdi", { class: "quiet" }, visible(node.name.length > 90 ? `${node.name.slice(0, 30)}…${node.name.slice(-56)}` : node.name))));
+  return h("li", {}, link(() => go(at), chip(node.precision), " ", h("b", {}, visible(node.type.slice(node.type.lastIndexOf(".") + 1).slice(0, 60))), " ", h("span", { class: "quiet" }, brief(node.name, 90))));
 }
 
 function hints(): HTMLElement {

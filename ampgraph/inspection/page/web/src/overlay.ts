@@ -21,6 +21,13 @@ export function stepOf(mistake: Mistake): number {
   return STEPS.filter((step) => mistake.relative >= step).length;
 }
 
+/** An error in few characters: "3e-4". */
+export function markOf(mistake: Mistake | undefined): string {
+  if (mistake === undefined) return "";
+  if (mistake.overflowed || !Number.isFinite(mistake.relative)) return "∞";
+  return mistake.relative === 0 ? "0" : mistake.relative.toExponential(0).replace("-", "−");
+}
+
 /** What each step means, as text for a legend. */
 export function stepName(step: number): string {
   if (step === LEVELS - 1) return "overflow";

@@ -11,7 +11,7 @@ import type { Layout } from "./layout";
 import { errorLegend, precisionLegend } from "./legend";
 import { boundaryList, islandList, resultList } from "./lists";
 import { bounded, MOST, revealed, visible } from "./opening";
-import { type Mistake, mistakes } from "./overlay";
+import { markOf, type Mistake, mistakes } from "./overlay";
 import { section } from "./parts";
 import { Picture, type View } from "./picture";
 import { find, terms } from "./search";
@@ -88,8 +88,9 @@ export class Page {
     const bound = bounded(side.tree, this.open, anchor ?? this.selected ?? -1);
     this.open = bound.open;
     this.closed = bound.closed.length;
-    const shown = { constants: this.constants, constantsOf: this.constantsOf };
-    const view: View = { side, open: this.open, shown, errors: this.errors && !this.before ? this.overlayOf(side) : null };
+    const errors = this.errors && !this.before ? this.overlayOf(side) : null;
+    const marks = errors === null ? null : (item: number) => markOf(errors.get(item));
+    const view: View = { side, open: this.open, shown: { constants: this.constants, constantsOf: this.constantsOf, marks }, errors };
     const latest = await this.picture.show(view, rect, anchor ?? -1);
     if (!latest) return false;
     this.picture.select(this.selected);
@@ -173,7 +174,7 @@ export class Page {
     const panel = byId("details");
     byId("page").classList.toggle("with-details", this.selected !== null);
     if (this.selected === null) {
-      panel.replaceChildren(h("p", { class: "quiet empty" }, "Choose a node to see why it is as it is."));
+      panel.replaceChildren(h("div", { class: "quiet empty" }, h("p", {}, "Choose a node to see why it is as it is."), h("p", {}, "Double-click opens a group, / searches, ? lists the keys.")));
       return;
     }
     const item = this.side.tree.items[this.selected]!;

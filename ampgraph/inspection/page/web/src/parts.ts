@@ -22,6 +22,11 @@ export function nameOf(text: string, limit = LONG): HTMLElement {
   return h("span", { class: "long" }, shown, " ", button);
 }
 
+/** A name in few characters, for places where the whole of it is one click away. */
+export function brief(text: string, limit: number): HTMLElement {
+  return name(clipped(text, limit), { class: "name" });
+}
+
 /** Mark of a precision with its colour. */
 export function chip(precision: string): HTMLElement {
   return h("span", { class: `chip ${precisionClass(precision)}`, title: precision || "no float" }, mark(precision));
@@ -46,7 +51,7 @@ export function ruleOf(rule: Rule): HTMLElement {
     h("p", { class: "head" }, h("b", {}, visible(rule.name)), ` ${rule.category}`),
     h("p", {}, visible(rule.why)),
     rule.conditions.length > 0 ? h("p", { class: "quiet" }, `where ${rule.conditions.map(visible).join("; ")}`) : null,
-    h("p", { class: "quiet" }, "Source: ", nameOf(rule.source, 300)),
+    rule.source !== "" ? h("p", { class: "quiet" }, "Source: ", nameOf(rule.source, 300)) : null,
     rule.place !== "" ? h("p", { class: "quiet" }, "In ", nameOf(rule.place, 80)) : null,
   );
 }

@@ -13,7 +13,7 @@ import { mark } from "./precision";
 import { requestOf } from "./request";
 import { crossingWires, standIn } from "./seen";
 import type { Side } from "./side";
-import { isGroup } from "./tree";
+import { holders, isGroup } from "./tree";
 
 /** What is to be shown. */
 export interface View {
@@ -60,9 +60,9 @@ export class Picture {
       one.inside.forEach(visit);
     };
     visit(level);
-    const place = await this.layout(requestOf(level, faces));
+    const place = await this.layout(requestOf(level, faces, (edge) => crossing(view, edge) !== ""));
     if (turn !== this.turn) return false;
-    const scene: Scene = { levels, faces, errors: view.errors, crossing: (edge) => crossing(view.side, edge), label: (item) => labelOf(view.side, item) };
+    const scene: Scene = { levels, faces, errors: view.errors, crossing: (edge) => crossing(view, edge), label: (item) => labelOf(view.side, item) };
     this.drawing = drawn(place, scene);
     this.view = view;
     this.size = { x: 0, y: 0, width: place.width, height: place.height };
@@ -159,9 +159,10 @@ const measure: Measure = (text, font) => {
 };
 
 /** The text of the boundaries on an edge: at the level where both ends are boxes, unless a cast's own box tells it. */
-function crossing(side: Side, edge: Edge): string {
-  if (!edge.from.startsWith("n") || !edge.to.startsWith("n") || [edge.from, edge.to].some((end) => isCast(side, end))) return "";
-  const found = new Set(edge.wires.map((wire) => side.model.wires[wire]!.boundary).filter((at) => at >= 0));
+function crossing(view: View, edge: Edge): string {
+  const { side } = view;
+  if (!edge.from.startsWith("n") || !edge.to.startsWith("n")) return "";
+  const found = new Set(edge.wires.map((wire) => side.model.wires[wire]!.boundary).filter((at) => at >= 0 && !castSeen(view, at)));
   if (found.size === 0) return "";
   const all = [...found].map((at) => side.model.graph.boundaries[at]!);
   const total = all.reduce((sum, one) => sum + (one.bytes ?? 0), 0);
@@ -170,9 +171,9 @@ function crossing(side: Side, edge: Edge): string {
   return `${way}  ${all.every((one) => one.bytes === null) ? "? B" : format.bytes(total)}`;
 }
 
-function isCast(side: Side, end: string): boolean {
-  const item = side.tree.items[Number(end.slice(1))]!;
-  return !isGroup(item) && side.model.graph.nodes[item.node]?.kind === "cast";
+function castSeen({ side, open }: View, boundary: number): boolean {
+  const cast = side.model.nodeAt.get(side.model.graph.boundaries[boundary]!.cast);
+  return cast !== undefined && holders(side.tree, side.tree.itemOf[cast]!).every((holder) => open.has(holder));
 }
 
 function labelOf(side: Side, id: number): string {

@@ -1,7 +1,7 @@
 /** Places all boxes of nested levels: the innermost first, for an open box is as large as what it holds. */
 
 import { dotOf, type Plain, readPlain, type Sized, type Tied } from "./dot";
-import { type BoxRequest, type EdgePath, FRAME, type LevelPlace, type LevelRequest } from "./request";
+import { type BoxRequest, type EdgePath, type EdgeRequest, FRAME, type LevelPlace, type LevelRequest } from "./request";
 
 /** Text of Graphviz in, its plain format out. */
 export type Engine = (dot: string) => string;
@@ -31,7 +31,7 @@ function fill(box: BoxRequest, engine: Engine): Filled {
   return { request: box, inside, sized: { id: box.id, width, height, ins: moved(inside.ins), outs: moved(inside.outs) } };
 }
 
-function tied(edge: { from: string; to: string }, boxes: ReadonlyMap<string, Filled>): Tied {
+function tied(edge: EdgeRequest, boxes: ReadonlyMap<string, Filled>): Tied {
   const tail = boxes.get(edge.from)?.request.inside?.outs.findIndex((ends) => ends.includes(edge.to)) ?? -1;
   const head = boxes.get(edge.to)?.request.inside?.ins.findIndex((ends) => ends.includes(edge.from)) ?? -1;
   return { ...edge, tail: tail < 0 ? "" : `o${tail}`, head: head < 0 ? "" : `i${head}` };

@@ -1,7 +1,7 @@
 /** What the layout is asked and what it answers: plain data, for it goes to a worker and back. */
 
 import type { Face } from "./boxes";
-import type { Level } from "./levels";
+import type { Edge, Level } from "./levels";
 
 export interface BoxRequest {
   readonly id: string;
@@ -13,6 +13,7 @@ export interface BoxRequest {
 export interface EdgeRequest {
   readonly from: string;
   readonly to: string;
+  readonly marked: boolean; // has text on it, and needs room
 }
 
 export interface LevelRequest {
@@ -53,7 +54,7 @@ export interface LevelPlace {
 export const FRAME = { side: 12, head: 30, foot: 12 } as const;
 
 /** The layout's question for a level and all open ones in it. */
-export function requestOf(level: Level, faces: ReadonlyMap<number, ReadonlyMap<number, Face>>): LevelRequest {
+export function requestOf(level: Level, faces: ReadonlyMap<number, ReadonlyMap<number, Face>>, marked: (edge: Edge) => boolean): LevelRequest {
   const own = faces.get(level.item)!;
   const loud = (port: { readonly quiet: boolean }) => !port.quiet;
   return {
@@ -61,9 +62,9 @@ export function requestOf(level: Level, faces: ReadonlyMap<number, ReadonlyMap<n
     boxes: level.boxes.map((id) => {
       const inside = level.inside.get(id);
       const { width, height } = own.get(id)!;
-      return { id: `n${id}`, width, height, inside: inside === undefined ? null : requestOf(inside, faces) };
+      return { id: `n${id}`, width, height, inside: inside === undefined ? null : requestOf(inside, faces, marked) };
     }),
-    edges: level.edges.filter((edge) => edge.drawn).map(({ from, to }) => ({ from, to })),
+    edges: level.edges.filter((edge) => edge.drawn).map((edge) => ({ from: edge.from, to: edge.to, marked: marked(edge) })),
     ins: level.ins.filter(loud).map((port) => port.edges.map((edge) => edge.from)),
     outs: level.outs.filter(loud).map((port) => port.edges.map((edge) => edge.to)),
   };

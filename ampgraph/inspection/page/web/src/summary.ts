@@ -3,7 +3,7 @@
 import type { Document, Share } from "./contract";
 import { h } from "./dom";
 import * as format from "./format";
-import { nameOf, chip, facts, link, rows, section } from "./parts";
+import { brief, nameOf, chip, facts, link, rows, section } from "./parts";
 import { precisionClass } from "./precision";
 import { visible } from "./names";
 
@@ -83,7 +83,7 @@ function kept(document: Document, go: (id: string) => void): HTMLElement | null 
   const total = all.reduce((sum, one) => sum + one.bytes, 0);
   const names = new Map(document.graph.values.map((value) => [value.id, value.name || value.id]));
   const list = rows(all, (one) =>
-    h("li", {}, h("p", { class: "head" }, link(() => go(one.reader), nameOf(names.get(one.value) ?? one.value, 48)), h("span", { class: "figure" }, format.bytes(one.bytes))), h("p", { class: "quiet" }, nameOf(one.why, 160))), 20);
+    h("li", {}, h("p", { class: "head" }, link(() => go(one.reader), brief(names.get(one.value) ?? one.value, 48)), h("span", { class: "figure" }, format.bytes(one.bytes))), h("p", { class: "quiet" }, nameOf(one.why, 160))), 20);
   return h("details", { class: "fold" }, h("summary", {}, `${format.plural(all.length, "parameter")} kept in float32, ${format.bytes(total)}`), list);
 }
 
@@ -91,6 +91,6 @@ function cpu(document: Document, go: (id: string) => void): HTMLElement | null {
   const ids = document.summary.cpu_nodes;
   if (ids.length === 0) return null;
   const nodes = new Map(document.graph.nodes.map((node) => [node.id, node]));
-  const list = rows(ids, (id) => h("li", {}, link(() => go(id), nodes.get(id)?.type ?? "", " ", nameOf(nodes.get(id)?.name ?? id, 48))), 20);
+  const list = rows(ids, (id) => h("li", {}, link(() => go(id), nodes.get(id)?.type ?? "", " ", brief(nodes.get(id)?.name ?? id, 48))), 20);
   return h("details", { class: "fold" }, h("summary", {}, `${format.plural(ids.length, "node")} on the CPU`), list);
 }

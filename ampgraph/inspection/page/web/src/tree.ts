@@ -88,13 +88,20 @@ function moduleBranch(model: Model, node: Node, top: Branch, known: Map<number, 
     let next = known.get(at);
     if (next === undefined) {
       const module = modules[at]!;
-      next = branch("module", `m:${node.body}:${module.path}`, module.name, module.type);
+      next = branch("module", `m:${node.body}:${module.path}`, moduleName(model, at), module.type);
       known.set(at, next);
       place.children.push(next);
     }
     place = next;
   }
   return place;
+}
+
+/** A number alone says little: "layer.0". */
+function moduleName(model: Model, at: number): string {
+  const { name, parent } = model.graph.modules[at]!;
+  const above = model.graph.modules[parent]?.name ?? "";
+  return /^\d+$/.test(name) && above !== "" ? `${above}.${name}` : name;
 }
 
 function nodeBranch(model: Model, node: Node, at: number, inside: ReadonlyMap<string, readonly number[]>): Branch {
@@ -113,8 +120,12 @@ function simplified(group: Branch): Branch {
   const only = group.children.length === 1 ? group.children[0]! : null;
   if (only === null) return group;
   if (group.kind === "body") return only.kind === "module" ? { ...group, children: only.children } : group;
-  if (only.kind === "module") return { ...only, label: `${group.label}.${only.label}` };
+  if (only.kind === "module") return { ...only, label: joined(group.label, only.label) };
   return { ...only, label: `${group.label}/${only.label}` };
+}
+
+function joined(above: string, below: string): string {
+  return below.startsWith(`${above}.`) ? below : `${above}.${below}`;
 }
 
 function numbered(root: Branch, model: Model): Tree {
