@@ -171,7 +171,10 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Island:
-    """Nodes next to each other that stay in float32. The reason is its first node's that has one of its own."""
+    """Nodes next to each other that stay in float32.
+
+    The reason is its first node's that has one of its own; its dearest node's where low precision hardly pays for any.
+    """
 
     nodes: tuple[str, ...]
     types: Mapping[str, int]

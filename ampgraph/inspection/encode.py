@@ -32,7 +32,7 @@ def from_json(text: str, place: str = "document") -> Document:
 
 def dumps(record: Any) -> str:  # noqa: ANN401  (any of our dataclasses)
     """A dataclass as compact JSON. Raises ValueError for a number that JSON cannot hold."""
-    return json.dumps(_plain(record), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return json.dumps(record, default=_fields, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def loads(cls: type[Made], text: str, place: str, version: int) -> Made:
@@ -57,16 +57,12 @@ class _UnlikeError(Exception):
     """A part of JSON is not of the type that the field has."""
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401
-    """A value as JSON's own types."""
-    if value is None or isinstance(value, str | int | float):
-        return value
-    if isinstance(value, tuple | list):
-        return [_plain(each) for each in value]
+def _fields(value: Any) -> Any:  # noqa: ANN401
+    """What JSON has no type for: our dataclasses, and mappings that are no dicts."""
     if isinstance(value, Mapping):
-        return {name: _plain(each) for name, each in value.items()}
+        return dict(value)
     kind: Any = type(value)
-    return {name: _plain(getattr(value, name)) for name in _names(kind)}
+    return {name: getattr(value, name) for name in _names(kind)}
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from ampgraph.conversion import DIGEST_KEY, Planned, plan_model, plan_prepared, remembered, rule_book
+from ampgraph.conversion import DIGEST_KEY, Planned, collector_at_rest, plan_model, plan_prepared, remembered, rule_book
 from ampgraph.cost import price
 from ampgraph.costs import Costs
 from ampgraph.devices import device_named
@@ -61,13 +61,13 @@ def _present_low(planned: Planned) -> Precision:
 
 def document_of(looked: Looked, source: Loaded | None = None, notes: tuple[str, ...] = ()) -> Document:
     """The document of a model. `source`: the model that it was made from, if that is to be shown too."""
-    before = _source_graph(looked, source)
-    view = _view(looked)
-    if before is None:
-        return build(view, _heading(looked, notes))
-    view = replace(view, before=precisions(before))
-    document = build(view, _heading(looked, notes), before)
-    return replace(document, source=None) if same_nodes(document.graph, before) else document
+    with collector_at_rest():
+        before = _source_graph(looked, source)
+        view = _view(looked)
+        if before is None:
+            return build(view, _heading(looked, notes))
+        document = build(replace(view, before=precisions(before)), _heading(looked, notes), before)
+        return replace(document, source=None) if same_nodes(document.graph, before) else document
 
 
 def _source_graph(looked: Looked, source: Loaded | None) -> Graph | None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ampgraph.inspection.document import Graph, Island, Node
 from ampgraph.precision import Precision
 
+BY_PRICE, MOSTLY = "cost", 0.8  # of an island's price: so much of it left by price is an island left by price
 OWN = ("rule", "range", "parameter", "kernel", "unknown", "user", "pin", "taint", "source", "cost")
 
 
@@ -40,9 +41,18 @@ def _neighbours(nodes: Sequence[Node]) -> list[list[Node]]:
 
 
 def _island(members: Sequence[Node]) -> Island:
-    """The reason is that of the first node that has one of its own, rather than one that it took from a neighbour."""
-    reason = min(members, key=lambda node: OWN.index(node.cause) if node.cause in OWN else len(OWN))
+    reason = _telling(members)
     types = Counter(node.type for node in members)
     time = sum(node.high or 0.0 for node in members)
     ids = tuple(node.id for node in members)
     return Island(ids, dict(types.most_common()), reason.cause, reason.rule, reason.why, time)
+
+
+def _telling(members: Sequence[Node]) -> Node:
+    """The first node with a reason of its own, rather than one taken from a neighbour; an island that low precision
+    would not pay for is told by its dearest node.
+    """
+    left = [node for node in members if node.cause == BY_PRICE]
+    if sum(node.high or 0.0 for node in left) > MOSTLY * sum(node.high or 0.0 for node in members):
+        return max(left, key=lambda node: node.high or 0.0)
+    return min(members, key=lambda node: OWN.index(node.cause) if node.cause in OWN else len(OWN))

@@ -156,8 +156,8 @@ def _island_title(screen: _Screen, islands: Sequence[Island]) -> str:
     for island in islands:
         types.update(island.types)
     places = f"{len(islands)} islands" if len(islands) > 1 else "1 island"
-    held = counted(dict(types.most_common()), 3)
-    return f"{screen.cause(islands[0].cause, islands[0].rule)}: {places}, {held}; {screen.title(islands[0].nodes[0])}"
+    held, first = counted(dict(types.most_common()), 3), screen.title(islands[0].nodes[0])
+    return f"{screen.cause(islands[0].cause, islands[0].rule)}: {places}, {held}, from {first}"
 
 
 def _parameters(screen: _Screen) -> Iterator[RenderableType]:
@@ -201,7 +201,7 @@ def entry(title: str, why: str) -> Iterator[RenderableType]:
 
 def amount(number: float, document: Document) -> str:
     """A price in the document's unit."""
-    return format_amount(round(number), document.unit)
+    return format_amount(round(number), document.unit) if number else "0"
 
 
 def count(number: int) -> str:

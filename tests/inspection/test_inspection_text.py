@@ -29,7 +29,7 @@ def test_the_summary_says_how_much_is_where_and_why(inspection: Inspection) -> N
     assert "modelled at image=2x8x16x16" in said
     assert re.search(r"float16 +5 +590 k +41\.27 KiB", said)
     assert re.search(r"casts: 2 move 24\.\d+ KiB a run", said)
-    assert "rule sum-of-exponentials: 1 island, 1 Exp, 1 ReduceSum, 1 Div; Exp exp" in said
+    assert "rule sum-of-exponentials: 1 island, 1 Exp, 1 ReduceSum, 1 Div, from Exp exp" in said
     assert "image: float32 -> float16, moves 24 KiB, costs 8 KiB" in said
     assert "made in float32 by the graph's input image, read in float16 by Conv conv" in said
 
