@@ -154,7 +154,10 @@ def test_a_link_opens_at_its_node(show: Opener) -> None:
 def test_constants_are_shown_on_demand(show: Opener) -> None:
     page = show(MODEL)
     assert page.locator(".constant").count() == 0
-    page.locator(".box.group .sign").first.click()
+    page.fill("#search", "op:LayerNorm")
+    page.keyboard.press("Enter")
+    settled(page)
+    page.focus("#graph")
     settled(page, "w")
     assert page.locator(".constant").count() > 0
     settled(page, "w")

@@ -1,6 +1,5 @@
 /** A level as the text that Graphviz reads, and its answer read back. Names are ours alone: nothing of a model is in it. */
 
-import type { EdgePath, EdgeRequest } from "./request";
 
 const INCH = 72;
 const ROW = 6; // boxes without edges that stand side by side
@@ -18,11 +17,14 @@ export interface Plain {
   readonly width: number;
   readonly height: number;
   readonly centres: ReadonlyMap<string, readonly [number, number]>;
-  readonly paths: readonly EdgePath[];
+  readonly paths: readonly { readonly from: string; readonly to: string; readonly points: readonly number[] }[];
 }
 
-/** An edge with the ports that it ends at, "" for none. */
-export interface Tied extends EdgeRequest {
+/** An edge, or a part of one, with the ports that it ends at, "" for none. */
+export interface Tied {
+  readonly from: string;
+  readonly to: string;
+  readonly edge: number;
   readonly tail: string;
   readonly head: string;
 }
@@ -37,7 +39,7 @@ export function dotOf(boxes: readonly Sized[], edges: readonly Tied[], ins: numb
     pins("i", ins, "source"),
     pins("o", outs, "sink"),
     ...boxes.map(box),
-    ...edges.map((edge) => `${edge.from}${edge.tail && `:${edge.tail}:s`}->${edge.to}${edge.head && `:${edge.head}:n`}${edge.marked ? "[minlen=2]" : ""}`),
+    ...edges.map((edge) => `${edge.from}${edge.tail && `:${edge.tail}:s`}->${edge.to}${edge.head && `:${edge.head}:n`}`),
     rows(boxes, edges),
     "}",
   ].join("\n");
@@ -80,7 +82,7 @@ function rows(boxes: readonly Sized[], edges: readonly Tied[]): string {
 /** Reads Graphviz' "plain" format: inches from the lower left become pixels from the upper left. */
 export function readPlain(text: string): Plain {
   const centres = new Map<string, readonly [number, number]>();
-  const paths: EdgePath[] = [];
+  const paths: { from: string; to: string; points: number[] }[] = [];
   let [width, height] = [0, 0];
   for (const line of text.split("\n")) {
     const words = line.split(" ");

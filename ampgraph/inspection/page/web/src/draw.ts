@@ -8,8 +8,7 @@ import type { Edge, Level } from "./levels";
 import { type Mistake, stepOf } from "./overlay";
 import { plural } from "./format";
 import { byPrecision, mark, precisionClass } from "./precision";
-import type { BoxPlace, EdgePath, LevelPlace } from "./request";
-import { FRAME } from "./request";
+import { type BoxPlace, type EdgePath, FRAME, type LevelPlace, PILL, type PillPlace } from "./request";
 
 /** Everything that a picture is drawn from. `errors`: null where precisions are shown. */
 export interface Scene {
@@ -38,13 +37,14 @@ export function drawn(place: LevelPlace, scene: Scene): Drawing {
 
 function drawLevel(place: LevelPlace, scene: Scene, drawing: Drawing, parent: SVGElement, x: number, y: number): void {
   const level = scene.levels.get(place.item)!;
-  const edges = new Map(level.edges.map((edge) => [`${edge.from}>${edge.to}`, edge]));
+  const edges = level.edges.filter((edge) => edge.drawn);
   const frames = s("g");
   const lines = s("g", { class: "edges", "aria-hidden": "true" });
   const boxes = s("g");
   const marks = s("g", { "aria-hidden": "true" });
   parent.append(frames, lines, boxes, marks);
-  for (const path of place.edges) drawEdge(path, edges.get(`${path.from}>${path.to}`)!, scene, drawing, lines, marks);
+  for (const path of place.edges) drawEdge(path, edges[path.edge]!, scene, drawing, lines);
+  for (const pill of place.pills) marks.append(drawPill(pill, edges[pill.edge]!, scene));
   for (const box of place.boxes) {
     const item = Number(box.id.slice(1));
     const face = scene.faces.get(place.item)!.get(item)!;
@@ -71,19 +71,26 @@ function round(value: number): number {
   return Math.round(value * 10) / 10;
 }
 
-function drawEdge(path: EdgePath, edge: Edge, scene: Scene, drawing: Drawing, lines: SVGElement, marks: SVGElement): void {
-  const text = scene.crossing(edge);
-  const arrow = edge.to.startsWith("n") ? "url(#arrow)" : undefined;
+function drawEdge(path: EdgePath, edge: Edge, scene: Scene, drawing: Drawing, lines: SVGElement): void {
+  const arrow = path.to.startsWith("n") ? "url(#arrow)" : undefined;
   const width = Math.min(5, 1.1 + Math.log2(edge.wires.length) * 0.7);
-  const element = s("path", { class: text === "" ? "edge" : "edge crossing", d: curve(path.points), "stroke-width": round(width), "marker-end": arrow });
+  const kind = scene.crossing(edge) === "" ? "edge" : "edge crossing";
+  const element = s("path", { class: kind, d: curve(path.points), "stroke-width": round(width), "marker-end": arrow });
   lines.append(element);
   drawing.paths.push({ element, wires: edge.wires });
-  if (text === "") return;
-  const [x, y] = middle(path.points);
-  const wide = text.length * 5.6 + 12;
-  const pill = s("g", { class: "pill", "data-wires": edge.wires.slice(0, 200).join(","), transform: `translate(${round(x - wide / 2)} ${round(y - 8)})` });
-  pill.append(s("rect", { width: round(wide), height: 16, rx: 8 }), s("text", { x: round(wide / 2), y: 11.5 }, text));
-  marks.append(pill);
+}
+
+function drawPill(place: PillPlace, edge: Edge, scene: Scene): SVGElement {
+  const text = scene.crossing(edge);
+  const width = pillWidth(text);
+  const pill = s("g", { class: "pill", "data-wires": edge.wires.slice(0, 200).join(","), transform: `translate(${round(place.x - width / 2)} ${round(place.y - PILL / 2)})` });
+  pill.append(s("rect", { width: round(width), height: PILL, rx: PILL / 2 }), s("text", { x: round(width / 2), y: 11.5 }, text));
+  return pill;
+}
+
+/** Room for the text on an edge. */
+export function pillWidth(text: string): number {
+  return text === "" ? 0 : text.length * 5.6 + 14;
 }
 
 /** Cubic curves through points as Graphviz gives them: a start, then two handles and an end each. */
@@ -92,14 +99,6 @@ function curve(points: readonly number[]): string {
   let text = `M${pair(0)}C`;
   for (let at = 2; at + 1 < points.length; at += 2) text += `${at === 2 ? "" : " "}${pair(at)}`;
   return text;
-}
-
-function middle(points: readonly number[]): [number, number] {
-  const curves = (points.length / 2 - 1) / 3;
-  const at = Math.floor(curves / 2) * 6;
-  if (curves % 2 === 0) return [points[at]!, points[at + 1]!];
-  const mix = (axis: number) => (points[at + axis]! + 3 * points[at + 2 + axis]! + 3 * points[at + 4 + axis]! + points[at + 6 + axis]!) / 8;
-  return [mix(0), mix(1)];
 }
 
 /** The look of a box for its precision or its error. */

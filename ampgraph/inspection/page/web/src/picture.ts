@@ -3,7 +3,7 @@
 import { type Face, facesOf, type Font, type Measure, shortType, type Shown } from "./boxes";
 import { type Camera, cameraOf, type Rect } from "./camera";
 import { s } from "./dom";
-import { type Drawing, drawn, type Scene } from "./draw";
+import { type Drawing, drawn, pillWidth, type Scene } from "./draw";
 import * as format from "./format";
 import type { Layout } from "./layout";
 import { type Edge, type Level, levelsOf } from "./levels";
@@ -60,7 +60,7 @@ export class Picture {
       one.inside.forEach(visit);
     };
     visit(level);
-    const place = await this.layout(requestOf(level, faces, (edge) => crossing(view, edge) !== ""));
+    const place = await this.layout(requestOf(level, faces, (edge) => pillWidth(crossing(view, edge))));
     if (turn !== this.turn) return false;
     const scene: Scene = { levels, faces, errors: view.errors, crossing: (edge) => crossing(view, edge), label: (item) => labelOf(view.side, item) };
     this.drawing = drawn(place, scene);

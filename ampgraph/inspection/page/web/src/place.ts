@@ -1,7 +1,7 @@
 /** Places all boxes of nested levels: the innermost first, for an open box is as large as what it holds. */
 
 import { dotOf, type Plain, readPlain, type Sized, type Tied } from "./dot";
-import { type BoxRequest, type EdgePath, type EdgeRequest, FRAME, type LevelPlace, type LevelRequest } from "./request";
+import { type BoxRequest, type EdgeRequest, FRAME, PILL, type LevelPlace, type LevelRequest } from "./request";
 
 /** Text of Graphviz in, its plain format out. */
 export type Engine = (dot: string) => string;
@@ -16,9 +16,15 @@ interface Filled {
 export function placed(request: LevelRequest, engine: Engine): LevelPlace {
   const filled = request.boxes.map((box) => fill(box, engine));
   const byId = new Map(filled.map((box) => [box.sized.id, box]));
-  const edges = request.edges.map((edge) => tied(edge, byId));
-  const dot = dotOf(filled.map((box) => box.sized), edges, request.ins.length, request.outs.length);
-  return assembled(request, filled, edges, readPlain(engine(dot)));
+  const edges = request.edges.flatMap((edge, at) => tied(edge, at, byId));
+  const sizes = [...filled.map((box) => box.sized), ...pills(request)];
+  const dot = dotOf(sizes, edges, request.ins.length, request.outs.length);
+  return assembled(request, byId, edges, readPlain(engine(dot)));
+}
+
+/** Texts on edges are boxes too, so that they hide no others. */
+function pills(request: LevelRequest): Sized[] {
+  return request.edges.flatMap(({ pill }, at) => (pill > 0 ? [{ id: `m${at}`, width: pill, height: PILL, ins: [], outs: [] }] : []));
 }
 
 function fill(box: BoxRequest, engine: Engine): Filled {
@@ -31,40 +37,57 @@ function fill(box: BoxRequest, engine: Engine): Filled {
   return { request: box, inside, sized: { id: box.id, width, height, ins: moved(inside.ins), outs: moved(inside.outs) } };
 }
 
-function tied(edge: EdgeRequest, boxes: ReadonlyMap<string, Filled>): Tied {
-  const tail = boxes.get(edge.from)?.request.inside?.outs.findIndex((ends) => ends.includes(edge.to)) ?? -1;
-  const head = boxes.get(edge.to)?.request.inside?.ins.findIndex((ends) => ends.includes(edge.from)) ?? -1;
-  return { ...edge, tail: tail < 0 ? "" : `o${tail}`, head: head < 0 ? "" : `i${head}` };
+function tied(edge: EdgeRequest, at: number, boxes: ReadonlyMap<string, Filled>): Tied[] {
+  const { from, to } = edge;
+  const out = boxes.get(from)?.request.inside?.outs.findIndex((ends) => ends.includes(to)) ?? -1;
+  const into = boxes.get(to)?.request.inside?.ins.findIndex((ends) => ends.includes(from)) ?? -1;
+  const [tail, head] = [out < 0 ? "" : `o${out}`, into < 0 ? "" : `i${into}`];
+  if (edge.pill === 0) return [{ from, to, edge: at, tail, head }];
+  const pill = `m${at}`;
+  return [{ from, to: pill, edge: at, tail, head: "" }, { from: pill, to, edge: at, tail: "", head }];
 }
 
-function assembled(request: LevelRequest, filled: readonly Filled[], edges: readonly Tied[], plain: Plain): LevelPlace {
-  const boxes = filled.map(({ sized, inside }) => {
-    const [x, y] = plain.centres.get(sized.id)!;
-    const { id, width, height } = sized;
+function assembled(request: LevelRequest, filled: ReadonlyMap<string, Filled>, edges: readonly Tied[], plain: Plain): LevelPlace {
+  const boxes = [...filled.values()].map(({ sized: { id, width, height }, inside }) => {
+    const [x, y] = plain.centres.get(id)!;
     return { id, width, height, inside, x: x - width / 2, y: y - height / 2 };
   });
+  const corners = new Map(boxes.map((box) => [box.id, box]));
   const port = (name: string) => (_: unknown, at: number) => plain.centres.get(`${name}${at}`)![0];
-  const corner = new Map(boxes.map((box) => [box.id, box]));
-  const ends = new Map(edges.map((edge) => [`${edge.from}>${edge.to}`, edge]));
-  const snap = (path: EdgePath): EdgePath => {
-    const edge = ends.get(`${path.from}>${path.to}`);
-    if (edge === undefined) return path;
-    const points = [...path.points];
-    const [tail, head] = [corner.get(edge.from), corner.get(edge.to)];
-    const sized = (id: string) => filled.find((box) => box.sized.id === id)!.sized;
-    if (edge.tail !== "" && tail !== undefined) pin(points, 0, tail.x + sized(edge.from).outs[Number(edge.tail.slice(1))]!, tail.y + tail.height);
-    if (edge.head !== "" && head !== undefined) pin(points, points.length - 2, head.x + sized(edge.to).ins[Number(edge.head.slice(1))]!, head.y);
-    return { ...path, points };
-  };
+  const parts = new Map(edges.map((edge) => [`${edge.from}>${edge.to}`, edge]));
   return {
     item: request.item,
     width: plain.width,
     height: plain.height,
     boxes,
-    edges: plain.paths.map(snap),
+    edges: plain.paths.map((path) => {
+      const part = parts.get(`${path.from}>${path.to}`)!;
+      return { from: part.from, to: part.to, edge: part.edge, points: snapped(path.points, part, filled, corners) };
+    }),
+    pills: request.edges.flatMap(({ pill }, edge) => {
+      const [x, y] = plain.centres.get(`m${edge}`) ?? [0, 0];
+      return pill > 0 ? [{ edge, x, y }] : [];
+    }),
     ins: request.ins.map(port("i")),
     outs: request.outs.map(port("o")),
   };
+}
+
+/** A curve whose ends are exactly at the ports of open boxes. */
+function snapped(
+  given: readonly number[], part: Tied, filled: ReadonlyMap<string, Filled>, corners: ReadonlyMap<string, { x: number; y: number; height: number }>,
+): number[] {
+  const points = [...given];
+  const place = (name: string) => Number(name.slice(1));
+  if (part.tail !== "") {
+    const { x, y, height } = corners.get(part.from)!;
+    pin(points, 0, x + filled.get(part.from)!.sized.outs[place(part.tail)]!, y + height);
+  }
+  if (part.head !== "") {
+    const { x, y } = corners.get(part.to)!;
+    pin(points, points.length - 2, x + filled.get(part.to)!.sized.ins[place(part.head)]!, y);
+  }
+  return points;
 }
 
 /** Moves an end of a curve, and its handle along. */

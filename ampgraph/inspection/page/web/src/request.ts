@@ -13,7 +13,7 @@ export interface BoxRequest {
 export interface EdgeRequest {
   readonly from: string;
   readonly to: string;
-  readonly marked: boolean; // has text on it, and needs room
+  readonly pill: number; // width of the text on it, 0 for none
 }
 
 export interface LevelRequest {
@@ -34,10 +34,19 @@ export interface BoxPlace {
   readonly inside: LevelPlace | null;
 }
 
+/** A part of an edge: all of it, or up to the text on it, or from there. */
 export interface EdgePath {
   readonly from: string;
   readonly to: string;
+  readonly edge: number; // position among those asked for
   readonly points: readonly number[];
+}
+
+/** Where the middle of an edge's text is. */
+export interface PillPlace {
+  readonly edge: number;
+  readonly x: number;
+  readonly y: number;
 }
 
 export interface LevelPlace {
@@ -46,15 +55,19 @@ export interface LevelPlace {
   readonly height: number;
   readonly boxes: readonly BoxPlace[];
   readonly edges: readonly EdgePath[];
+  readonly pills: readonly PillPlace[];
   readonly ins: readonly number[];
   readonly outs: readonly number[];
 }
+
+/** Height of the text on an edge. */
+export const PILL = 16;
 
 /** Room between an open box's border and what it holds. */
 export const FRAME = { side: 12, head: 30, foot: 12 } as const;
 
 /** The layout's question for a level and all open ones in it. */
-export function requestOf(level: Level, faces: ReadonlyMap<number, ReadonlyMap<number, Face>>, marked: (edge: Edge) => boolean): LevelRequest {
+export function requestOf(level: Level, faces: ReadonlyMap<number, ReadonlyMap<number, Face>>, pill: (edge: Edge) => number): LevelRequest {
   const own = faces.get(level.item)!;
   const loud = (port: { readonly quiet: boolean }) => !port.quiet;
   return {
@@ -62,9 +75,9 @@ export function requestOf(level: Level, faces: ReadonlyMap<number, ReadonlyMap<n
     boxes: level.boxes.map((id) => {
       const inside = level.inside.get(id);
       const { width, height } = own.get(id)!;
-      return { id: `n${id}`, width, height, inside: inside === undefined ? null : requestOf(inside, faces, marked) };
+      return { id: `n${id}`, width, height, inside: inside === undefined ? null : requestOf(inside, faces, pill) };
     }),
-    edges: level.edges.filter((edge) => edge.drawn).map((edge) => ({ from: edge.from, to: edge.to, marked: marked(edge) })),
+    edges: level.edges.filter((edge) => edge.drawn).map((edge) => ({ from: edge.from, to: edge.to, pill: pill(edge) })),
     ins: level.ins.filter(loud).map((port) => port.edges.map((edge) => edge.from)),
     outs: level.outs.filter(loud).map((port) => port.edges.map((edge) => edge.to)),
   };
