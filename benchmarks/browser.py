@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Playwright
+    from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Playwright, Request
 
 ARGUMENTS = (
     "--no-sandbox",
@@ -48,8 +48,21 @@ def opened(path: str) -> Iterator[Browser]:
 def watched(page: Page) -> list[str]:
     """A list that fills with all that a page must not do: errors, dialogs and requests to anywhere but itself."""
     troubles: list[str] = []
-    page.on("console", lambda message: troubles.append(f"console {message.type}: {message.text}") if message.type in ("error", "warning") else None)
+
+    def spoke(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            troubles.append(f"console {message.type}: {message.text}")
+
+    def asked(request: Request) -> None:
+        if not request.url.startswith(ALLOWED):
+            troubles.append(f"request: {request.url[:200]}")
+
+    def stopped(dialog: Dialog) -> None:
+        troubles.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    page.on("console", spoke)
     page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
-    page.on("request", lambda request: troubles.append(f"request: {request.url[:200]}") if not request.url.startswith(ALLOWED) else None)
-    page.on("dialog", lambda dialog: (troubles.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    page.on("request", asked)
+    page.on("dialog", stopped)
     return troubles

@@ -1,17 +1,19 @@
 """How fast a large graph's page is: `python -m benchmarks.page_speed`. Needs Chromium and Playwright.
 
-Of each document: size of the file in MB; milliseconds from opening it to the first picture, and from a click or a key to
-the frame that shows what it did, each the worst of several. No GPU is used. Chromium's own figures of one page each.
+Of each document: size of the file in MB; milliseconds from opening it to the first picture, and from a click or a key
+to the frame that shows what it did, each the worst of several. No GPU is used. `load` is how many processes wanted a
+core meanwhile, by the system's count of the last minute: more than there are cores makes all times longer.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ampgraph.inspection.document import Document
 from ampgraph.inspection.page import page_html
@@ -19,6 +21,8 @@ from benchmarks.browser import find, opened, watched
 from benchmarks.record import keep, table
 from benchmarks.synthetic_documents import flat, transformer
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 BAR_SIZE, BAR_FIRST, BAR_ACT = 6.0, 3000.0, 100.0  # MB, ms, ms; bars are for 10,000 nodes
 REPEATS = 6
@@ -37,9 +41,10 @@ async ([what, at]) => {
     watch.observe(target, kinds);
   });
   const graph = document.querySelector("#graph > g"), panel = document.querySelector("#panel");
+  const click = (what) => document.querySelectorAll(what)[at].dispatchEvent(new MouseEvent("click", {bubbles: true}));
   const acts = {
-    expand: [graph, () => document.querySelectorAll(".box.group .sign")[at].dispatchEvent(new MouseEvent("click", {bubbles: true}))],
-    select: [document.querySelector("#details"), () => document.querySelectorAll(".box.leaf, .box.group")[at].dispatchEvent(new MouseEvent("click", {bubbles: true}))],
+    expand: [graph, () => click(".box.group .sign")],
+    select: [document.querySelector("#details"), () => click(".box.leaf, .box.group")],
     search: [panel, () => {
       const field = document.querySelector("#search");
       field.value = "softmax".slice(0, 1 + at);
@@ -80,14 +85,16 @@ def measure(document: Document, browser_path: str, folder: Path) -> dict[str, An
     size = len(text.encode()) / 1e6
     met = size < BAR_SIZE and first < BAR_FIRST and max(max(times) for times in acts.values()) < BAR_ACT
     return {
-        "document": document.name, "nodes": len(document.graph.nodes), "MB": round(size, 2), "write s": round(written, 2),
+        "document": document.name, "nodes": len(document.graph.nodes), "MB": round(size, 2),
+        "write s": round(written, 2),
         "first ms": round(first), "boxes": boxes,
-        **{f"{what} ms": round(max(times)) for what, times in acts.items()}, "heap MB": round(heap),
+        **{f"{what} ms": round(max(times)) for what, times in acts.items()},
+        "heap MB": round(heap), "load": round(os.getloadavg()[0], 1),
         "met": ("yes" if met else "no") if len(document.graph.nodes) < 20_000 else "",
     }  # fmt: skip
 
 
-def _acts(page: Any, what: str) -> list[float]:
+def _acts(page: Page, what: str) -> list[float]:
     if what == "expand":
         page.click("#reset")
         page.wait_for_timeout(600)

@@ -28,8 +28,8 @@ LOW, HIGH = "float16", "float32"
 SHAPE = (8, 384, 768)
 BYTES = 8 * 384 * 768
 RULES = (
-    Rule("matmul", "allow", "products of matrices add up in float32 on the GPU", "https://example.invalid/gemm", "a.toml"),
-    Rule("softmax", "deny", "exp of a half overflows above 11", "https://example.invalid/exp", "b.toml", ("axis is last",)),
+    Rule("matmul", "allow", "products of matrices add up in float32 on the GPU", "a manual", "a.toml"),
+    Rule("softmax", "deny", "exp of a half overflows above 11", "the format's range", "b.toml", ("axis is last",)),
     Rule("elementwise", "infer", "one operation per element takes the precision around it", "", "c.toml"),
 )
 _LAYER = (  # module, operator, readers of the results so many steps before, with a weight
@@ -44,7 +44,8 @@ _LAYER = (  # module, operator, readers of the results so many steps before, wit
     ("attention", "Transpose", (1,), False), ("attention", "Reshape", (1,), False),
     ("attention.output", "MatMul", (1,), True), ("attention.output", "Add", (1,), True),
     ("", "Add", (1, 22), False), ("norm1", "LayerNormalization", (1,), True),
-    ("mlp", "MatMul", (1,), True), ("mlp", "Add", (1,), True), ("mlp.act", "Div", (1,), True), ("mlp.act", "Erf", (1,), False),
+    ("mlp", "MatMul", (1,), True), ("mlp", "Add", (1,), True),
+    ("mlp.act", "Div", (1,), True), ("mlp.act", "Erf", (1,), False),
     ("mlp.act", "Add", (1,), True), ("mlp.act", "Mul", (1, 4), False), ("mlp.act", "Mul", (1,), True),
     ("mlp", "MatMul", (1,), True), ("mlp", "Add", (1,), True), ("", "Add", (1, 10), False),
     ("norm2", "LayerNormalization", (1,), True),
@@ -80,18 +81,21 @@ class Sketch:
         self.values.append(Value(name, self._named(name), dtype, "tensor", shape, size, None, None, facts))
         return name
 
-    def node(self, type: str, path: str, inputs: Sequence[str], precision: str, kind: NodeKind = "op", body: str = "") -> Node:
-        """A new node with one output."""
+    def node(
+        self, type: str, path: str, inputs: Sequence[str], precision: str, kind: NodeKind = "op", body: str = ""
+    ) -> Node:
+        """A new node with one output, none for an output of the graph."""
         id = f"n{len(self.nodes)}"
         rule = {"MatMul": 0, "Softmax": 1}.get(type, 2)
         why = f"{RULES[rule].why}, and its neighbours are {precision}"
         output = self.value(f"{id}_out", precision) if kind != "output" else ""
         choice = Choice("T", precision, "rule", why, rule, 1200.0, 2400.0)
         made = Node(
-            id=id, name=self._named(f"/{path.replace('.', '/')}/{type}_{len(self.nodes)}"), type=type, version=17, kind=kind,
-            body=body, module=self.module(path), precision=precision, before="" if kind == "cast" else HIGH, cause="rule",
-            why=why, rule=rule, choices=() if kind != "op" else (choice,), kernel="cuda", operations=3 * BYTES,
-            bytes=3 * BYTES, low=1200.0, high=2400.0, attributes={"axis": -1} if type == "Softmax" else {},
+            id=id, name=self._named(f"{_scope(path)}{type}_{len(self.nodes)}"), type=type, version=17, kind=kind,
+            body=body, module=self.module(path), precision=precision, before="" if kind == "cast" else HIGH,
+            cause="rule", why=why, rule=rule, choices=() if kind != "op" else (choice,), kernel="cuda",
+            operations=3 * BYTES, bytes=3 * BYTES,
+            low=1200.0, high=2400.0, attributes={"axis": -1} if type == "Softmax" else {},
             inputs=tuple(inputs), outputs=(output,) if output else (),
         )  # fmt: skip
         self.nodes.append(made)
@@ -103,24 +107,30 @@ class Sketch:
             return value
         path = self.modules[maker.module].path
         cast = self.node("Cast", path, (value,), precision, "cast", maker.body)
-        self.boundaries.append(Boundary(value, maker.id, (), cast.id, maker.precision, precision, 6 * BYTES, 800.0, "made in one, read in another"))
+        why = f"made in {maker.precision}, read in {precision}"
+        crossing = Boundary(value, maker.id, (), cast.id, maker.precision, precision, 6 * BYTES, 800.0, why)
+        self.boundaries.append(crossing)
         return cast.outputs[0]
 
     def graph(self) -> Graph:
         """All of it."""
-        self._settle()
-        return Graph(tuple(self.bodies), tuple(self.modules), tuple(self.nodes), tuple(self.values), tuple(self.boundaries))
+        parts = (self.bodies, self.modules, self.nodes, self.values, self._settled())
+        return Graph(*(tuple(part) for part in parts))
 
-    def _settle(self) -> None:
+    def _settled(self) -> list[Boundary]:
         readers: dict[str, list[str]] = {}
         for node in self.nodes:
             for value in node.inputs:
                 readers.setdefault(value, []).append(node.id)
         outputs = {node.id: node.outputs[0] for node in self.nodes if node.kind == "cast"}
-        self.boundaries = [replace(each, readers=tuple(readers.get(outputs[each.cast], ()))) for each in self.boundaries]
+        return [replace(each, readers=tuple(readers.get(outputs[each.cast], ()))) for each in self.boundaries]
 
     def _named(self, name: str) -> str:
         return self.names[len(self.nodes) % len(self.names)] if self.names else name
+
+
+def _scope(path: str) -> str:
+    return f"/{path.replace('.', '/')}/" if path else ""
 
 
 def transformer(nodes: int, names: Sequence[str] = ()) -> Document:
@@ -156,7 +166,8 @@ def flat(nodes: int) -> Document:
     made = [sketch.node("Input", "", (), HIGH, "input")]
     while len(sketch.nodes) < nodes - 1:
         near = made[-1 - min(len(made) - 1, int(draw.expovariate(0.7)))]
-        far = made[draw.randrange(len(made))] if draw.random() < 0.03 else made[-1 - min(len(made) - 1, draw.randrange(12))]
+        reach = len(made) if draw.random() < 0.03 else min(len(made), 12)
+        far = made[-1 - draw.randrange(reach)]
         type = draw.choice(("MatMul", "Add", "Relu", "Softmax", "Mul", "Concat"))
         precision = HIGH if type == "Softmax" else LOW
         inputs = [sketch.read(source.outputs[0], source, precision) for source in {near.id: near, far.id: far}.values()]
@@ -168,7 +179,7 @@ def flat(nodes: int) -> Document:
 def document(graph: Graph, name: str, source: Graph | None = None) -> Document:
     """The document around a graph."""
     ops = [node for node in graph.nodes if node.kind == "op"]
-    shares = tuple(_share(precision, [node for node in ops if node.precision == precision]) for precision in (LOW, HIGH))
+    shares = tuple(_share(each, [node for node in ops if node.precision == each]) for each in (LOW, HIGH))
     casts = [node for node in graph.nodes if node.kind == "cast"]
     high = [node for node in ops if node.precision == HIGH]
     islands = tuple(Island((node.id,), {node.type: 1}, node.cause, node.rule, node.why, 2400.0) for node in high)
@@ -180,8 +191,8 @@ def document(graph: Graph, name: str, source: Graph | None = None) -> Document:
 
 
 def _share(precision: str, nodes: Sequence[Node]) -> Share:
-    operations = sum(node.operations or 0 for node in nodes)
-    return Share(precision, len(nodes), operations, sum(node.bytes or 0 for node in nodes), 768 * len(nodes), 2e3 * len(nodes))
+    operations, moved = sum(node.operations or 0 for node in nodes), sum(node.bytes or 0 for node in nodes)
+    return Share(precision, len(nodes), operations, moved, 768 * len(nodes), 2e3 * len(nodes))
 
 
 def comparison(made: Document) -> Comparison:
@@ -192,8 +203,8 @@ def comparison(made: Document) -> Comparison:
     worst = sorted(values, key=lambda each: -each.relative)[:10]
     beyond = next((each.value for each in values if not each.within), "")
     return Comparison(
-        1, "ampgraph 0.1.0", "a.onnx", "b.onnx", "evaluator", "float16 evaluator on the CPU", 1e-2, values[-1:], values, 3,
-        beyond, values[planted].value, "", tuple(each.value for each in worst), False,
+        1, "ampgraph 0.1.0", "a.onnx", "b.onnx", "evaluator", "float16 evaluator on the CPU", 1e-2, values[-1:], values,
+        3, beyond, values[planted].value, "", tuple(each.value for each in worst), False,
     )  # fmt: skip
 
 

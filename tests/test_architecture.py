@@ -127,6 +127,7 @@ def test_the_wheel_holds_all_rules_and_tables(wheel: Path) -> None:
         f"ampgraph/rules/targets/{path.name}" for path in (ROOT / "rules" / "targets").iterdir() if path.is_file()
     }
     expected |= {str(path.relative_to(ROOT)) for path in MODULES.values()}
+    expected |= {str(path.relative_to(ROOT)) for path in (PACKAGE / "inspection" / "page" / "bundle").iterdir()}
     assert expected | {"ampgraph/inspection/document.schema.json"} <= inside
     assert any(name.endswith("licenses/LICENSE") for name in inside)
 

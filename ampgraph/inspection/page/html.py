@@ -38,7 +38,7 @@ def page_html(document: Document, comparison: Comparison | None = None) -> str:
             f'<meta http-equiv="Content-Security-Policy" content="{_policy(style, script)}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             '<meta name="referrer" content="no-referrer">',
-            f"<title>{html.escape(_title(document.name))} – ampgraph</title>",
+            f"<title>{html.escape(_title(document.name))} - ampgraph</title>",
             f"<style>{style}</style>",
             "</head>",
             "<body>",
@@ -84,8 +84,8 @@ def _data(name: str, packed: str) -> str:
 
 def _policy(style: str, script: str) -> str:
     return (
-        f"default-src 'none'; script-src {_hash(script)} 'wasm-unsafe-eval'; style-src {_hash(style)}; worker-src blob:; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src {_hash(script)} 'wasm-unsafe-eval'; style-src {_hash(style)}; "
+        "worker-src blob:; base-uri 'none'; form-action 'none'"
     )
 
 

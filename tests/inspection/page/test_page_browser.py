@@ -10,7 +10,7 @@ import pytest
 from ampgraph.inspection.document import Body
 from ampgraph.inspection.page import page_html
 from benchmarks.browser import watched
-from benchmarks.synthetic_documents import HIGH, LOW, Sketch, comparison, document, flat, transformer
+from benchmarks.synthetic_documents import HIGH, LOW, RULES, SHAPE, Sketch, comparison, document, flat, transformer
 
 MODEL = transformer(300)
 HOSTILE = (
@@ -61,7 +61,8 @@ def test_a_node_tells_its_reason_rule_cost_and_neighbours(show: Opener) -> None:
     page.locator("#panel .rows .link").first.click()
     settled(page)
     text = page.locator("#details").inner_text()
-    for words in ("exp of a half overflows above 11", "axis is last", "example.invalid/exp", "1.20 ns", "2.40 ns", "8×384×768", "cuda"):
+    shape = "\N{MULTIPLICATION SIGN}".join(map(str, SHAPE))
+    for words in (*RULES[1].conditions, RULES[1].why, RULES[1].source, "1.20 ns", "2.40 ns", shape, "cuda"):
         assert words in text
     assert page.locator(".box.selected").count() == 1
     page.locator("#details .value .link").first.click()
@@ -257,7 +258,8 @@ def test_it_prints_with_picture_and_panels(show: Opener) -> None:
 def test_it_works_in_a_frame_that_may_only_run_scripts(browser: Any, tmp_path: Path) -> None:
     """As a notebook shows it."""
     path = tmp_path / "notebook.html"
-    path.write_text(f'<iframe sandbox="allow-scripts" width=900 height=600 srcdoc="{escape(page_html(MODEL))}"></iframe>')
+    frame = f'<iframe sandbox="allow-scripts" width=900 height=600 srcdoc="{escape(page_html(MODEL))}"></iframe>'
+    path.write_text(frame)
     page = browser.new_page()
     troubles = watched(page)
     page.goto(path.as_uri())

@@ -23,7 +23,7 @@ def test_licences_of_all_that_is_bundled_are_shipped() -> None:
 
 
 def test_the_lock_names_no_registry() -> None:
-    assert "://" not in (WEB / "package-lock.json").read_text().replace("https://opencollective.com", "")
+    assert "registry" not in (WEB / "package-lock.json").read_text()
     lock = json.loads((WEB / "package-lock.json").read_text())
     assert not any("resolved" in entry for entry in lock["packages"].values())
 

@@ -8,10 +8,20 @@ import { build } from "esbuild";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const bundle = join(here, "..", "bundle");
-const common = { bundle: true, minify: true, write: false, absWorkingDir: here, target: ["es2022"], legalComments: "none", charset: "utf8", logLevel: "warning", metafile: true };
+const common = {
+  bundle: true,
+  minify: true,
+  write: false,
+  absWorkingDir: here,
+  target: ["es2022"],
+  legalComments: "none",
+  logLevel: "warning",
+  metafile: true,
+};
 
-async function script(entry, define = {}) {
-  const { outputFiles, metafile } = await build({ ...common, entryPoints: [entry], format: "iife", define });
+/** Only characters of ASCII in what the page's policy has hashes of: they hold in whatever encoding it is read. */
+async function script(entry, options = {}) {
+  const { outputFiles, metafile } = await build({ ...common, entryPoints: [entry], format: "iife", ...options });
   return { text: outputFiles[0].text, inputs: Object.keys(metafile.inputs) };
 }
 
@@ -24,13 +34,15 @@ function packages(inputs) {
 async function license(name) {
   const root = join(here, "node_modules", name);
   const { version, license } = JSON.parse(await readFile(join(root, "package.json"), "utf8"));
-  const text = await readFile(join(root, "LICENSE"), "utf8").catch(() => readFile(join(here, "licenses", `${name.replaceAll("/", "+")}.txt`), "utf8"));
+  const text = await readFile(join(root, "LICENSE"), "utf8").catch(() =>
+    readFile(join(here, "licenses", `${name.replaceAll("/", "+")}.txt`), "utf8"),
+  );
   return `${"=".repeat(100)}\n${name} ${version} (${license})\n${"=".repeat(100)}\n\n${text.trim()}\n`;
 }
 
 async function made() {
   const page = await script("src/main.ts");
-  const layout = await script("src/worker.ts", { "import.meta.url": '""' });
+  const layout = await script("src/worker.ts", { charset: "utf8", define: { "import.meta.url": '""' } });
   const style = await build({ ...common, entryPoints: ["src/style.css"] });
   const licenses = await Promise.all(packages([...page.inputs, ...layout.inputs]).map(license));
   return {

@@ -25,7 +25,13 @@ export function read(text: string): Place {
   return {
     node: words.get("n") ?? "",
     group: Number.isInteger(group) ? group : -1,
-    open: open === null ? null : open.split(".").map((id) => parseInt(id, 36)).filter(Number.isInteger),
+    open:
+      open === null
+        ? null
+        : open
+            .split(".")
+            .map((id) => parseInt(id, 36))
+            .filter(Number.isInteger),
     before: words.get("v") === "before",
   };
 }

@@ -55,7 +55,11 @@ export function facesOf(model: Model, tree: Tree, level: Level, shown: Shown, me
 }
 
 function face(model: Model, item: Item, open: boolean, far: readonly Line[], shown: Shown): Unsized {
-  const found = open ? openFace(model, item) : isGroup(item) ? groupFace(model, item, far) : leafFace(model, item, far, shown);
+  const found = open
+    ? openFace(model, item)
+    : isGroup(item)
+      ? groupFace(model, item, far)
+      : leafFace(model, item, far, shown);
   return shown.marks === null || open ? found : { ...found, mark: shown.marks(item.id) };
 }
 
@@ -87,7 +91,10 @@ function leafFace(model: Model, item: Item, far: readonly Line[], shown: Shown):
   if (node.kind === "cast") return { ...base, shape: "cast", title: castTitle(model, item.node), lines: [] };
   if (node.kind !== "op") {
     const value = valueOf(model, node.outputs[0] ?? node.inputs[0] ?? "");
-    const lines = value === undefined ? far : [{ text: clipped(format.shape(value), LABEL), kind: "name" as const, to: -1 }, ...far];
+    const lines =
+      value === undefined
+        ? far
+        : [{ text: clipped(format.shape(value), LABEL), kind: "name" as const, to: -1 }, ...far];
     return { ...base, shape: "end", title: clipped(node.name, LABEL), lines };
   }
   const title = clipped(shortType(node.type), LABEL);
@@ -104,10 +111,13 @@ export function shortType(type: string): string {
 
 /** "f32 → f16 1.20 MB" of the boundary that a cast stands at. */
 export function castTitle(model: Model, node: number): string {
-  const at = (model.boundariesOf.get(node) ?? []).find((one) => model.graph.boundaries[one]!.cast === model.graph.nodes[node]!.id);
+  const at = (model.boundariesOf.get(node) ?? []).find(
+    (one) => model.graph.boundaries[one]!.cast === model.graph.nodes[node]!.id,
+  );
   const boundary = at === undefined ? undefined : model.graph.boundaries[at];
   const cast = model.graph.nodes[node]!;
-  if (boundary !== undefined) return `${mark(boundary.source)} → ${mark(boundary.target)}  ${format.bytes(boundary.bytes)}`;
+  if (boundary !== undefined)
+    return `${mark(boundary.source)} → ${mark(boundary.target)}  ${format.bytes(boundary.bytes)}`;
   return `→ ${mark(cast.precision)}  ${format.bytes(cast.bytes)}`;
 }
 
@@ -147,13 +157,20 @@ function farLine(model: Model, nodes: ReadonlySet<number>, sign: string): Line {
   const [first] = [...nodes];
   const node = model.graph.nodes[first!]!;
   const more = nodes.size > 1 ? ` +${nodes.size - 1}` : "";
-  return { text: `${sign} ${clipped(lastPart(node.name) || shortType(node.type), 22)}${more}`, kind: "far", to: first! };
+  return {
+    text: `${sign} ${clipped(lastPart(node.name) || shortType(node.type), 22)}${more}`,
+    kind: "far",
+    to: first!,
+  };
 }
 
 function sized(face: Unsized, measure: Measure): Face {
   const sign = face.shape === "group" ? 20 : 0;
   const marked = sign + (face.mark === "" || face.shape === "cast" ? 0 : measure(face.mark, "small") + 14);
-  const widest = Math.max(measure(face.title, "title") + marked, ...face.lines.map((line) => measure(line.text, "small")));
+  const widest = Math.max(
+    measure(face.title, "title") + marked,
+    ...face.lines.map((line) => measure(line.text, "small")),
+  );
   const rounded = face.shape === "end" ? 6 : 0;
   const least = { leaf: 84, cast: 60, end: 70, group: 130, open: 110 }[face.shape];
   const width = Math.ceil(Math.max(least, widest + 2 * PAD + rounded + (face.shape === "open" ? 60 : 4)));

@@ -23,6 +23,7 @@ export interface Camera {
 const LEAST = 0.03;
 const LARGEST = 4;
 const MARGIN = 28;
+const FOOT = 50; // room that the legend takes
 
 /** A camera over `scene` inside `frame`; wheel and drag move it. */
 export function cameraOf(frame: SVGSVGElement, scene: SVGGElement, moved: (scale: number) => void): Camera {
@@ -38,22 +39,27 @@ export function cameraOf(frame: SVGSVGElement, scene: SVGGElement, moved: (scale
   const size = () => frame.getBoundingClientRect();
   const look = (rect: Rect, scale: number, top: boolean): void => {
     const { width, height } = size();
-    const y = top ? MARGIN - rect.y * scale : height / 2 - (rect.y + rect.height / 2) * scale;
+    const y = top ? MARGIN - rect.y * scale : (height - FOOT) / 2 - (rect.y + rect.height / 2) * scale;
     const target = zoomIdentity.translate(width / 2 - (rect.x + rect.width / 2) * scale, y).scale(scale);
     selection.call(behaviour.transform, target);
   };
-  const fitting = (rect: Rect) => Math.min((size().width - 2 * MARGIN) / rect.width, (size().height - 2 * MARGIN) / rect.height);
+  const fitting = (rect: Rect) =>
+    Math.min((size().width - 2 * MARGIN) / rect.width, (size().height - 2 * MARGIN - FOOT) / rect.height);
   return {
     whole: (rect) => look(rect, Math.max(LEAST, Math.min(1.1, fitting(rect))), false),
     start: (rect) => {
-      const scale = Math.min(1.1, Math.max(fitting(rect), Math.min(0.8, (size().width - 2 * MARGIN) / rect.width), 0.45));
+      const scale = Math.min(
+        1.1,
+        Math.max(fitting(rect), Math.min(0.8, (size().width - 2 * MARGIN) / rect.width), 0.45),
+      );
       look(rect, scale, scale > fitting(rect));
     },
     show: (rect) => {
       const scale = zoomTransform(frame).k;
       look(rect, Math.min(1.6, Math.max(scale, 0.75)), false);
     },
-    move: (right, down) => selection.call(behaviour.translateBy, right / zoomTransform(frame).k, down / zoomTransform(frame).k),
+    move: (right, down) =>
+      selection.call(behaviour.translateBy, right / zoomTransform(frame).k, down / zoomTransform(frame).k),
     zoom: (factor) => selection.call(behaviour.scaleBy, factor),
     scale: () => zoomTransform(frame).k,
     onScreen: (x, y) => zoomTransform(frame).apply([x, y]),

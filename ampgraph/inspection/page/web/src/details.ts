@@ -15,11 +15,23 @@ export interface Doing {
 }
 
 /** The panel of a node. */
-export function nodePanel(document: Document, model: Model, at: number, doing: Doing, extra: Child = null): HTMLElement {
+export function nodePanel(
+  document: Document,
+  model: Model,
+  at: number,
+  doing: Doing,
+  extra: Child = null,
+): HTMLElement {
   const node = model.graph.nodes[at]!;
   return h(
-    "article", { class: "details" },
-    h("header", {}, h("h2", {}, chip(node.precision), " ", nameOf(node.type, 60)), h("p", { class: "path" }, nameOf(node.name || node.id))),
+    "article",
+    { class: "details" },
+    h(
+      "header",
+      {},
+      h("h2", {}, chip(node.precision), " ", nameOf(node.type, 60)),
+      h("p", { class: "path" }, nameOf(node.name || node.id)),
+    ),
     reason(document, node),
     choices(document, node),
     extra,
@@ -49,14 +61,18 @@ function choices(document: Document, node: Node): Child {
 function choiceOf(document: Document, node: Node, choice: Choice): HTMLElement {
   const rule = choice.rule === node.rule ? undefined : document.rules[choice.rule];
   const said = choice.why === node.why ? null : h("p", {}, visible(choice.why));
-  const prices = format.price(choice.low, document.unit) + " low, " + format.price(choice.high, document.unit) + " high";
+  const prices =
+    format.price(choice.low, document.unit) + " low, " + format.price(choice.high, document.unit) + " high";
   return h(
-    "div", { class: "choice" },
+    "div",
+    { class: "choice" },
     h("p", { class: "head" }, h("b", {}, visible(choice.variable)), " ", chip(choice.precision), ` ${choice.cause}`),
     said,
     choice.low === null && choice.high === null ? null : h("p", { class: "quiet" }, prices),
     rule === undefined ? null : ruleOf(rule),
-    choice.bonds.length > 0 ? h("ul", { class: "bonds" }, ...choice.bonds.map((bond) => h("li", {}, nameOf(bond, 240)))) : null,
+    choice.bonds.length > 0
+      ? h("ul", { class: "bonds" }, ...choice.bonds.map((bond) => h("li", {}, nameOf(bond, 240))))
+      : null,
   );
 }
 
@@ -72,8 +88,16 @@ function boundaryOf(document: Document, model: Model, at: number, one: number, d
   const others = ends.filter((end) => end !== at).slice(0, 12);
   const cost = boundary.cost === null ? "" : ` · ${format.price(boundary.cost, document.unit)}`;
   return h(
-    "div", { class: "choice" },
-    h("p", { class: "head" }, chip(boundary.source), " → ", chip(boundary.target), ` ${format.bytes(boundary.bytes)}${cost}`),
+    "div",
+    { class: "choice" },
+    h(
+      "p",
+      { class: "head" },
+      chip(boundary.source),
+      " → ",
+      chip(boundary.target),
+      ` ${format.bytes(boundary.bytes)}${cost}`,
+    ),
     h("p", {}, visible(boundary.why)),
     h("p", {}, ...others.flatMap((end) => [goTo(model, end, doing), " "])),
   );
@@ -108,10 +132,17 @@ function values(model: Model, node: Node, ids: readonly string[], title: string,
   const constants = title === "Inputs" && given.some((id) => valueOf(model, id)?.initializer);
   const shown = doing.constantsShown(node.id);
   const button = constants
-    ? h("button", { class: "more", type: "button", "aria-pressed": String(shown), click: () => doing.constants(node.id) }, shown ? "constants shown in the picture" : "show constants in the picture")
+    ? h(
+        "button",
+        { class: "more", type: "button", "aria-pressed": String(shown), click: () => doing.constants(node.id) },
+        shown ? "constants shown in the picture" : "show constants in the picture",
+      )
     : null;
-  const list = ids.slice(0, 64).map((id, place) => (id === "" ? null : valueOfPlace(model, node, id, place, title, doing)));
-  const left = ids.length > 64 ? h("p", { class: "quiet" }, `${ids.length - 64} more are not listed: search value:NAME`) : null;
+  const list = ids
+    .slice(0, 64)
+    .map((id, place) => (id === "" ? null : valueOfPlace(model, node, id, place, title, doing)));
+  const left =
+    ids.length > 64 ? h("p", { class: "quiet" }, `${ids.length - 64} more are not listed: search value:NAME`) : null;
   return section(title, ...list, left, button);
 }
 
@@ -120,11 +151,22 @@ function valueOfPlace(model: Model, node: Node, id: string, place: number, title
   const at = model.valueAt.get(id);
   if (value === undefined || at === undefined) return h("div", { class: "value" }, nameOf(id, 80));
   const maker = model.maker[at]!;
-  const ends = title === "Inputs" ? (maker >= 0 ? [maker] : []) : model.readers[at]!.filter((reader) => model.graph.nodes[reader] !== node);
+  const ends =
+    title === "Inputs"
+      ? maker >= 0
+        ? [maker]
+        : []
+      : model.readers[at]!.filter((reader) => model.graph.nodes[reader] !== node);
   return h(
-    "div", { class: "value" },
+    "div",
+    { class: "value" },
     h("p", { class: "head" }, h("span", { class: "quiet" }, `${place} `), nameOf(value.name || value.id, 80)),
-    h("p", { class: "quiet" }, `${value.dtype || value.kind}  ${format.shape(value)}${value.bytes === null ? "" : `  ${format.bytes(value.bytes)}`}`, range(value)),
+    h(
+      "p",
+      { class: "quiet" },
+      `${value.dtype || value.kind}  ${format.shape(value)}${value.bytes === null ? "" : `  ${format.bytes(value.bytes)}`}`,
+      range(value),
+    ),
     value.initializer === null ? null : initializer(value.initializer),
     ...ends.slice(0, 12).map((end) => h("p", {}, title === "Inputs" ? "from " : "to ", goTo(model, end, doing))),
     ends.length > 12 ? h("p", { class: "quiet" }, `and ${ends.length - 12} more readers`) : null,
@@ -137,9 +179,15 @@ function range(value: Value): string {
 }
 
 function initializer(data: Initializer): HTMLElement {
-  const troubles = [data.overflowed > 0 ? `${format.count(data.overflowed)} overflow` : "", data.flushed > 0 ? `${format.count(data.flushed)} flushed to zero` : ""];
+  const troubles = [
+    data.overflowed > 0 ? `${format.count(data.overflowed)} overflow` : "",
+    data.flushed > 0 ? `${format.count(data.flushed)} flushed to zero` : "",
+  ];
   return facts([
-    ["constant", `${format.count(data.elements)} elements, ${format.digits(data.lowest)} … ${format.digits(data.highest)}`],
+    [
+      "constant",
+      `${format.count(data.elements)} elements, ${format.digits(data.lowest)} … ${format.digits(data.highest)}`,
+    ],
     ["held in", data.kept.join(", ")],
     ["rounding error", data.error === null ? "" : format.digits(data.error)],
     ["rounded", troubles.filter((text) => text !== "").join(", ")],
@@ -150,19 +198,28 @@ function initializer(data: Initializer): HTMLElement {
 function attributes(node: Node): Child {
   const named = Object.entries(node.attributes);
   if (named.length === 0) return null;
-  return section("Attributes", facts(named.map(([name, value]) => [visible(name), nameOf(format.attribute(value), 200)] as const)));
+  return section(
+    "Attributes",
+    facts(named.map(([name, value]) => [visible(name), nameOf(format.attribute(value), 200)] as const)),
+  );
 }
 
 function origin(model: Model, node: Node): HTMLElement {
   const module = model.graph.modules[node.module];
-  const path = module === undefined || module.path === "" ? "" : `${module.path}${module.type ? ` (${module.type})` : ""}`;
+  const path =
+    module === undefined || module.path === "" ? "" : `${module.path}${module.type ? ` (${module.type})` : ""}`;
   return section(
     "Origin",
     facts([
       ["module", path === "" ? "" : nameOf(path, 120)],
       ["body", node.body === "" ? "" : nameOf(node.body, 120)],
       ["version", node.version > 0 ? String(node.version) : ""],
-      ["stands for", node.origins.length === 0 ? "" : h("span", {}, ...node.origins.slice(0, 40).flatMap((name) => [nameOf(name, 80), h("br")]))],
+      [
+        "stands for",
+        node.origins.length === 0
+          ? ""
+          : h("span", {}, ...node.origins.slice(0, 40).flatMap((name) => [nameOf(name, 80), h("br")])),
+      ],
       ["id", nameOf(node.id, 80)],
     ]),
   );

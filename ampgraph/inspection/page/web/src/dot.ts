@@ -1,6 +1,5 @@
 /** A level as the text that Graphviz reads, and its answer read back. Names are ours alone: nothing of a model is in it. */
 
-
 const INCH = 72;
 const ROW = 6; // boxes without edges that stand side by side
 
@@ -32,14 +31,18 @@ export interface Tied {
 /** The text of a level. Ports are points that are pinned to the first and the last rank. */
 export function dotOf(boxes: readonly Sized[], edges: readonly Tied[], ins: number, outs: number): string {
   const pins = (name: string, count: number, rank: string) =>
-    count === 0 ? "" : `{rank=${rank};${Array.from({ length: count }, (_, at) => `${name}${at}[shape=point,width=.02]`).join(";")}}`;
+    count === 0
+      ? ""
+      : `{rank=${rank};${Array.from({ length: count }, (_, at) => `${name}${at}[shape=point,width=.02]`).join(";")}}`;
   return [
-    'digraph{graph[nodesep=.22,ranksep=.3,nslimit=3,nslimit1=3,mclimit=.7,outputorder=nodesfirst]',
+    "digraph{graph[nodesep=.22,ranksep=.3,nslimit=3,nslimit1=3,mclimit=.7,outputorder=nodesfirst]",
     'node[shape=box,fixedsize=true,label=""]edge[arrowhead=none]',
     pins("i", ins, "source"),
     pins("o", outs, "sink"),
     ...boxes.map(box),
-    ...edges.map((edge) => `${edge.from}${edge.tail && `:${edge.tail}:s`}->${edge.to}${edge.head && `:${edge.head}:n`}`),
+    ...edges.map(
+      (edge) => `${edge.from}${edge.tail && `:${edge.tail}:s`}->${edge.to}${edge.head && `:${edge.head}:n`}`,
+    ),
     rows(boxes, edges),
     "}",
   ].join("\n");
@@ -49,7 +52,8 @@ function box(one: Sized): string {
   const plain = `width=${(one.width / INCH).toFixed(4)},height=${(one.height / INCH).toFixed(4)}`;
   if (one.ins.length === 0 && one.outs.length === 0) return `${one.id}[${plain}]`;
   const width = Math.round(one.width);
-  const row = (places: readonly number[], name: string) => `<TR><TD HEIGHT="1" WIDTH="${width}">${cells(places, name, width)}</TD></TR>`;
+  const row = (places: readonly number[], name: string) =>
+    `<TR><TD HEIGHT="1" WIDTH="${width}">${cells(places, name, width)}</TD></TR>`;
   const filler = `<TR><TD HEIGHT="${Math.max(1, Math.round(one.height) - 2)}" WIDTH="${width}"></TD></TR>`;
   return `${one.id}[${plain},margin=0,label=<${TABLE}>${row(one.ins, "i")}${filler}${row(one.outs, "o")}</TABLE>>]`;
 }
@@ -76,7 +80,10 @@ function rows(boxes: readonly Sized[], edges: readonly Tied[]): string {
   const tied = new Set(edges.flatMap((edge) => [edge.from, edge.to]));
   const alone = boxes.filter((one) => !tied.has(one.id));
   if (alone.length <= ROW) return "";
-  return alone.slice(ROW).map((one, at) => `${alone[at]!.id}->${one.id}[style=invis]`).join("\n");
+  return alone
+    .slice(ROW)
+    .map((one, at) => `${alone[at]!.id}->${one.id}[style=invis]`)
+    .join("\n");
 }
 
 /** Reads Graphviz' "plain" format: inches from the lower left become pixels from the upper left. */
@@ -92,7 +99,8 @@ export function readPlain(text: string): Plain {
     else if (words[0] === "edge") {
       if (words.includes("invis")) continue;
       const points: number[] = [];
-      for (let point = 0; point < Number(words[3]); point += 1) points.push(at(4 + 2 * point), height - at(5 + 2 * point));
+      for (let point = 0; point < Number(words[3]); point += 1)
+        points.push(at(4 + 2 * point), height - at(5 + 2 * point));
       paths.push({ from: words[1]!, to: words[2]!, points });
     }
   }

@@ -56,12 +56,24 @@ function drawLevel(place: LevelPlace, scene: Scene, drawing: Drawing, parent: SV
   }
 }
 
-function drawInside(box: BoxPlace, inside: LevelPlace, scene: Scene, drawing: Drawing, group: SVGGElement, frames: SVGElement, x: number, y: number): void {
+function drawInside(
+  box: BoxPlace,
+  inside: LevelPlace,
+  scene: Scene,
+  drawing: Drawing,
+  group: SVGGElement,
+  frames: SVGElement,
+  x: number,
+  y: number,
+): void {
   const [left, top] = [(box.width - inside.width) / 2, FRAME.head];
   const content = s("g", { transform: `translate(${round(left)} ${top})` });
-  const used = (name: string) => (_: number, at: number) => inside.edges.some((path) => path.from === `${name}${at}` || path.to === `${name}${at}`);
-  for (const at of inside.ins.filter(used("i"))) content.append(s("path", { class: "edge", d: `M${round(at)} ${-FRAME.head}V1` }));
-  for (const at of inside.outs.filter(used("o"))) content.append(s("path", { class: "edge", d: `M${round(at)} ${round(inside.height) - 1}v${FRAME.foot + 1}` }));
+  const used = (name: string) => (_: number, at: number) =>
+    inside.edges.some((path) => path.from === `${name}${at}` || path.to === `${name}${at}`);
+  for (const at of inside.ins.filter(used("i")))
+    content.append(s("path", { class: "edge", d: `M${round(at)} ${-FRAME.head}V1` }));
+  for (const at of inside.outs.filter(used("o")))
+    content.append(s("path", { class: "edge", d: `M${round(at)} ${round(inside.height) - 1}v${FRAME.foot + 1}` }));
   group.append(content);
   frames.append(group);
   drawLevel(inside, scene, drawing, content, x + box.x + left, y + box.y + top);
@@ -83,8 +95,15 @@ function drawEdge(path: EdgePath, edge: Edge, scene: Scene, drawing: Drawing, li
 function drawPill(place: PillPlace, edge: Edge, scene: Scene): SVGElement {
   const text = scene.crossing(edge);
   const width = pillWidth(text);
-  const pill = s("g", { class: "pill", "data-wires": edge.wires.slice(0, 200).join(","), transform: `translate(${round(place.x - width / 2)} ${round(place.y - PILL / 2)})` });
-  pill.append(s("rect", { width: round(width), height: PILL, rx: PILL / 2 }), s("text", { x: round(width / 2), y: 11.5 }, text));
+  const pill = s("g", {
+    class: "pill",
+    "data-wires": edge.wires.slice(0, 200).join(","),
+    transform: `translate(${round(place.x - width / 2)} ${round(place.y - PILL / 2)})`,
+  });
+  pill.append(
+    s("rect", { width: round(width), height: PILL, rx: PILL / 2 }),
+    s("text", { x: round(width / 2), y: 11.5 }, text),
+  );
   return pill;
 }
 
@@ -111,10 +130,17 @@ function look(face: Face, scene: Scene): string {
 function boxGroup(face: Face, box: BoxPlace, scene: Scene): SVGGElement {
   const expanded = face.shape === "group" ? "false" : face.shape === "open" ? "true" : undefined;
   const group = s("g", {
-    class: `box ${face.shape} ${look(face, scene)}`, id: `box-${face.item}`, "data-item": face.item,
-    transform: `translate(${round(box.x)} ${round(box.y)})`, role: "treeitem", "aria-expanded": expanded, "aria-label": scene.label(face.item),
+    class: `box ${face.shape} ${look(face, scene)}`,
+    id: `box-${face.item}`,
+    "data-item": face.item,
+    transform: `translate(${round(box.x)} ${round(box.y)})`,
+    role: "treeitem",
+    "aria-expanded": expanded,
+    "aria-label": scene.label(face.item),
   }) as SVGGElement;
-  group.append(...(face.shape === "open" ? openParts(face, box) : face.shape === "cast" ? castParts(face) : boxParts(face)));
+  group.append(
+    ...(face.shape === "open" ? openParts(face, box) : face.shape === "cast" ? castParts(face) : boxParts(face)),
+  );
   return group;
 }
 
@@ -127,7 +153,12 @@ function openParts(face: Face, box: BoxPlace): Child[] & Node[] {
 }
 
 function sign(text: string, x: number): SVGElement {
-  return s("g", { class: "sign", "data-toggle": "" }, s("rect", { x, y: 6, width: 13, height: 13, rx: 3 }), s("text", { x: x + 6.5, y: 16 }, text));
+  return s(
+    "g",
+    { class: "sign", "data-toggle": "" },
+    s("rect", { x, y: 6, width: 13, height: 13, rx: 3 }),
+    s("text", { x: x + 6.5, y: 16 }, text),
+  );
 }
 
 function castParts(face: Face): Node[] {
@@ -164,7 +195,12 @@ function bar(face: Face): SVGElement {
   let x = 0;
   for (const [precision, count] of [...face.bar].sort((one, other) => byPrecision(one[0], other[0]))) {
     const part = (count / total) * width;
-    const rect = s("rect", { class: precisionClass(precision), x: round(x), width: Math.max(1, round(part - 0.5)), height: 5 });
+    const rect = s("rect", {
+      class: precisionClass(precision),
+      x: round(x),
+      width: Math.max(1, round(part - 0.5)),
+      height: 5,
+    });
     rect.append(s("title", {}, `${mark(precision)}: ${plural(count, "node")}`));
     group.append(rect);
     x += part;

@@ -23,7 +23,10 @@ export function digits(figure: Figure | null | undefined): string {
 }
 
 function scientific(value: number): string {
-  return value.toExponential(2).replace(/\.?0+e/, "e").replace("e+", "e");
+  return value
+    .toExponential(2)
+    .replace(/\.?0+e/, "e")
+    .replace("e+", "e");
 }
 
 function compact(value: number, size: number): string {
@@ -57,8 +60,19 @@ export function operations(count: number | null | undefined): string {
   return `${figure} ${unit}FLOP`;
 }
 
-const TIMES: Readonly<Record<string, number>> = { picoseconds: 1e-12, nanoseconds: 1e-9, microseconds: 1e-6, milliseconds: 1e-3, seconds: 1 };
-const CLOCK: readonly (readonly [number, string])[] = [[1, "s"], [1e-3, "ms"], [1e-6, "µs"], [1e-9, "ns"]];
+const TIMES: Readonly<Record<string, number>> = {
+  picoseconds: 1e-12,
+  nanoseconds: 1e-9,
+  microseconds: 1e-6,
+  milliseconds: 1e-3,
+  seconds: 1,
+};
+const CLOCK: readonly (readonly [number, string])[] = [
+  [1, "s"],
+  [1e-3, "ms"],
+  [1e-6, "µs"],
+  [1e-9, "ns"],
+];
 
 /** True where a unit is one of time. */
 export function isTime(unit: string): boolean {

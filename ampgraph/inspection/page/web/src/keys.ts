@@ -4,7 +4,12 @@ import { byId } from "./dom";
 import type { Page } from "./page";
 import type { Direction } from "./seen";
 
-const ARROWS: Readonly<Record<string, Direction>> = { ArrowUp: "up", ArrowDown: "down", ArrowLeft: "left", ArrowRight: "right" };
+const ARROWS: Readonly<Record<string, Direction>> = {
+  ArrowUp: "up",
+  ArrowDown: "down",
+  ArrowLeft: "left",
+  ArrowRight: "right",
+};
 
 /** Listens to keys; those typed into a field stay there, but for Escape. */
 export function listen(page: Page): void {

@@ -25,7 +25,8 @@ async function begin(): Promise<void> {
 
 function connect(page: Page): void {
   const click = (id: string, act: () => void) => byId(id).addEventListener("click", act);
-  for (const tab of document.querySelectorAll<HTMLElement>("[data-tab]")) tab.addEventListener("click", () => page.tab(tab.dataset["tab"] as Tab));
+  for (const tab of document.querySelectorAll<HTMLElement>("[data-tab]"))
+    tab.addEventListener("click", () => page.tab(tab.dataset["tab"] as Tab));
   click("toggle", () => void page.flip());
   click("weights", () => void page.toggleConstants());
   click("colour", () => void page.toggleErrors());
@@ -60,21 +61,29 @@ function pointing(page: Page, graph: HTMLElement): void {
     const far = target.closest<SVGElement>("[data-node]");
     if (far !== null) void page.jump(Number(far.dataset["node"]));
     else if (target.closest(".pill") !== null) void pill(page, target.closest<SVGElement>(".pill")!);
-    else if (found !== null && target.closest("[data-toggle]") !== null) void page.toggle(Number(found.dataset["item"]));
+    else if (found !== null && target.closest("[data-toggle]") !== null)
+      void page.toggle(Number(found.dataset["item"]));
     else page.select(found === null ? null : Number(found.dataset["item"]));
   });
   graph.addEventListener("dblclick", (event) => {
     const found = box(event);
-    if (found !== null && (event.target as Element).closest("[data-toggle], [data-node]") === null) void page.toggle(Number(found.dataset["item"]));
+    if (found !== null && (event.target as Element).closest("[data-toggle], [data-node]") === null)
+      void page.toggle(Number(found.dataset["item"]));
   });
 }
 
 /** A boundary on an edge leads to its cast, or to who makes its value. */
 async function pill(page: Page, element: SVGElement): Promise<void> {
   const { wires, graph, nodeAt } = page.side.model;
-  const at = (element.dataset["wires"] ?? "").split(",").map((wire) => wires[Number(wire)]?.boundary ?? -1).find((one) => one >= 0);
+  const at = (element.dataset["wires"] ?? "")
+    .split(",")
+    .map((wire) => wires[Number(wire)]?.boundary ?? -1)
+    .find((one) => one >= 0);
   const boundary = graph.boundaries[at ?? -1];
-  const node = boundary === undefined ? undefined : (nodeAt.get(boundary.cast) ?? nodeAt.get(boundary.maker) ?? nodeAt.get(boundary.readers[0] ?? ""));
+  const node =
+    boundary === undefined
+      ? undefined
+      : (nodeAt.get(boundary.cast) ?? nodeAt.get(boundary.maker) ?? nodeAt.get(boundary.readers[0] ?? ""));
   if (node !== undefined) await page.jump(node);
 }
 
@@ -88,6 +97,12 @@ function printing(graph: HTMLElement): void {
 }
 
 begin().catch((error: unknown) => {
-  document.body.replaceChildren(h("p", { class: "failed", role: "alert" }, `This page cannot be shown: ${error instanceof Error ? error.message : String(error)}`));
+  document.body.replaceChildren(
+    h(
+      "p",
+      { class: "failed", role: "alert" },
+      `This page cannot be shown: ${error instanceof Error ? error.message : String(error)}`,
+    ),
+  );
   throw error;
 });

@@ -21,7 +21,9 @@ export function firstOpen(tree: Tree): Set<number> {
   let front = [0];
   let shown = tree.items[0]!.children.length;
   while (front.length > 0) {
-    const groups = front.flatMap((id) => tree.items[id]!.children).filter((id) => isGroup(tree.items[id]!) && tree.items[id]!.kind !== "ends");
+    const groups = front
+      .flatMap((id) => tree.items[id]!.children)
+      .filter((id) => isGroup(tree.items[id]!) && tree.items[id]!.kind !== "ends");
     const children = (ids: readonly number[]) => ids.reduce((sum, id) => sum + tree.items[id]!.children.length, 0);
     const main = groups.filter((id) => tree.items[id]!.size >= MAIN * total);
     front = shown + children(groups) <= FIRST ? groups : shown + children(main) <= 2 * FIRST ? main : [];

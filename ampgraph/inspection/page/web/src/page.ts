@@ -33,6 +33,7 @@ export class Page {
   private readonly constantsOf = new Set<string>();
   private errors = false;
   private query = "";
+  private answer: { query: string; side: Side | null; found: readonly number[] } = { query: "", side: null, found: [] };
   private closed = 0;
   private readonly errorsOf = new Map<Side, ReadonlyMap<number, Mistake>>();
   private readonly differences = new Map<string, Difference[]>();
@@ -45,7 +46,8 @@ export class Page {
     this.sides = { after: sideOf(document, false), before: null };
     this.open = this.side.start;
     this.errors = comparison !== null;
-    for (const one of comparison?.values ?? []) this.differences.set(one.node, [...(this.differences.get(one.node) ?? []), one]);
+    for (const one of comparison?.values ?? [])
+      this.differences.set(one.node, [...(this.differences.get(one.node) ?? []), one]);
     this.picture = new Picture(byId("graph") as unknown as SVGSVGElement, layout, (scale) => {
       byId("scale").textContent = `${Math.round(scale * 100)} %`;
     });
@@ -64,21 +66,32 @@ export class Page {
   /** The first picture, at the place that the address names. */
   async start(): Promise<void> {
     this.tab(this.comparison === null ? "summary" : "errors");
+    await this.arrive();
+    addEventListener("hashchange", () => void this.arrive());
+  }
+
+  /** Goes to the place that the address names. */
+  private async arrive(): Promise<void> {
     const place = read(location.hash);
     this.before = place.before;
     this.adopt(place.open);
     const node = place.node === "" ? undefined : this.side.model.nodeAt.get(place.node);
     const item = node !== undefined ? this.side.tree.itemOf[node]! : place.group;
-    if (item > 0 && item < this.side.tree.items.length) this.open = revealed(this.side.tree, this.open, item);
+    this.selected = item > 0 && item < this.side.tree.items.length ? item : null;
+    if (this.selected !== null) this.open = revealed(this.side.tree, this.open, this.selected);
     await this.draw(null);
     this.picture.fit(true);
-    this.select(item > 0 && item < this.side.tree.items.length ? item : null);
+    this.details();
+    if (this.selected !== null) this.picture.bring(this.selected);
   }
 
   private adopt(open: readonly number[] | null): void {
     const { items } = this.side.tree;
     this.touched = open !== null;
-    this.open = open === null ? this.side.start : new Set(open.filter((id) => id > 0 && id < items.length && isGroup(items[id]!)));
+    this.open =
+      open === null
+        ? this.side.start
+        : new Set(open.filter((id) => id > 0 && id < items.length && isGroup(items[id]!)));
   }
 
   /** Draws the state anew; `anchor` is the box that keeps its place. */
@@ -90,11 +103,16 @@ export class Page {
     this.closed = bound.closed.length;
     const errors = this.errors && !this.before ? this.overlayOf(side) : null;
     const marks = errors === null ? null : (item: number) => markOf(errors.get(item));
-    const view: View = { side, open: this.open, shown: { constants: this.constants, constantsOf: this.constantsOf, marks }, errors };
+    const view: View = {
+      side,
+      open: this.open,
+      shown: { constants: this.constants, constantsOf: this.constantsOf, marks },
+      errors,
+    };
     const latest = await this.picture.show(view, rect, anchor ?? -1);
     if (!latest) return false;
     this.picture.select(this.selected);
-    if (this.query !== "") this.picture.mark(find(side.index, terms(this.query)));
+    this.picture.mark(this.found());
     this.frame();
     this.remember();
     return true;
@@ -111,7 +129,10 @@ export class Page {
     const { tree, model } = this.side;
     const boxes = visible(tree, this.open);
     const nodes = format.plural(model.graph.nodes.length, "node");
-    const notice = this.closed > 0 ? ` ${format.plural(this.closed, "group")} closed: at most ${MOST} boxes are drawn. Open or search for what you miss.` : "";
+    const notice =
+      this.closed > 0
+        ? ` ${format.plural(this.closed, "group")} closed: at most ${MOST} boxes are drawn. Open or search for what you miss.`
+        : "";
     byId("count").textContent = `${format.plural(boxes, "box").replace("boxs", "boxes")} for ${nodes}.${notice}`;
     byId("legend").replaceChildren(this.errors && !this.before ? errorLegend() : precisionLegend(model.graph));
     byId("toggle").setAttribute("aria-pressed", String(this.before));
@@ -174,12 +195,28 @@ export class Page {
     const panel = byId("details");
     byId("page").classList.toggle("with-details", this.selected !== null);
     if (this.selected === null) {
-      panel.replaceChildren(h("div", { class: "quiet empty" }, h("p", {}, "Choose a node to see why it is as it is."), h("p", {}, "Double-click opens a group, / searches, ? lists the keys.")));
+      panel.replaceChildren(
+        h(
+          "div",
+          { class: "quiet empty" },
+          h("p", {}, "Choose a node to see why it is as it is."),
+          h("p", {}, "Double-click opens a group, / searches, ? lists the keys."),
+        ),
+      );
       return;
     }
     const item = this.side.tree.items[this.selected]!;
-    const close = h("button", { class: "close", type: "button", "aria-label": "close", click: () => this.select(null) }, "×");
-    panel.replaceChildren(close, item.node >= 0 ? this.nodeDetails(item.node) : groupPanel(this.document, this.side, item, (id) => void this.go(id)));
+    const close = h(
+      "button",
+      { class: "close", type: "button", "aria-label": "close", click: () => this.select(null) },
+      "×",
+    );
+    panel.replaceChildren(
+      close,
+      item.node >= 0
+        ? this.nodeDetails(item.node)
+        : groupPanel(this.document, this.side, item, (id) => void this.go(id)),
+    );
     panel.scrollTop = 0;
   }
 
@@ -218,8 +255,8 @@ export class Page {
       this.touched = true;
       this.open = open;
       if (!(await this.draw(null))) return;
-    }
-    this.select(item);
+      this.details();
+    } else this.select(item);
     this.picture.bring(item);
   }
 
@@ -235,7 +272,8 @@ export class Page {
     if (!(await this.draw(null))) return;
     const now = this.selected === null ? undefined : this.picture.places.get(this.selected);
     const scale = this.picture.camera.scale();
-    if (rect && now) this.picture.camera.move((rect.x + rect.width / 2 - now.x - now.width / 2) * scale, (rect.y - now.y) * scale);
+    if (rect && now)
+      this.picture.camera.move((rect.x + rect.width / 2 - now.x - now.width / 2) * scale, (rect.y - now.y) * scale);
     this.details();
     this.search(this.query, false);
     if (this.shown !== "search") this.tab(this.shown);
@@ -264,7 +302,8 @@ export class Page {
   step(direction: Direction): void {
     const { side } = this;
     const first = side.tree.items[0]!.children[0];
-    const next = this.selected === null ? first : neighbour(side, this.open, this.picture.places, this.selected, direction);
+    const next =
+      this.selected === null ? first : neighbour(side, this.open, this.picture.places, this.selected, direction);
     if (next === null || next === undefined) return;
     this.select(next);
     this.picture.bring(next);
@@ -293,27 +332,35 @@ export class Page {
     const jump = (node: number) => void this.jumpById(after.graph.nodes[node]!.id);
     if (tab === "boundaries") return boundaryList(this.document, after, jump);
     if (tab === "islands") return islandList(this.document, after, jump);
-    if (tab === "errors" && this.comparison !== null) return errorPanel(this.comparison, (one) => void this.jumpById(one.node));
+    if (tab === "errors" && this.comparison !== null)
+      return errorPanel(this.comparison, (one) => void this.jumpById(one.node));
     if (tab === "search") return this.results();
     return summaryPanel(this.document, (id) => void this.jumpById(id));
   }
 
   private results(): HTMLElement {
     const { side } = this;
-    return resultList(side.model, find(side.index, terms(this.query)), this.query, (node) => void this.jump(node));
+    return resultList(side.model, this.found(), this.query, (node) => void this.jump(node));
+  }
+
+  /** What the search finds on this side; asked for with every picture, so the last answer is kept. */
+  private found(): readonly number[] {
+    if (this.answer.query !== this.query || this.answer.side !== this.side) {
+      this.answer = { query: this.query, side: this.side, found: find(this.side.index, terms(this.query)) };
+    }
+    return this.answer.found;
   }
 
   /** Finds nodes; lists and marks them. */
   search(query: string, show = true): void {
     this.query = query;
-    const found = find(this.side.index, terms(query));
-    this.picture.mark(found);
+    this.picture.mark(this.found());
     if (show || this.shown === "search") this.tab("search");
   }
 
   /** The first result of the search. */
   async first(): Promise<void> {
-    const [node] = find(this.side.index, terms(this.query));
+    const [node] = this.found();
     if (node !== undefined) await this.jump(node);
   }
 }

@@ -12,7 +12,11 @@ export function nameOf(text: string, limit = LONG): HTMLElement {
   if (text.length <= limit) return name(visible(text), { class: "name" });
   const whole = visible(text);
   const shown = name(clipped(text, limit), { class: "name" });
-  const button = h("button", { class: "more", type: "button", "aria-expanded": "false" }, `all ${text.length} characters`);
+  const button = h(
+    "button",
+    { class: "more", type: "button", "aria-expanded": "false" },
+    `all ${text.length} characters`,
+  );
   button.addEventListener("click", () => {
     const open = button.getAttribute("aria-expanded") === "true";
     shown.textContent = open ? clipped(text, limit) : whole;
@@ -40,17 +44,20 @@ export function section(title: string, ...children: Child[]): HTMLElement {
 /** Rows of a term and what it is; rows of null are left out. */
 export function facts(rows: readonly (readonly [string, Child] | null)[]): HTMLElement {
   const list = h("dl", { class: "facts" });
-  for (const row of rows) if (row !== null && row[1] !== "" && row[1] !== null) list.append(h("dt", {}, row[0]), h("dd", {}, row[1] as Node | string));
+  for (const row of rows)
+    if (row !== null && row[1] !== "" && row[1] !== null)
+      list.append(h("dt", {}, row[0]), h("dd", {}, row[1] as Node | string));
   return list;
 }
 
 /** A rule: its name, text, source and conditions. */
 export function ruleOf(rule: Rule): HTMLElement {
   return h(
-    "div", { class: `rule ${rule.category}` },
+    "div",
+    { class: `rule ${rule.category}` },
     h("p", { class: "head" }, h("b", {}, visible(rule.name)), ` ${rule.category}`),
     h("p", {}, visible(rule.why)),
-    rule.conditions.length > 0 ? h("p", { class: "quiet" }, `where ${rule.conditions.map(visible).join("; ")}`) : null,
+    rule.conditions.length > 0 ? h("p", { class: "quiet" }, rule.conditions.map(visible).join("; ")) : null,
     rule.source !== "" ? h("p", { class: "quiet" }, "Source: ", nameOf(rule.source, 300)) : null,
     rule.place !== "" ? h("p", { class: "quiet" }, "In ", nameOf(rule.place, 80)) : null,
   );

@@ -62,7 +62,13 @@ export class Picture {
     visit(level);
     const place = await this.layout(requestOf(level, faces, (edge) => pillWidth(crossing(view, edge))));
     if (turn !== this.turn) return false;
-    const scene: Scene = { levels, faces, errors: view.errors, crossing: (edge) => crossing(view, edge), label: (item) => labelOf(view.side, item) };
+    const scene: Scene = {
+      levels,
+      faces,
+      errors: view.errors,
+      crossing: (edge) => crossing(view, edge),
+      label: (item) => labelOf(view.side, item),
+    };
     this.drawing = drawn(place, scene);
     this.view = view;
     this.size = { x: 0, y: 0, width: place.width, height: place.height };
@@ -113,7 +119,9 @@ export class Picture {
       if (from === undefined || to === undefined) continue;
       const [x1, y1, x2, y2] = [from.x + from.width / 2, from.y + from.height, to.x + to.width / 2, to.y];
       const bend = Math.max(30, Math.abs(y2 - y1) / 3);
-      this.overlay.append(s("path", { class: "far", d: `M${x1} ${y1}C${x1} ${y1 + bend} ${x2} ${y2 - bend} ${x2} ${y2}` }));
+      this.overlay.append(
+        s("path", { class: "far", d: `M${x1} ${y1}C${x1} ${y1 + bend} ${x2} ${y2 - bend} ${x2} ${y2}` }),
+      );
     }
   }
 
@@ -140,11 +148,15 @@ export class Picture {
     const [left, top] = this.camera.onScreen(rect.x, rect.y);
     const [right, bottom] = this.camera.onScreen(rect.x + rect.width, rect.y + rect.height);
     const inside = left > 8 && top > 8 && right < width - 8 && bottom < height - 8;
-    if (!inside || this.camera.scale() < 0.4) this.camera.show(rect.height * this.camera.scale() > height ? { ...rect, height: 40 } : rect);
+    if (!inside || this.camera.scale() < 0.4)
+      this.camera.show(rect.height * this.camera.scale() > height ? { ...rect, height: 40 } : rect);
   }
 }
 
-const fonts: Readonly<Record<Font, string>> = { title: "600 12px system-ui, sans-serif", small: "11px system-ui, sans-serif" };
+const fonts: Readonly<Record<Font, string>> = {
+  title: "600 12px system-ui, sans-serif",
+  small: "11px system-ui, sans-serif",
+};
 const context = document.createElement("canvas").getContext("2d")!;
 const widths = new Map<string, number>();
 
@@ -162,7 +174,9 @@ const measure: Measure = (text, font) => {
 function crossing(view: View, edge: Edge): string {
   const { side } = view;
   if (!edge.from.startsWith("n") || !edge.to.startsWith("n")) return "";
-  const found = new Set(edge.wires.map((wire) => side.model.wires[wire]!.boundary).filter((at) => at >= 0 && !castSeen(view, at)));
+  const found = new Set(
+    edge.wires.map((wire) => side.model.wires[wire]!.boundary).filter((at) => at >= 0 && !castSeen(view, at)),
+  );
   if (found.size === 0) return "";
   const all = [...found].map((at) => side.model.graph.boundaries[at]!);
   const total = all.reduce((sum, one) => sum + (one.bytes ?? 0), 0);
@@ -179,6 +193,7 @@ function castSeen({ side, open }: View, boundary: number): boolean {
 function labelOf(side: Side, id: number): string {
   const item = side.tree.items[id]!;
   const node = side.model.graph.nodes[item.node];
-  if (node !== undefined && !isGroup(item)) return clipped(`${shortType(node.type)} ${node.name}, ${node.precision}`, 120);
+  if (node !== undefined && !isGroup(item))
+    return clipped(`${shortType(node.type)} ${node.name}, ${node.precision}`, 120);
   return clipped(`${item.label || item.type}, group of ${format.plural(item.size - item.casts, "node")}`, 120);
 }

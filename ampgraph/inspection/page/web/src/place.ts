@@ -24,7 +24,9 @@ export function placed(request: LevelRequest, engine: Engine): LevelPlace {
 
 /** Texts on edges are boxes too, so that they hide no others. */
 function pills(request: LevelRequest): Sized[] {
-  return request.edges.flatMap(({ pill }, at) => (pill > 0 ? [{ id: `m${at}`, width: pill, height: PILL, ins: [], outs: [] }] : []));
+  return request.edges.flatMap(({ pill }, at) =>
+    pill > 0 ? [{ id: `m${at}`, width: pill, height: PILL, ins: [], outs: [] }] : [],
+  );
 }
 
 function fill(box: BoxRequest, engine: Engine): Filled {
@@ -34,7 +36,11 @@ function fill(box: BoxRequest, engine: Engine): Filled {
   const shift = (width - inside.width) / 2;
   const height = Math.round(inside.height + FRAME.head + FRAME.foot);
   const moved = (places: readonly number[]) => places.map((x) => x + shift);
-  return { request: box, inside, sized: { id: box.id, width, height, ins: moved(inside.ins), outs: moved(inside.outs) } };
+  return {
+    request: box,
+    inside,
+    sized: { id: box.id, width, height, ins: moved(inside.ins), outs: moved(inside.outs) },
+  };
 }
 
 function tied(edge: EdgeRequest, at: number, boxes: ReadonlyMap<string, Filled>): Tied[] {
@@ -44,10 +50,18 @@ function tied(edge: EdgeRequest, at: number, boxes: ReadonlyMap<string, Filled>)
   const [tail, head] = [out < 0 ? "" : `o${out}`, into < 0 ? "" : `i${into}`];
   if (edge.pill === 0) return [{ from, to, edge: at, tail, head }];
   const pill = `m${at}`;
-  return [{ from, to: pill, edge: at, tail, head: "" }, { from: pill, to, edge: at, tail: "", head }];
+  return [
+    { from, to: pill, edge: at, tail, head: "" },
+    { from: pill, to, edge: at, tail: "", head },
+  ];
 }
 
-function assembled(request: LevelRequest, filled: ReadonlyMap<string, Filled>, edges: readonly Tied[], plain: Plain): LevelPlace {
+function assembled(
+  request: LevelRequest,
+  filled: ReadonlyMap<string, Filled>,
+  edges: readonly Tied[],
+  plain: Plain,
+): LevelPlace {
   const boxes = [...filled.values()].map(({ sized: { id, width, height }, inside }) => {
     const [x, y] = plain.centres.get(id)!;
     return { id, width, height, inside, x: x - width / 2, y: y - height / 2 };
@@ -75,7 +89,10 @@ function assembled(request: LevelRequest, filled: ReadonlyMap<string, Filled>, e
 
 /** A curve whose ends are exactly at the ports of open boxes. */
 function snapped(
-  given: readonly number[], part: Tied, filled: ReadonlyMap<string, Filled>, corners: ReadonlyMap<string, { x: number; y: number; height: number }>,
+  given: readonly number[],
+  part: Tied,
+  filled: ReadonlyMap<string, Filled>,
+  corners: ReadonlyMap<string, { x: number; y: number; height: number }>,
 ): number[] {
   const points = [...given];
   const place = (name: string) => Number(name.slice(1));

@@ -67,7 +67,11 @@ export const PILL = 16;
 export const FRAME = { side: 12, head: 30, foot: 12 } as const;
 
 /** The layout's question for a level and all open ones in it. */
-export function requestOf(level: Level, faces: ReadonlyMap<number, ReadonlyMap<number, Face>>, pill: (edge: Edge) => number): LevelRequest {
+export function requestOf(
+  level: Level,
+  faces: ReadonlyMap<number, ReadonlyMap<number, Face>>,
+  pill: (edge: Edge) => number,
+): LevelRequest {
   const own = faces.get(level.item)!;
   const loud = (port: { readonly quiet: boolean }) => !port.quiet;
   return {

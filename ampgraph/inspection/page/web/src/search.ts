@@ -6,7 +6,13 @@ import type { Model } from "./model";
 export const PREFIXES = ["op", "name", "precision", "rule", "cause", "why", "module", "kernel", "value", "is"] as const;
 type Prefix = (typeof PREFIXES)[number];
 const SHORT: Readonly<Record<string, Prefix>> = { type: "op", p: "precision", in: "module", r: "rule" };
-const MARKS: Readonly<Record<string, string>> = { f16: "float16", fp16: "float16", bf16: "bfloat16", f32: "float32", fp32: "float32" };
+const MARKS: Readonly<Record<string, string>> = {
+  f16: "float16",
+  fp16: "float16",
+  bf16: "bfloat16",
+  f32: "float32",
+  fp32: "float32",
+};
 
 export interface Term {
   readonly prefix: Prefix | "";
@@ -28,7 +34,8 @@ export function terms(query: string): Term[] {
     const prefix = PREFIXES.find((one) => one === named) ?? SHORT[named] ?? "";
     const word = (match[3] ?? match[4] ?? "").toLowerCase();
     const whole = prefix === "" && named !== "" ? `${named}:${word}` : word;
-    if (whole !== "") found.push({ prefix, word: prefix === "precision" ? (MARKS[whole] ?? whole) : whole, not: match[1] === "-" });
+    if (whole !== "")
+      found.push({ prefix, word: prefix === "precision" ? (MARKS[whole] ?? whole) : whole, not: match[1] === "-" });
   }
   return found;
 }
@@ -44,7 +51,10 @@ export function indexOf(document: Document, model: Model, islands: ReadonlySet<s
     if (prefix === "op") return node.type.toLowerCase();
     if (prefix === "name") return [node.name, ...node.origins].join("\n").toLowerCase();
     if (prefix === "precision") return node.kind === "cast" ? "" : node.precision;
-    if (prefix === "rule") return [rule(node), ...node.choices.map((choice) => document.rules[choice.rule]?.name ?? "")].join("\n").toLowerCase();
+    if (prefix === "rule")
+      return [rule(node), ...node.choices.map((choice) => document.rules[choice.rule]?.name ?? "")]
+        .join("\n")
+        .toLowerCase();
     if (prefix === "module") return modules[node.module] ?? "";
     if (prefix === "value") return [...node.inputs, ...node.outputs].join("\n").toLowerCase();
     if (prefix === "is") return traits(node, model, at, islands);
@@ -66,7 +76,8 @@ function traits(node: Node, model: Model, at: number, islands: ReadonlySet<strin
 export function find(index: Index, wanted: readonly Term[]): number[] {
   if (wanted.length === 0) return [];
   const found: number[] = [];
-  for (let at = 0; at < index.anywhere.length; at += 1) if (wanted.every((term) => fulfils(index, at, term))) found.push(at);
+  for (let at = 0; at < index.anywhere.length; at += 1)
+    if (wanted.every((term) => fulfils(index, at, term))) found.push(at);
   return found;
 }
 

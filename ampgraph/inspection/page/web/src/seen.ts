@@ -37,7 +37,11 @@ export type Direction = "up" | "down" | "left" | "right";
 
 /** The box that an arrow key leads to, null where there is none: along wires up and down, to what lies beside else. */
 export function neighbour(
-  side: Side, open: ReadonlySet<number>, places: ReadonlyMap<number, Rect>, item: number, direction: Direction,
+  side: Side,
+  open: ReadonlySet<number>,
+  places: ReadonlyMap<number, Rect>,
+  item: number,
+  direction: Direction,
 ): number | null {
   const here = places.get(item);
   if (here === undefined) return null;

@@ -20,7 +20,10 @@ function inOrder(children: readonly Branch[]): Branch[] {
 }
 
 function first(branch: Branch): number {
-  return branch.children.reduce((least, child) => Math.min(least, first(child)), branch.node >= 0 ? branch.node : Infinity);
+  return branch.children.reduce(
+    (least, child) => Math.min(least, first(child)),
+    branch.node >= 0 ? branch.node : Infinity,
+  );
 }
 
 /** For each place between two children, how many values go over it. */

@@ -40,7 +40,10 @@ function ranks(edges: readonly Edge[], boxes: readonly number[]): Map<string, nu
   }
   for (const box of boxes) {
     const from = coming.get(`n${box}`) ?? [];
-    rank.set(`n${box}`, from.reduce((most, one) => Math.max(most, rank.get(one)! + 1), 0));
+    rank.set(
+      `n${box}`,
+      from.reduce((most, one) => Math.max(most, rank.get(one)! + 1), 0),
+    );
   }
   return rank;
 }

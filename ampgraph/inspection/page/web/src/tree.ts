@@ -65,7 +65,8 @@ function grown(model: Model, body: string, inside: ReadonlyMap<string, readonly 
   const outputs = branch("ends", `out:${body}`, "outputs");
   for (const at of inside.get(body) ?? []) {
     const node = model.graph.nodes[at]!;
-    const place = node.kind === "input" ? inputs : node.kind === "output" ? outputs : moduleBranch(model, node, top, modules);
+    const place =
+      node.kind === "input" ? inputs : node.kind === "output" ? outputs : moduleBranch(model, node, top, modules);
     place.children.push(nodeBranch(model, node, at, inside));
   }
   top.children = simplified(top).children;
@@ -134,7 +135,17 @@ function numbered(root: Branch, model: Model): Tree {
   const byKey = new Map<string, number>();
   const visit = (from: Branch, parent: number, depth: number): Item => {
     const id = items.length;
-    const item = { ...from, id, parent, depth, children: [] as number[], first: 0, size: 0, casts: 0, tally: new Map<string, number>() };
+    const item = {
+      ...from,
+      id,
+      parent,
+      depth,
+      children: [] as number[],
+      first: 0,
+      size: 0,
+      casts: 0,
+      tally: new Map<string, number>(),
+    };
     items.push(item);
     byKey.set(from.key, id);
     if (from.node >= 0) itemOf[from.node] = id;
@@ -148,7 +159,11 @@ function numbered(root: Branch, model: Model): Tree {
 }
 
 /** How many nodes are in a group, and in which precision. Casts are counted apart: they are no work of the model. */
-function measured(from: Branch, children: readonly Item[], model: Model): Pick<Item, "first" | "size" | "casts" | "tally"> {
+function measured(
+  from: Branch,
+  children: readonly Item[],
+  model: Model,
+): Pick<Item, "first" | "size" | "casts" | "tally"> {
   const tally = new Map<string, number>();
   const own = from.node >= 0 ? model.graph.nodes[from.node]! : null;
   if (own !== null && own.kind === "op") tally.set(own.precision, 1);
