@@ -52,6 +52,7 @@ class Capture:
     costs: Costs
     plan: Plan
     device: torch.device
+    policy: Policy
     notes: tuple[str, ...] = ()
 
     def __deepcopy__(self, memo: dict[int, object]) -> Capture:
@@ -77,7 +78,7 @@ def capture(module: nn.Module, arguments: Arguments, policy: Policy, dynamic_sha
     verify_applied(written, graph, plan, holdings)
     interface = interface.retyped([plan.choices.get(f"input:{name}") for name in prepared.inputs])
     notes = (*traced.notes, *judgement.notes)
-    return Capture(prepared, interface, written, graph, judgement, costs, plan, device_of(module), notes)
+    return Capture(prepared, interface, written, graph, judgement, costs, plan, device_of(module), policy, notes)
 
 
 def rule_book(policy: Policy) -> RuleBook:

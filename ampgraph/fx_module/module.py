@@ -216,11 +216,6 @@ class TracedModule(nn.Module):
         return self.capture()._captures[self._modes()]
 
     @property
-    def policy(self) -> Policy:
-        """What was asked of the trace."""
-        return self._policy
-
-    @property
     def plan(self) -> Plan:
         """Every decision of the present modes with its precision and reason, and every cast."""
         return self.captured.plan

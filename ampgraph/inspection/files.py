@@ -9,6 +9,7 @@ from ampgraph.conversion import DIGEST_KEY, Planned, collector_at_rest, plan_mod
 from ampgraph.cost import price
 from ampgraph.costs import Costs
 from ampgraph.devices import device_named
+from ampgraph.errors import OptionError
 from ampgraph.inspection.build import Heading, build, build_graph, precisions, same_nodes
 from ampgraph.inspection.document import Document, Graph, State
 from ampgraph.inspection.view import View, raised
@@ -34,9 +35,13 @@ class Looked:
 def look(loaded: Loaded, options: Options, as_is: bool | None = None) -> Looked:
     """Plan what `convert` would do, or take the model as it is.
 
-    `as_is` None: a model that has low precision in it already is taken as it is.
+    `as_is` None: a model that has low precision in it already is taken as it is. Raises OptionError where a model that
+    ampgraph converted is to be planned again.
     """
     converted = bool(remembered(loaded.model, DIGEST_KEY))
+    if converted and as_is is False:
+        fact = "asks to plan a model that ampgraph converted already"
+        raise OptionError("--planned", fact, "name its float32 source, or leave the option out")
     if not converted and as_is is not True:
         planned = plan_model(loaded, options)
         if as_is is False or not _is_low(planned):

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 def document_of(traced: TracedModule) -> Document:
     """The document of a traced module. Parameters' casts are no nodes of it: they happen once a step."""
-    found, policy = traced.captured, traced.policy
+    found = traced.captured
+    policy = found.policy
     view = View(
         found.graph,
         found.judgement,

@@ -16,6 +16,7 @@ import ampgraph
 from ampgraph.cli import main
 from ampgraph.commands.netron import annotated
 from ampgraph.inspection.inspect import inspect
+from ampgraph.inspection.views import PAGE
 from ampgraph.onnx_model.names import CAUSE_KEY, WHY_KEY, metadata_of
 from ampgraph.onnx_model.tensors import element_count
 from tests.small_models import classifier, parse, random, saved
@@ -89,6 +90,16 @@ def test_mistakes_are_one_line(model: Path, words: list[str], said: str) -> None
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
     assert said in result.stderr
+
+
+def test_the_page_is_written_or_its_absence_told(model: Path, tmp_path: Path) -> None:
+    result = run(model, "--html", tmp_path / "page.html")
+    if find_spec(PAGE) is None:
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "--html: the page is not part of this installation" in result.stderr
+    else:
+        assert result.exit_code == 0, result.stderr
+        assert (tmp_path / "page.html").read_text(encoding="utf-8").lower().startswith("<!doctype html>")
 
 
 def test_the_model_is_not_written_over(model: Path) -> None:

@@ -109,6 +109,8 @@ def test_what_other_tools_converted_is_shown_as_it_was_found() -> None:
 def test_as_is_chooses_what_is_shown() -> None:
     low = parse(OTHERS, w=random(8, 4).astype(np.float16))
     assert look(low, as_is=False, objective="coverage").state == "planned"
+    with pytest.raises(OptionError, match="--planned: asks to plan a model that ampgraph converted already"):
+        look(ampgraph.convert(classifier(), objective="coverage").model, as_is=False)
     found = look(classifier(), as_is=True)
     assert found.state == "found"
     assert {node.precision for node in found.graph.nodes} == {"float32"}
