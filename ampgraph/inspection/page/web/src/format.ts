@@ -46,11 +46,11 @@ function scaled(value: number, step: number): [string, string] {
   return [power === 0 ? String(Math.round(rest * 100) / 100) : rest.toPrecision(3), STEPS[power]!];
 }
 
-/** Bytes in decimal units: "1.20 MB". */
+/** Bytes: "1.20 MiB", as the terminal says them. */
 export function bytes(count: number | null | undefined): string {
   if (count === null || count === undefined) return "? B";
-  const [figure, unit] = scaled(count, 1000);
-  return `${figure} ${unit}B`;
+  const [figure, unit] = scaled(count, 1024);
+  return `${figure} ${unit === "" ? "B" : `${unit.toUpperCase()}iB`}`;
 }
 
 /** Floating-point operations: "3.10 GFLOP". */
@@ -119,5 +119,7 @@ export function attribute(value: Attribute): string {
 
 /** The interval that a value is proved to stay in. */
 export function interval(low: Figure | null, high: Figure | null): string {
-  return low === null && high === null ? "" : `${digits(low)} … ${digits(high)}`;
+  if (low === null && high === null) return "";
+  if (low === null) return `≤ ${digits(high)}`;
+  return high === null ? `≥ ${digits(low)}` : `${digits(low)} … ${digits(high)}`;
 }

@@ -2,8 +2,8 @@
 
 import type { Edge } from "./levels";
 
-const LONG = 4; // ranks that an edge passes before it may be left out
-const FAN = 4; // long edges of one box that are too many
+const LONG = 2; // ranks that an edge passes before it may be left out
+const FAN = { from: 3, to: 6 } as const; // long edges that are too many at one box
 const BUDGET = 300; // ranks that all edges of a level may pass together
 
 /** Marks the edges that are not drawn. */
@@ -26,7 +26,7 @@ export function thinned(edges: readonly Edge[], boxes: readonly number[]): void 
 function fans(edges: readonly Edge[], side: "from" | "to", span: (edge: Edge) => number): void {
   const long = new Map<string, Edge[]>();
   for (const edge of edges) if (span(edge) > LONG) long.set(edge[side], [...(long.get(edge[side]) ?? []), edge]);
-  for (const group of long.values()) if (group.length >= FAN) for (const edge of group) edge.drawn = false;
+  for (const group of long.values()) if (group.length >= FAN[side]) for (const edge of group) edge.drawn = false;
 }
 
 /** Longest way to each box, along edges that go forward in the order of boxes. */
