@@ -124,7 +124,7 @@ function curve(points: readonly number[]): string {
 function look(face: Face, scene: Scene): string {
   const mistake = scene.errors?.get(face.item);
   if (scene.errors === null) return face.precision === "" ? "" : precisionClass(face.precision);
-  return mistake === undefined ? "e-none" : `e-${stepOf(mistake)}${mistake.within ? "" : " beyond"}`;
+  return mistake === undefined ? "err e-none" : `err e-${stepOf(mistake)}${mistake.within ? "" : " beyond"}`;
 }
 
 function boxGroup(face: Face, box: BoxPlace, scene: Scene): SVGGElement {

@@ -26,13 +26,13 @@ export function precisionLegend(graph: Graph): HTMLElement {
 /** The scale of relative errors. */
 export function errorLegend(): HTMLElement {
   const steps = Array.from({ length: LEVELS }, (_, step) =>
-    h("li", {}, h("span", { class: `chip e-${step}` }, step === LEVELS - 1 ? "∞" : "\u00a0"), ` ${stepName(step)}`),
+    h("li", {}, h("span", { class: `chip err e-${step}` }, step === LEVELS - 1 ? "∞" : "\u00a0"), ` ${stepName(step)}`),
   );
   return h(
     "ul",
     {},
     h("li", {}, "relative error"),
     ...steps,
-    h("li", {}, h("span", { class: "chip e-none beyond" }, "\u00a0"), " beyond tolerance"),
+    h("li", {}, h("span", { class: "chip err e-none beyond" }, "\u00a0"), " beyond tolerance"),
   );
 }

@@ -60,13 +60,15 @@ export class Picture {
       one.inside.forEach(visit);
     };
     visit(level);
-    const place = await this.layout(requestOf(level, faces, (edge) => pillWidth(crossing(view, edge))));
+    const texts = new Map([...levels.values()].flatMap((one) => one.edges.map((edge) => [edge, crossing(view, edge)])));
+    const text = (edge: Edge) => texts.get(edge) ?? "";
+    const place = await this.layout(requestOf(level, faces, (edge) => pillWidth(text(edge))));
     if (turn !== this.turn) return false;
     const scene: Scene = {
       levels,
       faces,
       errors: view.errors,
-      crossing: (edge) => crossing(view, edge),
+      crossing: text,
       label: (item) => labelOf(view.side, item),
     };
     this.drawing = drawn(place, scene);
