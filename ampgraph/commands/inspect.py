@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
-import webbrowser
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -129,6 +127,9 @@ class _Wanted:
 
     def write(self, document: Document, comparison: Comparison | None) -> None:
         """Write the files, all of them or none, and open the page."""
+        import tempfile
+        import webbrowser
+
         from ampgraph.outputs import staged
 
         makers: dict[str, Callable[[Document], str]] = {

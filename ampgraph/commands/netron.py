@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +34,8 @@ def open_netron(model: Path, document: Document) -> None:
 
 def annotated(model: Path, document: Document) -> Path:
     """A temporary copy of a model without weights, each node with its precision and reason as planned or found."""
+    import tempfile
+
     from ampgraph.onnx_model.annotate import annotated_copy
 
     nodes = document.graph.nodes
