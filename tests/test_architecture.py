@@ -129,6 +129,7 @@ def test_the_wheel_holds_all_rules_and_tables(wheel: Path) -> None:
         f"ampgraph/rules/targets/{path.name}" for path in (ROOT / "rules" / "targets").iterdir() if path.is_file()
     }
     expected |= {str(path.relative_to(ROOT)) for path in MODULES.values()}
+    expected |= {str(path.relative_to(ROOT)) for path in (PACKAGE / "inspection" / "page" / "bundle").iterdir()}
     expected.add("ampgraph/inspection/document.schema.json")
     native = [path for path in (PACKAGE / "native").iterdir() if path.suffix in (".c", ".h", ".cu", ".ptx")]
     expected |= {str(path.relative_to(ROOT)) for path in native}

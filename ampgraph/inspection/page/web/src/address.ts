@@ -1,0 +1,37 @@
+/** The state that a link carries, in the part of an address after "#". */
+
+export interface Place {
+  readonly node: string; // id of the selected node, "" for none
+  readonly group: number; // selected group, -1 for none
+  readonly open: readonly number[] | null; // null: as at the start
+  readonly before: boolean;
+}
+
+/** The text of a place. */
+export function written(place: Place): string {
+  const parts: string[] = [];
+  if (place.node !== "") parts.push(`n=${encodeURIComponent(place.node)}`);
+  if (place.group >= 0) parts.push(`g=${place.group}`);
+  if (place.open !== null) parts.push(`o=${place.open.map((id) => id.toString(36)).join(".")}`);
+  if (place.before) parts.push("v=before");
+  return parts.join("&");
+}
+
+/** The place of a text; what cannot be read is left out. */
+export function read(text: string): Place {
+  const words = new URLSearchParams(text.replace(/^#/, "").replaceAll("+", "%2B"));
+  const open = words.get("o");
+  const group = Number(words.get("g") ?? "-1");
+  return {
+    node: words.get("n") ?? "",
+    group: Number.isInteger(group) ? group : -1,
+    open:
+      open === null
+        ? null
+        : open
+            .split(".")
+            .map((id) => parseInt(id, 36))
+            .filter(Number.isInteger),
+    before: words.get("v") === "before",
+  };
+}

@@ -1,0 +1,366 @@
+/** The page: its state, and what changes it. Views are made anew from the state; only this module holds any. */
+
+import { read, written } from "./address";
+import type { Comparison, Difference, Document } from "./contract";
+import { errorPanel, mistakeOf } from "./chart";
+import { byId, h } from "./dom";
+import { nodePanel } from "./details";
+import * as format from "./format";
+import { groupPanel } from "./group";
+import type { Layout } from "./layout";
+import { errorLegend, precisionLegend } from "./legend";
+import { boundaryList, islandList, resultList } from "./lists";
+import { bounded, MOST, revealed, visible } from "./opening";
+import { markOf, type Mistake, mistakes } from "./overlay";
+import { section } from "./parts";
+import { Picture, type View } from "./picture";
+import { find, terms } from "./search";
+import { type Direction, neighbour, standIn } from "./seen";
+import { carried, counterpart, type Side, sideOf } from "./side";
+import { summaryPanel } from "./summary";
+import { isGroup } from "./tree";
+
+export type Tab = "summary" | "search" | "boundaries" | "islands" | "errors";
+
+export class Page {
+  readonly picture: Picture;
+  private readonly sides: { after: Side; before: Side | null };
+  private before = false;
+  private open: ReadonlySet<number>;
+  private touched = false;
+  private selected: number | null = null;
+  private constants = false;
+  private readonly constantsOf = new Set<string>();
+  private errors = false;
+  private query = "";
+  private answer: { query: string; side: Side | null; found: readonly number[] } = { query: "", side: null, found: [] };
+  private closed = 0;
+  private readonly errorsOf = new Map<Side, ReadonlyMap<number, Mistake>>();
+  private readonly differences = new Map<string, Difference[]>();
+
+  constructor(
+    private readonly document: Document,
+    private readonly comparison: Comparison | null,
+    layout: Layout,
+  ) {
+    this.sides = { after: sideOf(document, false), before: null };
+    this.open = this.side.start;
+    this.errors = comparison !== null;
+    for (const one of comparison?.values ?? [])
+      this.differences.set(one.node, [...(this.differences.get(one.node) ?? []), one]);
+    this.picture = new Picture(byId("graph") as unknown as SVGSVGElement, layout, (scale) => {
+      byId("scale").textContent = `${Math.round(scale * 100)} %`;
+    });
+  }
+
+  get side(): Side {
+    if (!this.before) return this.sides.after;
+    this.sides.before ??= sideOf(this.document, true);
+    return this.sides.before;
+  }
+
+  get hasErrors(): boolean {
+    return this.comparison !== null;
+  }
+
+  /** The first picture, at the place that the address names. */
+  async start(): Promise<void> {
+    this.tab(this.comparison === null ? "summary" : "errors");
+    await this.arrive();
+    addEventListener("hashchange", () => void this.arrive());
+  }
+
+  /** Goes to the place that the address names. */
+  private async arrive(): Promise<void> {
+    const place = read(location.hash);
+    this.before = place.before;
+    this.adopt(place.open);
+    const node = place.node === "" ? undefined : this.side.model.nodeAt.get(place.node);
+    const item = node !== undefined ? this.side.tree.itemOf[node]! : place.group;
+    this.selected = item > 0 && item < this.side.tree.items.length ? item : null;
+    if (this.selected !== null) this.open = revealed(this.side.tree, this.open, this.selected);
+    await this.draw(null);
+    this.picture.fit(true);
+    this.details();
+    if (this.selected !== null) this.picture.bring(this.selected);
+  }
+
+  private adopt(open: readonly number[] | null): void {
+    const { items } = this.side.tree;
+    this.touched = open !== null;
+    this.open =
+      open === null
+        ? this.side.start
+        : new Set(open.filter((id) => id > 0 && id < items.length && isGroup(items[id]!)));
+  }
+
+  /** Draws the state anew; `anchor` is the box that keeps its place. */
+  private async draw(anchor: number | null): Promise<boolean> {
+    const { side } = this;
+    const rect = anchor === null ? null : (this.picture.places.get(anchor) ?? null);
+    const bound = bounded(side.tree, this.open, anchor ?? this.selected ?? -1);
+    this.open = bound.open;
+    this.closed = bound.closed.length;
+    const errors = this.errors && !this.before ? this.overlayOf(side) : null;
+    const marks = errors === null ? null : (item: number) => markOf(errors.get(item));
+    const view: View = {
+      side,
+      open: this.open,
+      shown: { constants: this.constants, constantsOf: this.constantsOf, marks },
+      errors,
+    };
+    const latest = await this.picture.show(view, rect, anchor ?? -1);
+    if (!latest) return false;
+    this.picture.select(this.selected);
+    this.picture.mark(this.found());
+    this.frame();
+    this.remember();
+    return true;
+  }
+
+  private overlayOf(side: Side): ReadonlyMap<number, Mistake> {
+    const known = this.errorsOf.get(side) ?? mistakes(this.comparison!, side.model, side.tree);
+    this.errorsOf.set(side, known);
+    return known;
+  }
+
+  /** What stands around the picture: legend, count, state of buttons. */
+  private frame(): void {
+    const { tree, model } = this.side;
+    const boxes = visible(tree, this.open);
+    const nodes = format.plural(model.graph.nodes.length, "node");
+    const notice =
+      this.closed > 0
+        ? ` ${format.plural(this.closed, "group")} closed: at most ${MOST} boxes are drawn. Open or search for what you miss.`
+        : "";
+    byId("count").textContent = `${format.plural(boxes, "box").replace("boxs", "boxes")} for ${nodes}.${notice}`;
+    byId("legend").replaceChildren(this.errors && !this.before ? errorLegend() : precisionLegend(model.graph));
+    byId("toggle").setAttribute("aria-pressed", String(this.before));
+    byId("toggle").textContent = this.before ? "Before" : "After";
+    byId("weights").setAttribute("aria-pressed", String(this.constants));
+    byId("colour").setAttribute("aria-pressed", String(this.errors));
+    byId("colour").hidden = this.comparison === null;
+  }
+
+  private remember(): void {
+    const item = this.selected === null ? undefined : this.side.tree.items[this.selected];
+    const node = item === undefined || item.node < 0 ? "" : this.side.model.graph.nodes[item.node]!.id;
+    const group = item !== undefined && item.node < 0 ? item.id : -1;
+    const text = written({ node, group, open: this.touched ? [...this.open] : null, before: this.before });
+    try {
+      history.replaceState(null, "", `#${text}`);
+    } catch {
+      // A page inside another has no address of its own.
+    }
+  }
+
+  /** Opens or closes a group. */
+  async toggle(item: number): Promise<void> {
+    if (!isGroup(this.side.tree.items[item]!)) return;
+    this.touched = true;
+    const open = new Set(this.open);
+    if (!open.delete(item)) open.add(item);
+    this.open = open;
+    if (this.selected !== null && !open.has(item)) this.selected = standIn(this.side.tree, open, this.selected);
+    if (await this.draw(item)) this.picture.bring(item);
+  }
+
+  /** Opens all groups inside an item, as far as the picture allows, or those of the start. */
+  async openAll(all: boolean): Promise<void> {
+    this.touched = all;
+    const groups = this.side.tree.items.filter((item) => isGroup(item) && item.id > 0).map((item) => item.id);
+    let open = new Set<number>();
+    if (all) {
+      for (const id of groups.slice(0, 2000)) {
+        open.add(id);
+        if (visible(this.side.tree, open) <= MOST) continue;
+        open.delete(id);
+        break;
+      }
+    } else open = new Set(this.side.start);
+    this.open = open;
+    this.selected = this.selected === null ? null : standIn(this.side.tree, open, this.selected);
+    if (await this.draw(null)) this.picture.fit(!all);
+  }
+
+  /** Selects an item and tells of it; null for none. */
+  select(item: number | null): void {
+    this.selected = item;
+    this.picture.select(item);
+    this.details();
+    this.remember();
+  }
+
+  private details(): void {
+    const panel = byId("details");
+    byId("page").classList.toggle("with-details", this.selected !== null);
+    if (this.selected === null) {
+      panel.replaceChildren(
+        h(
+          "div",
+          { class: "quiet empty" },
+          h("p", {}, "Choose a node to see why it is as it is."),
+          h("p", {}, "Double-click opens a group, / searches, ? lists the keys."),
+        ),
+      );
+      return;
+    }
+    const item = this.side.tree.items[this.selected]!;
+    const close = h(
+      "button",
+      { class: "close", type: "button", "aria-label": "close", click: () => this.select(null) },
+      "×",
+    );
+    panel.replaceChildren(
+      close,
+      item.node >= 0
+        ? this.nodeDetails(item.node)
+        : groupPanel(this.document, this.side, item, (id) => void this.go(id)),
+    );
+    panel.scrollTop = 0;
+  }
+
+  private nodeDetails(node: number): HTMLElement {
+    const doing = {
+      go: (at: number) => void this.jump(at),
+      constants: (id: string) => void this.toggleConstantsOf(id),
+      constantsShown: (id: string) => this.constants || this.constantsOf.has(id),
+    };
+    const found = this.before ? [] : (this.differences.get(this.side.model.graph.nodes[node]!.id) ?? []);
+    const errors = found.length === 0 ? null : section("Error", ...found.map(mistakeOf));
+    return nodePanel(this.document, this.side.model, node, doing, errors);
+  }
+
+  private async toggleConstantsOf(id: string): Promise<void> {
+    if (!this.constantsOf.delete(id)) this.constantsOf.add(id);
+    await this.draw(this.selected);
+    this.details();
+  }
+
+  /** Goes to a node: opens what hides it, selects it and brings it into view. */
+  async jump(node: number): Promise<void> {
+    await this.go(this.side.tree.itemOf[node]!);
+  }
+
+  async jumpById(id: string): Promise<void> {
+    if (this.before && this.side.model.nodeAt.get(id) === undefined) await this.flip();
+    const node = this.side.model.nodeAt.get(id);
+    if (node !== undefined) await this.jump(node);
+  }
+
+  async go(item: number): Promise<void> {
+    const open = revealed(this.side.tree, this.open, item);
+    this.selected = item;
+    if (open.size !== this.open.size) {
+      this.touched = true;
+      this.open = open;
+      if (!(await this.draw(null))) return;
+      this.details();
+    } else this.select(item);
+    this.picture.bring(item);
+  }
+
+  /** Between before and after. What is selected and open stays so where the other side has it. */
+  async flip(): Promise<void> {
+    const from = this.side;
+    const rect = this.selected === null ? null : this.picture.places.get(this.selected);
+    this.before = !this.before;
+    const to = this.side;
+    this.open = this.touched ? carried(from.tree, to.tree, this.open) : to.start;
+    this.selected = this.selected === null ? null : this.other(from, to, this.selected);
+    if (this.selected !== null) this.open = revealed(to.tree, this.open, this.selected);
+    if (!(await this.draw(null))) return;
+    const now = this.selected === null ? undefined : this.picture.places.get(this.selected);
+    const scale = this.picture.camera.scale();
+    if (rect && now)
+      this.picture.camera.move((rect.x + rect.width / 2 - now.x - now.width / 2) * scale, (rect.y - now.y) * scale);
+    this.details();
+    this.search(this.query, false);
+    if (this.shown !== "search") this.tab(this.shown);
+  }
+
+  private other(from: Side, to: Side, item: number): number | null {
+    const { node, key } = from.tree.items[item]!;
+    if (node < 0) return to.tree.byKey.get(key) ?? null;
+    const found = counterpart(from, to, node);
+    return found < 0 ? null : to.tree.itemOf[found]!;
+  }
+
+  async toggleConstants(): Promise<void> {
+    this.constants = !this.constants;
+    await this.draw(this.selected ?? this.side.tree.items[0]!.children[0] ?? null);
+    this.details();
+  }
+
+  async toggleErrors(): Promise<void> {
+    if (this.comparison === null) return;
+    this.errors = !this.errors;
+    await this.draw(this.selected);
+  }
+
+  /** To the box that an arrow key leads to. */
+  step(direction: Direction): void {
+    const { side } = this;
+    const first = side.tree.items[0]!.children[0];
+    const next =
+      this.selected === null ? first : neighbour(side, this.open, this.picture.places, this.selected, direction);
+    if (next === null || next === undefined) return;
+    this.select(next);
+    this.picture.bring(next);
+  }
+
+  /** Opens or closes what is selected. */
+  async enter(): Promise<void> {
+    if (this.selected !== null) await this.toggle(this.selected);
+  }
+
+  private shown: Tab = "summary";
+
+  /** Shows a tab of the left panel. */
+  tab(tab: Tab): void {
+    this.shown = tab;
+    for (const button of document.querySelectorAll<HTMLElement>("[data-tab]")) {
+      button.hidden = button.dataset["tab"] === "errors" && this.comparison === null;
+      button.setAttribute("aria-selected", String(button.dataset["tab"] === tab));
+    }
+    byId("panel").replaceChildren(this.panel(tab));
+    byId("panel").scrollTop = 0;
+  }
+
+  private panel(tab: Tab): HTMLElement {
+    const after = this.sides.after.model;
+    const jump = (node: number) => void this.jumpById(after.graph.nodes[node]!.id);
+    if (tab === "boundaries") return boundaryList(this.document, after, jump);
+    if (tab === "islands") return islandList(this.document, after, jump);
+    if (tab === "errors" && this.comparison !== null)
+      return errorPanel(this.comparison, (one) => void this.jumpById(one.node));
+    if (tab === "search") return this.results();
+    return summaryPanel(this.document, (id) => void this.jumpById(id));
+  }
+
+  private results(): HTMLElement {
+    const { side } = this;
+    return resultList(side.model, this.found(), this.query, (node) => void this.jump(node));
+  }
+
+  /** What the search finds on this side; asked for with every picture, so the last answer is kept. */
+  private found(): readonly number[] {
+    if (this.answer.query !== this.query || this.answer.side !== this.side) {
+      this.answer = { query: this.query, side: this.side, found: find(this.side.index, terms(this.query)) };
+    }
+    return this.answer.found;
+  }
+
+  /** Finds nodes; lists and marks them. */
+  search(query: string, show = true): void {
+    this.query = query;
+    this.picture.mark(this.found());
+    if (show || this.shown === "search") this.tab("search");
+  }
+
+  /** The first result of the search. */
+  async first(): Promise<void> {
+    const [node] = this.found();
+    if (node !== undefined) await this.jump(node);
+  }
+}

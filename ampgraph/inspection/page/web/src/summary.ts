@@ -1,0 +1,161 @@
+/** The first panel: what the model is, and its figures. */
+
+import type { Document, Share } from "./contract";
+import { h } from "./dom";
+import * as format from "./format";
+import { brief, nameOf, chip, facts, link, rows, section } from "./parts";
+import { precisionClass } from "./precision";
+import { visible } from "./names";
+
+const STATES = {
+  converted: "converted by ampgraph",
+  planned: "as convert would write it",
+  found: "as it was found",
+} as const;
+
+/** The summary. `go`: to a node by id. */
+export function summaryPanel(document: Document, go: (id: string) => void): HTMLElement {
+  const { summary } = document;
+  return h(
+    "article",
+    { class: "summary" },
+    model(document),
+    section("Precision", shares(summary.shares, document.unit)),
+    section("Run", times(document)),
+    ...summary.notes.map((note) => h("p", { class: "note" }, visible(note))),
+    kept(document, go),
+    cpu(document, go),
+  );
+}
+
+function model(document: Document): HTMLElement {
+  const opsets = Object.entries(document.opsets).map(
+    ([domain, version]) => `${visible(domain) || "ai.onnx"} ${version}`,
+  );
+  const shapes = Object.entries(document.shapes).map(
+    ([name, shape]) => `${visible(name)}=${shape.join("×") || "scalar"}`,
+  );
+  return section(
+    "Model",
+    facts([
+      ["file", nameOf(document.name, 80)],
+      ["state", STATES[document.state]],
+      ["dialect", document.dialect === "onnx" ? `ONNX, ${opsets.join(", ")}` : document.dialect],
+      ["precision", document.precision],
+      ["for", [document.target, document.device, document.objective].filter((word) => word !== "").join(", ")],
+      ["shapes", shapes.length === 0 ? "" : nameOf(shapes.join("  "), 200)],
+      ["producer", document.producer === "" ? "" : nameOf(document.producer, 80)],
+    ]),
+  );
+}
+
+const COLUMNS: readonly (readonly [string, (share: Share, unit: string) => string, (share: Share) => number])[] = [
+  ["nodes", (share) => format.count(share.nodes), (share) => share.nodes],
+  ["FLOPs", (share) => format.operations(share.operations).replace("FLOP", ""), (share) => share.operations],
+  ["bytes", (share) => format.bytes(share.bytes), (share) => share.bytes],
+  ["weights", (share) => format.bytes(share.parameter_bytes), (share) => share.parameter_bytes],
+  [
+    "time",
+    (share, unit) => format.price(share.time, unit).replace(/ points$/, ""),
+    (share) => format.number(share.time),
+  ],
+];
+
+function shares(all: readonly Share[], unit: string): HTMLElement {
+  const head = h(
+    "tr",
+    {},
+    h("th", { scope: "col" }, h("span", { class: "unseen" }, "precision")),
+    ...COLUMNS.map(([title]) => h("th", { scope: "col" }, title === "time" && !format.isTime(unit) ? unit : title)),
+  );
+  const body = all.map((share) =>
+    h(
+      "tr",
+      {},
+      h("th", { scope: "row" }, chip(share.precision)),
+      ...COLUMNS.map(([, text]) => h("td", {}, text(share, unit))),
+    ),
+  );
+  const bars = h(
+    "tr",
+    { class: "bars", "aria-hidden": "true" },
+    h("th"),
+    ...COLUMNS.map(([, , figure]) => h("td", {}, bar(all, figure))),
+  );
+  return h("table", { class: "figures" }, h("thead", {}, head), h("tbody", {}, ...body, bars));
+}
+
+function bar(all: readonly Share[], figure: (share: Share) => number): HTMLElement {
+  const parts = all.filter((share) => figure(share) > 0);
+  return h(
+    "div",
+    { class: "split" },
+    ...parts.map((share) => grown(h("span", { class: precisionClass(share.precision) }), figure(share))),
+  );
+}
+
+function grown(element: HTMLElement, part: number): HTMLElement {
+  element.style.flexGrow = String(part);
+  return element;
+}
+
+function times(document: Document): HTMLElement {
+  const { summary, unit } = document;
+  const [before, after] = [format.number(summary.before), format.number(summary.after)];
+  const gain = before > after && after > 0 && format.isTime(unit) ? `, ${(before / after).toFixed(2)}× as fast` : "";
+  return facts([
+    ["before", format.price(summary.before, unit)],
+    ["after", document.state === "found" ? "" : `${format.price(summary.after, unit)}${gain}`],
+    [
+      "casts",
+      `${format.count(summary.casts)}, ${format.bytes(summary.cast_bytes)}, ${format.price(summary.cast_time, unit)}`,
+    ],
+    ["islands", summary.islands.length === 0 ? "none" : `${format.count(summary.islands.length)} stay in float32`],
+  ]);
+}
+
+function kept(document: Document, go: (id: string) => void): HTMLElement | null {
+  const all = document.summary.kept_parameters;
+  if (all.length === 0) return null;
+  const total = all.reduce((sum, one) => sum + one.bytes, 0);
+  const names = new Map(document.graph.values.map((value) => [value.id, value.name || value.id]));
+  const list = rows(
+    all,
+    (one) =>
+      h(
+        "li",
+        {},
+        h(
+          "p",
+          { class: "head" },
+          link(() => go(one.reader), brief(names.get(one.value) ?? one.value, 48)),
+          h("span", { class: "figure" }, format.bytes(one.bytes)),
+        ),
+        h("p", { class: "quiet" }, nameOf(one.why, 160)),
+      ),
+    20,
+  );
+  return h(
+    "details",
+    { class: "fold" },
+    h("summary", {}, `${format.plural(all.length, "parameter")} kept in float32, ${format.bytes(total)}`),
+    list,
+  );
+}
+
+function cpu(document: Document, go: (id: string) => void): HTMLElement | null {
+  const ids = document.summary.cpu_nodes;
+  if (ids.length === 0) return null;
+  const nodes = new Map(document.graph.nodes.map((node) => [node.id, node]));
+  const list = rows(
+    ids,
+    (id) =>
+      h(
+        "li",
+        {},
+        link(() => go(id), nodes.get(id)?.type ?? "", " ", brief(nodes.get(id)?.name ?? id, 48)),
+      ),
+    20,
+  );
+  return h("details", { class: "fold" }, h("summary", {}, `${format.plural(ids.length, "node")} on the CPU`), list);
+}

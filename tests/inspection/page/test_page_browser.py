@@ -1,0 +1,281 @@
+"""The page in a real browser: it opens, folds, searches, tells reasons, and asks nothing of anyone."""
+
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ampgraph.inspection.document import Body
+from ampgraph.inspection.page import page_html
+from benchmarks.browser import watched
+from benchmarks.synthetic_documents import HIGH, LOW, RULES, SHAPE, Sketch, comparison, document, flat, transformer
+
+MODEL = transformer(300)
+HOSTILE = (
+    "<img src=x onerror=window.__pwned=1>",
+    "</script><script>window.__pwned=2</script>",
+    "\"'`><svg onload=alert(1)>&lt;${window.__pwned=3}",
+    "x" * 10_000,
+    "\u202eesrever\u202c \u05d0\u05d1\u05d2 \u0627\u0644\u0639",
+    "a\nb\tc\u0000d\u2028e",
+    "javascript:alert(1)",
+    "__proto__",
+)
+
+
+Opener = Any  # opens the page of a document
+
+
+def boxes(page: Any) -> int:
+    return page.locator(".box").count()
+
+
+def settled(page: Any, act: str = "") -> None:
+    """Waits until the page has drawn what it was asked for."""
+    if act:
+        page.keyboard.press(act)
+    page.wait_for_timeout(250)
+
+
+def test_groups_open_and_close_by_mouse_and_keyboard(show: Opener) -> None:
+    page = show(MODEL)
+    before = boxes(page)
+    page.locator(".box.group").first.dblclick()
+    settled(page)
+    opened = boxes(page)
+    assert opened > before
+    settled(page, "Enter")
+    assert boxes(page) == before
+    page.locator(".box.group .sign").first.click()
+    settled(page)
+    assert boxes(page) == opened
+
+
+def test_a_node_tells_its_reason_rule_cost_and_neighbours(show: Opener) -> None:
+    page = show(MODEL)
+    page.keyboard.press("/")
+    page.keyboard.type("op:Softmax")
+    settled(page)
+    page.locator("#panel .rows .link").first.click()
+    settled(page)
+    text = page.locator("#details").inner_text()
+    shape = "\N{MULTIPLICATION SIGN}".join(map(str, SHAPE))
+    for words in (*RULES[1].conditions, RULES[1].why, RULES[1].source, "1.20 ns", "2.40 ns", shape, "cuda"):
+        assert words in text
+    assert page.locator(".box.selected").count() == 1
+    page.locator("#details .value .link").first.click()
+    settled(page)
+    assert "Cast" in page.locator("#details h2").inner_text()
+    assert "Boundaries" in page.locator("#details").inner_text()
+
+
+@pytest.mark.parametrize(
+    ("query", "first"),
+    [("op:softmax", "Softmax"), ("rule:softmax", "Softmax"), ("precision:f32 op:layer", "LayerNormalization"),
+     ("is:cast", "Cast"), ("is:island", "Softmax"), ('module:"layer.1" Erf', "Erf"), ("is:boundary -is:cast", "")],
+)  # fmt: skip
+def test_searches_find_by_word_and_by_prefix(show: Opener, query: str, first: str) -> None:
+    page = show(MODEL)
+    page.fill("#search", query)
+    assert first in page.locator("#panel .rows li").first.inner_text()
+    assert page.locator(".box.hit").count() > 0
+
+
+def test_a_search_without_results_says_so(show: Opener) -> None:
+    page = show(MODEL)
+    page.fill("#search", "op:NoSuchOperator")
+    assert "Nothing found" in page.locator("#panel").inner_text()
+
+
+def test_boundaries_and_islands_are_listed_and_jump(show: Opener) -> None:
+    page = show(MODEL)
+    for key, count in (("b", len(MODEL.graph.boundaries)), ("i", len(MODEL.summary.islands))):
+        settled(page, key)
+        assert page.locator("#panel p").first.inner_text().startswith(str(count))
+        page.locator("#panel .rows .link").first.click()
+        settled(page)
+        assert page.locator(".box.selected").count() == 1
+
+
+def test_before_has_no_casts_and_keeps_what_is_selected(show: Opener) -> None:
+    page = show(MODEL)
+    page.fill("#search", "op:Softmax")
+    page.keyboard.press("Enter")
+    settled(page)
+    assert page.locator(".box.cast").count() > 0
+    name = page.locator("#details .path").inner_text()
+    page.click("#toggle")
+    settled(page)
+    assert page.locator(".box.cast").count() == 0
+    assert page.locator("#details .path").inner_text() == name
+    assert page.locator("#details h2 .chip").inner_text() == "f32"
+    page.click("#toggle")
+    settled(page)
+    assert page.locator(".box.cast").count() > 0
+
+
+def test_before_is_the_source_where_one_is_given(show: Opener) -> None:
+    sketch = Sketch()
+    first = sketch.node("Input", "", (), HIGH, "input")
+    sketch.node("TheSourceOnly", "", first.outputs, HIGH)
+    page = show(replace(MODEL, source=sketch.graph()))
+    page.click("#toggle")
+    settled(page)
+    assert page.locator(".box .title", has_text="TheSourceOnly").count() == 1
+
+
+def test_arrow_keys_follow_edges(show: Opener) -> None:
+    page = show(MODEL)
+    page.focus("#graph")
+    settled(page, "ArrowDown")
+    first = page.locator(".box.selected").get_attribute("id")
+    settled(page, "ArrowDown")
+    second = page.locator(".box.selected").get_attribute("id")
+    assert first != second
+    assert page.locator("#graph").get_attribute("aria-activedescendant") == second
+    settled(page, "ArrowUp")
+    assert page.locator(".box.selected").get_attribute("id") != second
+    settled(page, "Escape")
+    assert page.locator(".box.selected").count() == 0
+
+
+def test_a_link_opens_at_its_node(show: Opener) -> None:
+    page = show(MODEL)
+    page.fill("#search", "op:Erf")
+    page.keyboard.press("Enter")
+    settled(page)
+    fragment = page.evaluate("location.hash")
+    again = show(MODEL, None, fragment)
+    assert again.locator("#details").inner_text() == page.locator("#details").inner_text()
+    assert boxes(again) == boxes(page)
+
+
+def test_constants_are_shown_on_demand(show: Opener) -> None:
+    page = show(MODEL)
+    assert page.locator(".constant").count() == 0
+    page.fill("#search", "op:LayerNorm")
+    page.keyboard.press("Enter")
+    settled(page)
+    page.focus("#graph")
+    settled(page, "w")
+    assert page.locator(".constant").count() > 0
+    settled(page, "w")
+    page.fill("#search", "op:MatMul")
+    page.keyboard.press("Enter")
+    settled(page)
+    page.get_by_text("show constants in the picture").click()
+    settled(page)
+    assert page.locator(".constant").count() == 1
+
+
+def test_errors_of_a_comparison_colour_the_graph_and_jump(show: Opener, shots: Path) -> None:
+    page = show(MODEL, comparison(MODEL))
+    assert page.locator(".e-7").count() > 0
+    assert "beyond tolerance" in page.locator("#panel").inner_text()
+    assert page.locator("#panel .point").count() > 50
+    page.locator("#panel .link").first.click()
+    settled(page)
+    assert "1 became ∞" in page.locator("#details").inner_text()
+    page.screenshot(path=shots / "errors.png")
+    settled(page, "c")
+    assert page.locator(".e-7").count() == 0
+
+
+def test_bodies_are_inside_their_owner(show: Opener) -> None:
+    sketch = Sketch()
+    first = sketch.node("Input", "", (), HIGH, "input")
+    owner = sketch.node("If", "", first.outputs, LOW)
+    inner = [sketch.node("Relu", "", first.outputs, LOW, body=name) for name in ("then", "else")]
+    sketch.bodies += [Body("then", "", owner.id, 0.5), Body("else", "", owner.id, 0.5)]
+    graph = sketch.graph()
+    nodes = tuple(replace(node, bodies=("then", "else")) if node.id == owner.id else node for node in graph.nodes)
+    page = show(document(replace(graph, nodes=nodes), "nested"))
+    for node in inner:
+        page.fill("#search", f"name:Relu_{node.id[1:]}")
+        page.keyboard.press("Enter")
+        settled(page)
+        assert page.locator(".box.open .box.leaf.selected").count() == 1
+
+
+def test_hostile_names_are_text_and_run_nothing(show: Opener, shots: Path) -> None:
+    made = transformer(80, HOSTILE)
+    page = show(replace(made, name=HOSTILE[1]))
+    page.click("#open-all")
+    settled(page)
+    for key in ("b", "i", "s", "w"):
+        settled(page, key)
+    shown = ""
+    for text in ("onerror", "__pwned=2", "onload=alert", "xxxx", "esrever", "proto"):
+        page.fill("#search", text)
+        page.keyboard.press("Enter")
+        settled(page)
+        shown += page.locator("#details").inner_text()
+    page.screenshot(path=shots / "hostile.png")
+    for name in HOSTILE[:3]:
+        assert name in shown
+    assert "⟨202E⟩esrever" in shown
+    assert "10000 characters" in shown
+    assert page.evaluate("window.__pwned") is None
+    assert page.locator("img, #details script").count() == 0
+
+
+def test_a_name_of_ten_thousand_characters_is_clipped_and_whole_on_demand(show: Opener) -> None:
+    page = show(transformer(40, HOSTILE))
+    page.fill("#search", "xxxx")
+    page.keyboard.press("Enter")
+    settled(page)
+    path = page.locator("#details .path")
+    assert len(path.inner_text()) < 300
+    path.locator("button").click()
+    assert len(path.inner_text()) >= 10_000
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("size", [(1440, 900), (1000, 700), (420, 800)])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_any_window_shows_the_graph(show: Opener, shots: Path, size: tuple[int, int], scheme: str) -> None:
+    page = show(MODEL, viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
+    page.locator(".box").first.click()
+    settled(page)
+    frame = page.locator("#graph").bounding_box()
+    assert frame["width"] > 250
+    assert frame["height"] > 200
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.screenshot(path=shots / f"{size[0]}_{scheme}.png")
+
+
+def test_it_prints_with_picture_and_panels(show: Opener) -> None:
+    page = show(MODEL)
+    page.emulate_media(media="print")
+    assert page.locator("#search").is_hidden()
+    assert page.locator("#graph").is_visible()
+    assert page.locator("#panel").is_visible()
+    assert len(page.pdf()) > 10_000
+
+
+def test_it_works_in_a_frame_that_may_only_run_scripts(browser: Any, tmp_path: Path) -> None:
+    """As a notebook shows it."""
+    path = tmp_path / "notebook.html"
+    frame = f'<iframe sandbox="allow-scripts" width=900 height=600 srcdoc="{escape(page_html(MODEL))}"></iframe>'
+    path.write_text(frame)
+    page = browser.new_page()
+    troubles = watched(page)
+    page.goto(path.as_uri())
+    frame = page.frames[1]
+    frame.wait_for_selector("html[data-ready]", state="attached")
+    assert frame.locator(".box").count() > 5
+    assert not troubles
+    page.close()
+
+
+@pytest.mark.parametrize("make", [transformer, flat])
+def test_a_large_graph_never_draws_more_than_it_can(show: Opener, make: Any) -> None:
+    page = show(make(3000))
+    assert 5 < boxes(page) < 90
+    page.click("#open-all")
+    page.wait_for_timeout(1500)
+    assert 90 < boxes(page) <= 320
+    page.fill("#search", "is:op")
+    assert "more of" in page.locator("#panel .more").inner_text()
