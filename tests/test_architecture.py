@@ -120,6 +120,7 @@ def test_the_wheel_holds_all_rules_and_tables(wheel: Path) -> None:
         f"ampgraph/rules/targets/{path.name}" for path in (ROOT / "rules" / "targets").iterdir() if path.is_file()
     }
     expected |= {str(path.relative_to(ROOT)) for path in MODULES.values()}
+    expected |= {f"ampgraph/inspection/{path.name}" for path in (PACKAGE / "inspection").glob("*.schema.json")}
     assert expected <= inside
     assert any(name.endswith("licenses/LICENSE") for name in inside)
 
