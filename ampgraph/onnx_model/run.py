@@ -88,8 +88,8 @@ def open_session(
     `tf32` lets CUDA multiply float32 in TF32, onnxruntime's own default; off, float32 is a reference.
     `provider_options` are handed to the CUDA or TensorRT provider, `config` to the session, as they are. `sizes`: of
     free dimensions, by symbol, which the session then takes no other of. `without`: onnxruntime's names of the
-    optimizations that it shall leave out. `shapes_first`: a shape is asked for as soon as its tensor is there, which may
-    then go; otherwise it is asked for last where that is only an output.
+    optimizations that it shall leave out. `shapes_first`: a shape is asked for as soon as its tensor is there,
+    which may then go; otherwise last, where it is but an output.
     """
     options = _options(optimize)
     if shapes_first:
