@@ -82,17 +82,21 @@ def open_session(
     sizes: Mapping[str, int] | None = None,
     without: Sequence[str] = (),
     library: Path | None = None,
+    shapes_first: bool = False,
 ) -> ort.InferenceSession:
     """Open a session. `folder` holds the external data of a model given as a proto; CUDA keeps the CPU as fallback.
 
     `tf32` lets CUDA multiply float32 in TF32, onnxruntime's own default; off, float32 is a reference.
     `provider_options` are handed to the CUDA or TensorRT provider, `config` to the session, as they are. `sizes`: of
     free dimensions, by symbol, which the session then takes no other of. `without`: onnxruntime's names of the
-    optimizations that it shall leave out. `library`: of custom operators.
+    optimizations that it shall leave out. `library`: of custom operators. `shapes_first`: a shape is asked for as
+    soon as its tensor is there, which may then go; otherwise last, where it is but an output.
     """
     options = _options(optimize)
     if library is not None:
         options.register_custom_ops_library(str(library))
+    if shapes_first:
+        options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
     for symbol, size in (sizes or {}).items():
         options.add_free_dimension_override_by_name(symbol, size)
     if folder is not None:

@@ -40,7 +40,10 @@ class Subject:
     def opened(self, probes: Iterable[Probe], *, keep_outputs: bool = False) -> tuple[InferenceSession, list[str]]:
         """A session with the probes among its outputs, and their names there."""
         model, names = surface(self.model, probes, keep_outputs=keep_outputs)
-        return open_session(model, provider=self.provider, optimize="disabled", folder=self.folder), names
+        session = open_session(
+            model, provider=self.provider, optimize="disabled", folder=self.folder, shapes_first=True
+        )
+        return session, names
 
 
 def ready(loaded: Loaded, prepared: ModelProto, provider: Provider, scratch: Path) -> Subject:

@@ -313,3 +313,17 @@ def test_batches_change_nothing() -> None:
     )
     assert single == whole
     assert [done for done, _ in told] == list(range(len(whole.values) + 1))
+
+
+def test_a_rank_that_changes_from_step_to_step_is_no_obstacle() -> None:
+    """Sizes cannot be stacked then, and are gathered one by one."""
+    source = parse(
+        'g (float[4] x, int64 n) => (float[4] y) { y = Loop(n, "", x)'
+        "<body = b (int64 i, bool g, float[4] a) => (bool h, float[4] p) { h = Identity(g) odd = Cast<to = 9>(i) "
+        "s = If(odd)<then_branch = t () => (int64[A] u) { u = Constant<value = int64[2] {2, 2}>() },"
+        "else_branch = e () => (int64[B] v) { v = Constant<value = int64[1] {4}>() }> "
+        "shaped = Reshape(a, s) four = Constant<value = int64[1] {4}>() p = Reshape(shaped, four) }> }"
+    )
+    found = ampgraph.compare(source, source, {"x": FEEDS["x"], "n": np.array(3)}, provider="cpu")
+    assert difference(found, next(value.value for value in found.values if value.name == "shaped")).elements == 12
+    assert found.within
