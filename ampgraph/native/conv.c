@@ -391,7 +391,7 @@ static void consider(Gpu *gpu, const Problem *p, const Tensors *at, Stream *stre
 /* Seconds after which no further candidate is looked at, if one works. */
 static double patience(void) {
     const char *said = getenv("AMPGRAPH_NATIVE_SECONDS");
-    return said ? atof(said) : 1.;
+    return said ? atof(said) : 0.6;
 }
 
 typedef struct Try {

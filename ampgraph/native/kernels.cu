@@ -26,11 +26,20 @@ __device__ __forceinline__ void activate(float *x, int kind) {
     }
 }
 
+/* With erf(z) = 1 - (a1 t + ... + a5 t^5) exp(-z^2), t = 1 / (1 + p z), off by 1.5e-7 at most (Abramowitz and Stegun,
+ * Handbook of Mathematical Functions, 7.1.26): erff takes longer than a product of few channels. */
+__device__ __forceinline__ float gelu(float x) {
+    float z = fabsf(x) * 0.70710678f, t = __fdividef(1.f, 1.f + 0.3275911f * z);
+    float sum = t * (0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f))));
+    float tail = 0.5f * sum * __expf(-z * z);
+    return x * (x < 0.f ? tail : 1.f - tail);
+}
+
 /* For kernels that are not many: GELU takes room. */
 __device__ __forceinline__ void activate_any(float *x, int kind) {
     if (kind == GELU) {
 #pragma unroll
-        for (int i = 0; i < 8; ++i) x[i] *= 0.5f + 0.5f * erff(x[i] * 0.70710678f);
+        for (int i = 0; i < 8; ++i) x[i] = gelu(x[i]);
     } else {
         activate(x, kind);
     }
@@ -55,6 +64,30 @@ __device__ __forceinline__ Eight narrowed(const float *from) {
     for (int i = 0; i < 4; ++i) to.pair[i] = __floats2half2_rn(from[2 * i], from[2 * i + 1]);
     return to;
 }
+
+#ifndef EMULATED /* a CPU brings its own (tests/native/emulated) */
+__device__ __forceinline__ unsigned shared_address(const void *at) { return (unsigned)__cvta_generic_to_shared(at); }
+
+__device__ __forceinline__ void load_matrices(unsigned *to, const __half *from) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(shared_address(from)));
+}
+
+__device__ __forceinline__ void multiply(float *sum, const unsigned *a, const unsigned *b) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+                 "{%0, %1, %2, %3};"
+                 : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+/* Into shared memory without a register; there after `copied`. */
+__device__ __forceinline__ void copy_later(void *to, const void *from) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from));
+}
+
+__device__ __forceinline__ void copied() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+#endif
 
 /* A load of its own that is left out, not a choice of addresses: many are under way at once. */
 __device__ __forceinline__ Eight read_within(const void *at, bool within) {
@@ -235,7 +268,8 @@ __device__ __forceinline__ void depthwise(const Eight *x, const Four *weight, co
     Four *taps = (Four *)part;
     int pairs = 2 * blockDim.x;
     for (int i = threadIdx.y * blockDim.x + threadIdx.x; i < K * K * pairs; i += blockDim.x * blockDim.y)
-        taps[i] = weight[i / pairs * 2 * at.vectors + blockIdx.x * pairs + i % pairs];
+        copy_later(taps + i, weight + i / pairs * 2 * at.vectors + blockIdx.x * pairs + i % pairs);
+    copied();
     __syncthreads();
     int v = blockIdx.x * blockDim.x + threadIdx.x;
     int across = (at.out_width + TILE - 1) / TILE;
@@ -326,21 +360,22 @@ extern "C" __global__ void __launch_bounds__(1024) excite(const Four *sums, cons
     float *found = means + channels, *part = found + (hidden + 3) / 4 * 4;
     int threads = blockDim.x, fours = channels / 4, vectors = channels / 8;
 
-    int groups = max(1, threads / fours), group = threadIdx.x / fours;
-    for (int c = groups > 1 ? threadIdx.x - group * fours : threadIdx.x; c < fours && group < groups; c += groups > 1 ? fours : threads) {
+    int groups = min(parts, max(1, threads / fours)), group = threadIdx.x / fours;
+    for (int c = threadIdx.x - group * fours; c < fours && group < groups; c += threads) {
         Four sum = {};
         const Four *from = sums + (size_t)blockIdx.x * parts * fours + c;
 #pragma unroll 8
-        for (int p = groups > 1 ? group : 0; p < parts; p += groups) {
+        for (int p = group; p < parts; p += groups) {
             Four more = from[(size_t)p * fours];
 #pragma unroll
             for (int i = 0; i < 4; ++i) sum.of[i] += more.of[i];
         }
-        *(Four *)(part + ((groups > 1 ? group * fours : 0) + c) * 4) = sum;
+        *(Four *)(part + (group * fours + c) * 4) = sum;
     }
     __syncthreads();
     for (int c = threadIdx.x; c < channels; c += threads) {
         float sum = 0.f;
+#pragma unroll 8
         for (int g = 0; g < groups; ++g) sum += part[g * channels + c];
         means[c] = sum;
     }
@@ -363,23 +398,24 @@ extern "C" __global__ void __launch_bounds__(1024) excite(const Four *sums, cons
     }
     __syncthreads();
 
-    groups = max(1, threads / vectors);
+    groups = min(hidden, max(1, threads / vectors));
     group = threadIdx.x / vectors;
-    for (int c = groups > 1 ? threadIdx.x - group * vectors : threadIdx.x; c < vectors && group < groups; c += groups > 1 ? vectors : threads) {
+    for (int c = threadIdx.x - group * vectors; c < vectors && group < groups; c += threads) {
         float sum[8] = {};
 #pragma unroll 8
-        for (int h = groups > 1 ? group : 0; h < hidden; h += groups) {
+        for (int h = group; h < hidden; h += groups) {
             float by[8];
             widen(w2[(size_t)h * vectors + c], by);
 #pragma unroll
             for (int i = 0; i < 8; ++i) sum[i] += found[h] * by[i];
         }
 #pragma unroll
-        for (int i = 0; i < 8; ++i) part[((groups > 1 ? group * vectors : 0) + c) * 8 + i] = sum[i];
+        for (int i = 0; i < 8; ++i) part[(group * vectors + c) * 8 + i] = sum[i];
     }
     __syncthreads();
     for (int c = threadIdx.x; c < channels; c += threads) {
         float sum = __half2float(b2[c]);
+#pragma unroll 8
         for (int g = 0; g < groups; ++g) sum += part[g * channels + c];
         y[(size_t)blockIdx.x * channels + c] = __float2half_rn(activated(sum, gate));
     }
@@ -390,21 +426,6 @@ extern "C" __global__ void __launch_bounds__(1024) excite(const Four *sums, cons
  * reads is under way while this one is multiplied. */
 constexpr int ROWS = 128, DEPTH = 32, PITCH = DEPTH + 8;
 
-__device__ __forceinline__ unsigned shared_address(const void *at) { return (unsigned)__cvta_generic_to_shared(at); }
-
-__device__ __forceinline__ void load_matrices(unsigned *to, const __half *from) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                 : "r"(shared_address(from)));
-}
-
-__device__ __forceinline__ void multiply(float *sum, const unsigned *a, const unsigned *b) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-                 "{%0, %1, %2, %3};"
-                 : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
-
 struct Product {
     int rows, depth, columns, pixels, act;
 };
@@ -414,7 +435,7 @@ __device__ __forceinline__ void product(const __half *x, const __half *w, const 
                                         const __half *scale, Eight *y, const Product &of) {
     constexpr int SIDE = COLUMNS * 4 / 128, STAGE = COLUMNS + 4; /* vectors of w a thread loads */
     constexpr size_t HALVES = 2 * (ROWS + COLUMNS) * PITCH * sizeof(__half), FLOATS = ROWS * STAGE * sizeof(float);
-    __shared__ alignas(16) char memory[HALVES > FLOATS ? HALVES : FLOATS];
+    alignas(16) __shared__ char memory[HALVES > FLOATS ? HALVES : FLOATS];
     __half *a = (__half *)memory, *b = a + 2 * ROWS * PITCH;
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     int first = blockIdx.y * ROWS, left = blockIdx.x * COLUMNS;

@@ -1,0 +1,197 @@
+"""What the GPU kernels compute, on this CPU, against numpy in float64."""
+
+import ctypes
+import math
+from pathlib import Path
+
+import emulation
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.skipif(emulation.COMPILER is None, reason="no C++ compiler")
+NONE, RELU, SILU, SIGMOID, HARD_SIGMOID, HARD_SWISH, GELU = range(7)
+ROUNDED = 1e-3  # relative L2 of float16
+Array = np.ndarray
+
+
+@pytest.fixture(scope="module")
+def gpu(tmp_path_factory: pytest.TempPathFactory) -> emulation.Emulated:
+    return emulation.emulated(tmp_path_factory.mktemp("emulated"))
+
+
+def low(*shape: int) -> Array:
+    return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float16)
+
+
+def ints(*values: int) -> list[ctypes.c_int]:
+    return [ctypes.c_int(value) for value in values]
+
+
+def structure(*values: int) -> ctypes.Array:
+    return (ctypes.c_int * len(values))(*values)
+
+
+def activated(x: Array, kind: int) -> Array:
+    x = x.astype(np.float64)
+    gate = 1 / (1 + np.exp(-x))
+    erf = np.vectorize(math.erf)
+    ways = {NONE: x, RELU: np.maximum(x, 0), SILU: x * gate, SIGMOID: gate, HARD_SIGMOID: np.clip(x / 6 + 0.5, 0, 1)}
+    ways |= {HARD_SWISH: x * np.clip(x / 6 + 0.5, 0, 1)}
+    return x * 0.5 * (1 + erf(x / 2**0.5)) if kind == GELU else ways[kind]
+
+
+def off(expected: Array, found: Array) -> float:
+    wide = expected.astype(np.float64)
+    return float(np.linalg.norm(wide - found) / np.linalg.norm(wide))
+
+
+def convolved(x: Array, w: Array, stride: int, pad: int) -> Array:
+    """Depthwise, channels last. x: N, H, W, C; w: K, K, C."""
+    padded = np.pad(x.astype(np.float64), ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    k, height = w.shape[0], (x.shape[1] + 2 * pad - w.shape[0]) // stride + 1
+    width = (x.shape[2] + 2 * pad - k) // stride + 1
+    out = np.zeros((x.shape[0], height, width, x.shape[3]))
+    for r in range(k):
+        for s in range(k):
+            out += (
+                padded[:, r : r + stride * height : stride, s : s + stride * width : stride][:, :height, :width]
+                * w[r, s]
+            )
+    return out
+
+
+@pytest.mark.parametrize("kernel", [(3, 1), (3, 2), (5, 1), (5, 2), (7, 1)])
+@pytest.mark.parametrize("tile", [7, 2])
+def test_depthwise(gpu: emulation.Emulated, kernel: tuple[int, int], tile: int) -> None:
+    (k, stride), height, width, vectors, batch = kernel, 11, 13, 6, 2
+    x, w, bias = low(batch, height, width, 8 * vectors), low(k, k, 8 * vectors), low(8 * vectors)
+    expected = activated(convolved(x, w, stride, k // 2) + bias, SILU)
+    out_height, out_width = expected.shape[1:3]
+    across, rows = 3, 10
+    parts = -(-out_height * -(-out_width // tile) // rows)
+    y, sums = np.zeros(expected.shape, np.float16), np.zeros((batch, parts, 8 * vectors), np.float32)
+    at = structure(height, width, vectors, out_height, out_width, k, k, stride, stride, k // 2, k // 2)
+    grid, block = (vectors // across, parts, batch), (across, rows, 1)
+    wide = w.astype(np.float32), bias.astype(np.float32)
+    gpu.run(f"depthwise_{k}_{stride}_{tile}", grid, block, x, *wide, y, sums, at, *ints(SILU))
+    assert off(expected, y) < ROUNDED
+    assert off(expected.mean((1, 2)), sums.sum(1)) < ROUNDED
+
+
+@pytest.mark.parametrize(("rows", "depth", "columns", "pixels"), [(200, 40, 80, 100), (130, 16, 24, 13), (5, 72, 8, 5)])
+@pytest.mark.parametrize("block", [32, 64])
+@pytest.mark.parametrize("further", [True, False])
+def test_products(
+    gpu: emulation.Emulated, rows: int, depth: int, columns: int, pixels: int, block: int, further: bool
+) -> None:
+    x, w, bias, z, scale = (
+        low(rows, depth),
+        low(columns, depth),
+        low(columns),
+        low(rows, columns),
+        low(rows // pixels, depth),
+    )
+    scaled = (x * np.repeat(scale, pixels, 0)).astype(np.float16) if further else x
+    total = scaled.astype(np.float64) @ w.astype(np.float64).T + bias + (z if further else 0)
+    y = np.zeros((rows, columns), np.float16)
+    of = structure(rows, depth, columns, pixels, GELU)
+    grid = -(-columns // block), -(-rows // 128), 1
+    gpu.run(
+        f"product_{block}", grid, (128, 1, 1), x, w, bias, z if further else None, scale if further else None, y, of
+    )
+    assert off(activated(total, GELU), y) < ROUNDED
+
+
+@pytest.mark.parametrize(("channels", "hidden", "parts"), [(32, 8, 50), (96, 4, 1), (1152, 48, 3), (3000, 20, 2)])
+def test_excite(gpu: emulation.Emulated, channels: int, hidden: int, parts: int) -> None:
+    sums = np.abs(low(2, parts, channels)).astype(np.float32) / parts
+    w1, b1, w2, b2 = low(hidden, channels), low(hidden), low(hidden, channels), low(channels)
+    w1, w2 = (w1 / 30).astype(np.float16), (w2 / 3).astype(np.float16)
+    inner = activated(sums.sum(1).astype(np.float64) @ w1.astype(np.float64).T + b1, SILU)
+    expected = activated(inner @ w2.astype(np.float64) + b2, SIGMOID)
+    y, sizes = np.zeros((2, channels), np.float16), ints(channels, hidden, parts, SILU, SIGMOID)
+    gpu.run("excite", (2, 1, 1), (1024, 1, 1), sums, w1, b1, w2, b2, y, *sizes)
+    assert off(expected, y) < ROUNDED
+
+
+@pytest.mark.parametrize("kind", [NONE, RELU, SILU, HARD_SWISH, GELU])
+@pytest.mark.parametrize("residual", [True, False])
+def test_epilogue(gpu: emulation.Emulated, kind: int, residual: bool) -> None:
+    y, bias, z = 3 * low(37, 24), low(24), low(37, 24)
+    expected = activated(y.astype(np.float64) + bias + (z if residual else 0), kind)
+    gpu.run("epilogue", (1, 1, 1), (256, 1, 1), y, bias, z if residual else None, *ints(37 * 3, 3, kind))
+    assert off(expected, y) < ROUNDED
+
+
+def test_gelu_in_the_tails(gpu: emulation.Emulated) -> None:
+    """Far below zero, where one minus the error function is nothing but rounding."""
+    y = np.linspace(-8, 8, 512).astype(np.float16)
+    expected = activated(y, GELU)
+    gpu.run("epilogue", (1, 1, 1), (64, 1, 1), y, np.zeros(8, np.float16), None, *ints(64, 1, GELU))
+    assert np.abs(expected - y).max() < 4e-3
+    small = np.abs(expected) < 1e-2
+    assert np.abs(expected - y)[small].max() < 1e-5
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_images(gpu: emulation.Emulated, dtype: type) -> None:
+    x = low(2, 3, 5, 7).astype(dtype)
+    name, y = "float" if dtype is np.float32 else "half", np.ones((2, 5, 7, 8), np.float16)
+    gpu.run(f"image_{name}", (1, 1, 1), (128, 1, 1), x, y, *ints(2 * 35, 3, 35))
+    assert np.array_equal(y[..., :3], x.transpose(0, 2, 3, 1))
+    assert not y[..., 3:].any()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_images_in_blocks(gpu: emulation.Emulated, channels: int) -> None:
+    x, y = low(2, channels, 5, 6).astype(np.float32), np.ones((2, 3, 3, 16), np.float16)
+    gpu.run("image_blocks_float", (1, 1, 1), (64, 1, 1), x, y, *ints(18, channels, 5, 6))
+    padded = np.zeros((2, channels, 6, 6), np.float32)
+    padded[:, :, :5] = x
+    expected = padded.reshape(2, channels, 3, 2, 3, 2).transpose(0, 2, 4, 3, 5, 1).reshape(2, 3, 3, 4 * channels)
+    assert np.array_equal(y[..., : 4 * channels], expected.astype(np.float16))
+    assert not y[..., 4 * channels :].any()
+
+
+def test_max_pool_and_mean(gpu: emulation.Emulated) -> None:
+    x, y, means = low(2, 7, 9, 16), np.zeros((2, 4, 5, 16), np.float16), np.zeros((2, 16), np.float16)
+    gpu.run("max_pool", (1, 1, 1), (128, 1, 1), x, y, *ints(80), structure(7, 9, 2, 4, 5, 3, 3, 2, 2, 1, 1))
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
+    windows = [padded[:, r : r + 8 : 2, s : s + 10 : 2][:, :4, :5] for r in range(3) for s in range(3)]
+    assert np.array_equal(y, np.max(windows, 0))
+    gpu.run("mean", (1, 2, 1), (4, 64, 1), x, means, *ints(63, 2))
+    assert off(x.astype(np.float64).mean((1, 2)), means) < ROUNDED
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_gated_and_scaled(gpu: emulation.Emulated, apart: bool) -> None:
+    both, y = low(5, 48), np.zeros((5, 24), np.float16)
+    a, b = (np.ascontiguousarray(each) for each in np.split(both, 2, 1))
+    given = (a, b) if apart else (both, both.reshape(-1)[24:])
+    gpu.run("gated", (1, 1, 1), (32, 1, 1), *given, y, *ints(15, 3, 3 if apart else 6, SILU))
+    assert off(activated(a, SILU) * b, y) < ROUNDED
+    x, scale = low(2, 5, 16), low(2, 16)
+    out = np.zeros_like(x)
+    gpu.run("scaled", (1, 1, 1), (32, 1, 1), x, scale, out, *ints(20, 2, 5))
+    assert off(x.astype(np.float64) * scale[:, None], out) < ROUNDED
+
+
+@pytest.mark.parametrize("positions", [[3], [3, 4, 5, 0, 1, 2]])
+def test_rotary(gpu: emulation.Emulated, positions: list[int]) -> None:
+    """Two batches of three rows; queries and keys of two heads of 8, values 8 wide."""
+    x, angles = low(6, 40), np.random.default_rng(0).uniform(0, 6, (9, 4))
+    cos, sin = np.cos(angles).astype(np.float16), np.sin(angles).astype(np.float16)
+    q, k, v = (np.zeros((6, width), np.float16) for width in (16, 16, 8))
+    given, at = np.array(positions, np.int64), structure(6 * 5, 5, 2, 1, 3, 4, len(positions))
+    gpu.run("rotary", (1, 1, 1), (32, 1, 1), x, given, cos, sin, q, k, v, at)
+    rows = np.array([3, 4, 5, 3, 4, 5]) if len(positions) == 1 else given
+    for found, part in ((q, x[:, :16]), (k, x[:, 16:32])):
+        pairs = part.astype(np.float64).reshape(6, 2, 4, 2)
+        c, s = cos[rows][:, None].astype(np.float64), sin[rows][:, None].astype(np.float64)
+        turned = np.stack([pairs[..., 0] * c - pairs[..., 1] * s, pairs[..., 1] * c + pairs[..., 0] * s], -1)
+        assert off(turned.reshape(6, 16), found) < ROUNDED
+    assert np.array_equal(v, x[:, 32:])
+
+
+def test_the_folder_of_headers_is_the_emulation_alone() -> None:
+    assert {path.name for path in Path(emulation.HEADERS).iterdir()} == {"cuda_fp16.h"}
