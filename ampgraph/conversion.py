@@ -76,6 +76,9 @@ class Planned:
     fusing: str = ""  # why a fused model that looked faster was not taken
     tuned: Tuned | None = None  # what was measured to choose the plan
 
+    def __repr__(self) -> str:
+        return f"<Planned: {self.plan!r}>"
+
     @property
     def changes_nothing(self) -> bool:
         """Whether the plan leaves every operator and decision as it is."""
@@ -107,6 +110,9 @@ class Converted:
     path: Path | None
     held: ModelProto | None
     complaint: str = ""  # what onnx's checker says of the result, and says of the source too
+
+    def __repr__(self) -> str:
+        return f"<Converted{f' {self.path}' if self.path else ''}: {self.planned.plan!r}>"
 
     @cached_property
     def model(self) -> ModelProto:
