@@ -42,6 +42,7 @@ from ampgraph.report import Report, make_report
 from ampgraph.report import to_json as report_to_json
 from ampgraph.tuning import tune as tune_model
 
+_FLOATLESS = {"other": "without floats"}  # as the report calls them
 NUMERIC = (Cause.RULE, Cause.TAINT, Cause.RANGE, Cause.PARAMETER)  # float32 for the numbers' sake
 
 
@@ -68,6 +69,11 @@ class Result:
     def model(self) -> ModelProto:
         """The converted model, with its external data; after a dry run it is made on first use."""
         return (self.converted or convert_model(self.planned)).model
+
+    def __repr__(self) -> str:
+        nodes = ", ".join(f"{count} {_FLOATLESS.get(kind, kind)}" for kind, count in self.report.nodes.items() if count)
+        casts = f"{self.report.casts} cast{'' if self.report.casts == 1 else 's'}"
+        return f"<ampgraph.Result {Path(self.report.source).name}: {', '.join(filter(None, (nodes, casts)))}>"
 
     def _repr_html_(self) -> str:
         from ampgraph.inspection.inspect import inspect
@@ -205,7 +211,7 @@ class _Order:
             outputs = replace(outputs, paths=paths)
         read = {external.external_source(tensor, loaded.folder)[0] for tensor in outside}
         inputs = (loaded.path, self.options.rules, self.options.plan, self.options.costs, self.data, *sorted(read))
-        outputs.verify([path for path in inputs if path is not None])
+        outputs.verify([path for path in inputs if path is not None], written=not self.dry_run)
 
 
 def _carry_out(order: _Order, loaded: Loaded) -> Result:

@@ -23,7 +23,7 @@ from ampgraph.devices import device_named
 from ampgraph.errors import ModelError, OptionError, PlanError
 from ampgraph.fusable import most_saved_by_fusing
 from ampgraph.graph import PrecisionGraph
-from ampgraph.judge import Wishes, judge
+from ampgraph.judge import judge
 from ampgraph.judgement import Judgement
 from ampgraph.kernels import onnxruntime_cuda
 from ampgraph.laws import verify
@@ -41,6 +41,7 @@ from ampgraph.onnx_model.raising import at_opset, opset_of
 from ampgraph.onnx_model.types import fixed_size, modelled_inputs
 from ampgraph.onnx_model.verify import verify_written
 from ampgraph.onnx_model.wellformed import refuse_ill_formed
+from ampgraph.onnx_model.wished import lost_wish, wishes_in
 from ampgraph.options import Options
 from ampgraph.plan import Plan, from_json, is_fused, make_plan, read_mark, untouched
 from ampgraph.precision import Precision
@@ -75,6 +76,9 @@ class Planned:
     fusing: str = ""  # why a fused model that looked faster was not taken
     tuned: Tuned | None = None  # what was measured to choose the plan
 
+    def __repr__(self) -> str:
+        return f"<Planned: {self.plan!r}>"
+
     @property
     def changes_nothing(self) -> bool:
         """Whether the plan leaves every operator and decision as it is."""
@@ -106,6 +110,9 @@ class Converted:
     path: Path | None
     held: ModelProto | None
     complaint: str = ""  # what onnx's checker says of the result, and says of the source too
+
+    def __repr__(self) -> str:
+        return f"<Converted{f' {self.path}' if self.path else ''}: {self.planned.plan!r}>"
 
     @cached_property
     def model(self) -> ModelProto:
@@ -191,7 +198,7 @@ def plan_prepared(
 ) -> Planned:
     """The plan of a prepared model. `text`: a plan file's, if there is one. `known`: shapes of what fused ops make."""
     graph = lift(model, shapes, options.precision, loaded.folder, known)
-    judgement = _judged(graph, options)
+    judgement = _judged(graph, options, model, loaded.model)
     categories = {key: str(verdict.category) for key, verdict in judgement.verdicts.items()}
     measured = read_costs(options.costs) if options.costs else None
     if measured is not None and options.cuda_graph:
@@ -222,7 +229,13 @@ def _fused_if_faster(plain: Planned) -> Planned:
     found = fuse(plain.prepared, plain.shapes) if worth else None
     if found is None:
         return plain
-    fused = plan_prepared(plain.loaded, found.model, plain.options, plain.shapes, None, known=found.shapes)
+    lost = lost_wish(plain.graph, plain.judgement, plain.options, found.model)
+    if lost:
+        return replace(plain, fusing=f"left out: {lost}")
+    try:
+        fused = plan_prepared(plain.loaded, found.model, plain.options, plain.shapes, None, known=found.shapes)
+    except OptionError as error:  # the operator that a wish for low precision comes to has no such kernel
+        return replace(plain, fusing=f"left out: {error}")
     if fused.plan.cost > (1 - FUSING_WORTHWHILE) * plain.plan.cost:
         return plain
     flaw = difference(plain.prepared, found.model, plain.shapes, plain.loaded.folder)
@@ -237,6 +250,9 @@ def _planned_as_fused(
     """What a plan file of a fused model asks for."""
     found = fuse(prepared, shapes) if options.fuse else None
     flaw = difference(prepared, found.model, shapes, loaded.folder) if found is not None else "nothing is fused here"
+    if found is not None and not flaw and (options.keep or options.low):
+        plain = plan_prepared(loaded, prepared, options, shapes, None, as_is=True)
+        flaw = lost_wish(plain.graph, plain.judgement, options, found.model)
     if found is None or flaw:
         fact = f"is of a fused model, and {flaw}"
         raise PlanError(str(options.plan), fact, "plan this model anew, with the options of the plan")
@@ -276,9 +292,9 @@ def rule_book(options: Options) -> RuleBook:
     return with_user_file(book, options.rules) if options.rules else book
 
 
-def _judged(graph: PrecisionGraph, options: Options) -> Judgement:
+def _judged(graph: PrecisionGraph, options: Options, model: ModelProto, file: ModelProto) -> Judgement:
     kernels = onnxruntime_cuda() if options.target == "onnxruntime-cuda" else None
-    wishes = Wishes(options.keep, options.low, low_interface(graph, options.io))
+    wishes = wishes_in(model, options, low_interface(graph, options.io), file)
     return judge(graph, rule_book(options), propagate(graph), options.precision, kernels, wishes)
 
 

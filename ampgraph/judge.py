@@ -32,11 +32,27 @@ HARMLESS = 1.0  # a tainted value proven within this magnitude loses no more tha
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the user asked for by name: regular expressions over node names, and interface names."""
+    """What the user asked for by name: regular expressions over node names, and interface names.
+
+    `origins`: names that an op stands for, by its id; an op that stands for a kept one is kept. `found`: expressions
+    that match a node of the user's file, whether or not it is in the graph.
+    """
 
     keep: str = ""
     low: str = ""
     low_interface: frozenset[str] = field(default_factory=frozenset)
+    origins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    found: frozenset[str] = field(default_factory=frozenset)
+
+    def reason(self, option: str, op: Op) -> str:
+        """Why an option speaks of an op; "" where it does not."""
+        pattern = self.keep if option == "--keep" else self.low
+        if not pattern or (option == "--low" and op.id in self.origins and self.reason("--keep", op)):
+            return ""
+        if re.search(pattern, op.name or op.id):
+            return option
+        stands = next((name for name in self.origins.get(op.id, ()) if re.search(pattern, name)), "")
+        return f"{option} names {stands!r}, which is part of it" if stands else ""
 
 
 def judge(
@@ -331,14 +347,12 @@ def _grant(case: _Case, verdicts: dict[str, Verdict], wishes: Wishes) -> list[st
     notes: list[str] = []
     for name in sorted(wishes.low_interface):
         _force_interface(case, verdicts, name)
-    for pattern, forced in ((wishes.keep, False), (wishes.low, True)):
-        if pattern:
-            matched = [op for op in case.graph.ops.values() if re.search(pattern, op.name or op.id)]
-            option = "--low" if forced else "--keep"
-            if not matched:
-                raise OptionError(f"{option} {pattern!r}", "matches no node", _such_names(case.graph))
-            for op in matched:
-                notes += _force(case, verdicts, op, option, forced)
+    for option, pattern in (("--keep", wishes.keep), ("--low", wishes.low)):
+        matched = [(op, why) for op in case.graph.ops.values() if (why := wishes.reason(option, op))]
+        if pattern and not matched and pattern not in wishes.found:
+            raise OptionError(f"{option} {pattern!r}", "matches no node", _such_names(case.graph))
+        for op, why in matched:
+            notes += _force(case, verdicts, op, option, why)
     return notes
 
 
@@ -354,8 +368,8 @@ def _force_interface(case: _Case, verdicts: dict[str, Verdict], name: str) -> No
             verdicts[key] = Verdict(True, Category.CLEAR, Cause.USER, "--io low", forced=True)
 
 
-def _force(case: _Case, verdicts: dict[str, Verdict], op: Op, option: str, forced: bool) -> Sequence[str]:
-    notes = []
+def _force(case: _Case, verdicts: dict[str, Verdict], op: Op, option: str, why: str) -> Sequence[str]:
+    notes, forced = [], option == "--low"
     for decision in case.graph.decisions_of.get(op.id, ()):
         old = verdicts[decision.id]
         if forced and old.cause in (Cause.PIN, Cause.KERNEL) and decision.present is Precision.FLOAT32:
@@ -366,5 +380,5 @@ def _force(case: _Case, verdicts: dict[str, Verdict], op: Op, option: str, force
             notes.append(f"--low {op.name or op.id} overrules {old.rule or old.cause}: {old.why}")
         if not forced and old.category is Category.ALLOW:
             notes.append(f"--keep {op.name or op.id} overrules {old.rule}")
-        verdicts[decision.id] = Verdict(forced, old.category, Cause.USER, option, old.rule, forced)
+        verdicts[decision.id] = Verdict(forced, old.category, Cause.USER, why, old.rule, forced)
     return notes

@@ -18,8 +18,11 @@ class Outputs:
     paths: Mapping[str, Path]
     force: bool = False
 
-    def verify(self, inputs: Collection[Path]) -> None:
-        """Refuse what would write over an input, over another output, or, without force, over any file."""
+    def verify(self, inputs: Collection[Path], *, written: bool = True) -> None:
+        """Refuse what would write over an input, over another output, or, without force, over any file.
+
+        `written` False: nothing will be, so that files which exist are in nobody's way.
+        """
         for option, path in self.paths.items():
             place = f"{option} {path}"
             _verify_place(place, path)
@@ -27,7 +30,7 @@ class Outputs:
                 raise OptionError(place, "is also an input of this conversion", "choose another place")
             if any(same_file(path, other) for name, other in self.paths.items() if name != option):
                 raise OptionError(place, "is named by two options", "choose different files")
-            if os.path.lexists(path) and not self.force:
+            if written and os.path.lexists(path) and not self.force:
                 raise OptionError(place, "exists already", "choose another place, or write over it with --force")
 
 

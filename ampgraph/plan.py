@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -71,6 +72,12 @@ class Plan:
     def low(self) -> frozenset[str]:
         """Decisions that the plan has in its low precision, those that were there before included."""
         return frozenset(id for id, choice in self.choices.items() if choice.precision is self.precision)
+
+    def __repr__(self) -> str:
+        counts = Counter(choice.precision.value for choice in self.choices.values())
+        decided = ", ".join(f"{count} {precision}" for precision, count in sorted(counts.items()))
+        casts = f"{len(self.casts)} cast{'' if len(self.casts) == 1 else 's'}"
+        return f"<ampgraph.Plan {self.model or 'of a model'}: decisions {decided or 'none'}; {casts}>"
 
     def _repr_html_(self) -> str:
         from ampgraph.inspection.table import plan_table

@@ -23,6 +23,7 @@ from ampgraph.onnx_model.profile import Settings, profile
 from ampgraph.onnx_model.run import CUDA, Feed, best_provider
 from ampgraph.onnx_model.session import chosen_provider
 from ampgraph.onnx_model.tune import Candidate, Way
+from ampgraph.onnx_model.wished import lost_wish
 from ampgraph.options import Options
 from ampgraph.plan import make_plan, mark_of_tuned, untouched
 
@@ -99,7 +100,8 @@ def _sides(plain: Planned) -> _Sides:
     found = fuse(plain.prepared, plain.shapes) if plain.options.fuse else None
     if found is None:
         return _Sides(plain, None)
-    flaw = difference(plain.prepared, found.model, plain.shapes, plain.loaded.folder)
+    flaw = lost_wish(plain.graph, plain.judgement, plain.options, found.model)
+    flaw = flaw or difference(plain.prepared, found.model, plain.shapes, plain.loaded.folder)
     if flaw:
         return _Sides(plain, None, notes=(f"no fused candidates: {flaw}",))
     options, shapes = plain.options, plain.shapes

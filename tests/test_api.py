@@ -32,6 +32,15 @@ def test_names_of_the_package() -> None:
     assert ampgraph.Result is Result
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         ampgraph.nothing  # noqa: B018
+    assert set(ampgraph.__all__) <= set(dir(ampgraph))
+
+
+def test_results_and_plans_are_one_line_to_look_at(source: Path) -> None:
+    result = convert(source, objective="coverage")
+    assert repr(result) == f"<ampgraph.Result model.onnx: 5 float16, 3 float32, {len(result.plan.casts)} casts>"
+    for each in (result, result.plan, result.planned, result.converted):
+        assert "model.onnx" in repr(each)
+        assert len(repr(each)) < 150
 
 
 def test_a_conversion_in_memory_leaves_the_source_alone() -> None:
@@ -151,6 +160,11 @@ def test_a_dry_run_writes_nothing(source: Path, tmp_path: Path) -> None:
     assert files(tmp_path) == ["model.onnx"]
     assert result.path is None
     assert any(node.op_type == "Cast" for node in result.model.graph.node)
+    (tmp_path / "out.onnx").write_text("here already")
+    convert(source, tmp_path / "out.onnx", dry_run=True)
+    assert (tmp_path / "out.onnx").read_text() == "here already"
+    with pytest.raises(OptionError, match="is also an input"):
+        convert(source, source, dry_run=True)
     with pytest.raises(OptionError, match="--dry-run: writes nothing"):
         convert(source, report=tmp_path / "r.json", dry_run=True)
 

@@ -8,13 +8,15 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import ampgraph
-from ampgraph.conversion import FUSABLE
-from ampgraph.errors import PlanError
+from ampgraph.conversion import FUSABLE, plan_prepared
+from ampgraph.errors import OptionError, PlanError
 from ampgraph.fusable import most_saved_by_fusing
 from ampgraph.onnx_model.fuse.accept import difference
 from ampgraph.onnx_model.fuse.fuse import fuse
 from ampgraph.onnx_model.prepare import prepare
 from ampgraph.onnx_model.run import CPU, open_session, random_inputs, run
+from ampgraph.onnx_model.sources import as_loaded
+from ampgraph.options import make_options
 from tests.models import parse
 
 TOKENS, HEADS, SIZE, LAYERS = 256, 12, 64, 2
@@ -102,6 +104,44 @@ def test_a_replacement_answers_for_the_nodes_it_stands_for(result):
     assert "com.microsoft.Attention" in result.explain("node_mixed1")
     assert "com.microsoft.Attention" in result.explain("node_p1")
     assert "com.microsoft.SkipLayerNormalization" in result.explain("node_ob0")
+
+
+def wished(transformer, **words: str) -> dict[str, tuple[str, str]]:
+    """Precision and reason of the fused operators' decisions that a wish settled."""
+    found, options = fuse(prepare(transformer), SHAPES), make_options(shapes=SHAPES, **words)
+    loaded = as_loaded(transformer)
+    planned = plan_prepared(loaded, found.model, options, SHAPES, None, known=found.shapes)
+    chosen = planned.plan.choices.items()
+    return {id: (choice.precision, choice.why) for id, choice in chosen if choice.cause == "user"}
+
+
+def test_a_fused_node_is_kept_or_low_with_the_nodes_it_stands_for(transformer):
+    kept = ("float32", "--keep names 'node_p1', which is part of it")
+    assert wished(transformer, keep="^node_p1$") == {"mixed1_fused:T": kept}
+    assert wished(transformer, keep="^node_p1$", low="^node_scores1$") == {"mixed1_fused:T": kept}
+    low = ("float16", "--low names 'node_scores1', which is part of it")
+    assert wished(transformer, low="^node_scores1$") == {"mixed1_fused:T": low}
+
+
+def test_a_kept_softmax_is_float32_fused_or_not_and_the_result_is_known_again(transformer, tmp_path):
+    ampgraph.convert(transformer, tmp_path / "a.onnx", shapes=SHAPES, keep="^node_p1$")
+    found = ampgraph.convert(transformer, shapes=SHAPES, keep="^node_p1$")
+    kept = [choice for choice in found.plan.choices.values() if choice.why.startswith("--keep")]
+    assert {(choice.precision, choice.cause) for choice in kept} == {("float32", "user")}
+    assert "user: --keep" in found.explain("node_p1")
+    assert found.plan.low, "the rest is converted"
+    again = ampgraph.convert(tmp_path / "a.onnx", tmp_path / "b.onnx", shapes=SHAPES, keep="^node_p1$")
+    assert again.report.already_converted
+
+
+@pytest.mark.parametrize("word", ["keep", "low"])
+def test_a_wish_that_matches_nothing_is_refused_and_one_that_fusing_would_lose_is_not(transformer, word):
+    for name in ("node_q0_split", "node_q0_biased", "node_sum1", "node_scaled0"):
+        found = ampgraph.convert(transformer, shapes=SHAPES, dry_run=True, **{word: f"^{name}$"})
+        said = [*(choice.why for choice in found.plan.choices.values()), *found.report.notes]
+        assert any(f"--{word}" in why for why in said) or name == "node_q0_split", "only a reshape may go unsaid"
+    with pytest.raises(OptionError, match="matches no node"):
+        ampgraph.convert(transformer, shapes=SHAPES, **{word: "^nobody$"})
 
 
 def test_the_plan_of_a_fused_model_is_applied_again(transformer, result, tmp_path):

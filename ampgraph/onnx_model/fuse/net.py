@@ -170,18 +170,21 @@ def node(op: str, inputs: Iterable[str], outputs: Iterable[str], domain: str = "
 
 
 def with_origin(new: NodeProto, old: Iterable[NodeProto]) -> NodeProto:
-    """The node with the names of those it stands for in its metadata."""
-    names = [each.name for each in old if each.name]
+    """The node with the names of those it stands for in its metadata, and of those that they stand for."""
+    names = [name for each in old for name in (each.name, *_origins(each)) if name]
     if names:
         new.metadata_props.add(key=ORIGIN_KEY, value=" ".join(dict.fromkeys(names)))
     return new
 
 
+def _origins(each: NodeProto) -> list[str]:
+    return next((entry.value for entry in each.metadata_props if entry.key == ORIGIN_KEY), "").split(" ")
+
+
 def standing_for(model: ModelProto, name: str) -> str:
     """The node that stands for a node of that name in a fused model; the name itself where none does."""
     for each in model.graph.node:
-        origins = next((entry.value for entry in each.metadata_props if entry.key == ORIGIN_KEY), "")
-        if origins and name in origins.split(" "):
+        if name and name in _origins(each):
             return str(each.name)
     return name
 

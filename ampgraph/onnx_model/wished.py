@@ -1,0 +1,48 @@
+"""Wishes of the user, who names nodes of the file as given: in a fused model some of them are part of another node."""
+
+from __future__ import annotations
+
+import re
+
+from onnx import ModelProto
+
+from ampgraph.graph import PrecisionGraph
+from ampgraph.judge import Wishes
+from ampgraph.judgement import Category, Judgement
+from ampgraph.onnx_model.fuse.net import ORIGIN_KEY
+from ampgraph.onnx_model.names import ID_KEY, metadata_of, node_ids, walk
+from ampgraph.options import Options
+
+
+def wishes_in(model: ModelProto, options: Options, low_interface: frozenset[str], file: ModelProto) -> Wishes:
+    """What the user asked for, in the words of a prepared or fused model. `file`: the model as given.
+
+    A file that ampgraph wrote was matched when it was made: what fusing took away is in it no more.
+    """
+    names = [node.name for node in walk(file.graph) if node.name]
+    written = any(metadata_of(node, ID_KEY) for node in walk(file.graph))
+    asked = {pattern for pattern in (options.keep, options.low) if pattern}
+    found = frozenset(pattern for pattern in asked if written or any(re.search(pattern, name) for name in names))
+    return Wishes(options.keep, options.low, low_interface, origins_of(model), found)
+
+
+def origins_of(model: ModelProto) -> dict[str, tuple[str, ...]]:
+    """The names that nodes stand for, by plan id."""
+    nodes = zip(node_ids(model.graph).values(), walk(model.graph), strict=True)
+    return {id: tuple(text.split(" ")) for id, node in nodes if (text := metadata_of(node, ORIGIN_KEY))}
+
+
+def lost_wish(graph: PrecisionGraph, judgement: Judgement, options: Options, fused: ModelProto) -> str:
+    """The wish that a fused model could not grant, "" where there is none: its node is gone, and nothing stands for it.
+
+    A node that only moves values rounds none, and may go. `graph` and `judgement` are of the model before.
+    """
+    present = {node.name for node in walk(fused.graph)}.union(*origins_of(fused).values())
+    for op in graph.ops.values():
+        decisions = graph.decisions_of.get(op.id, ())
+        rounds = any(judgement.verdicts[each.id].category is not Category.CLEAR for each in decisions)
+        if rounds and op.name not in present:
+            for option, pattern in (("--keep", options.keep), ("--low", options.low)):
+                if pattern and re.search(pattern, op.name or op.id):
+                    return f"{option} names {op.name or op.id!r}, which would be gone"
+    return ""
