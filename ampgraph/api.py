@@ -83,7 +83,8 @@ class Result:
     def explain(self, node: str) -> str:
         """Why a node is in its precision. Raises OptionError for an unknown name, with close ones."""
         name = standing_for(self.planned.prepared, node)
-        return explain(self.planned, name, rule_book(self.planned.options), _recorded(self.planned.loaded.model))
+        part = f"{node} became part of {name}, see below; --no-fuse leaves it alone\n\n" if name != node else ""
+        return part + explain(self.planned, name, rule_book(self.planned.options), _recorded(self.planned.loaded.model))
 
 
 def convert(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -23,6 +24,7 @@ from ampgraph.rule import Rule
 from ampgraph.rulebook import RuleBook, conditions
 
 CLOSE = 5
+_FOLLOWS = re.compile(r"^follows \S+ '(.*)', which stays float32")
 READERS = 4
 
 
@@ -71,6 +73,10 @@ def find_ops(graph: PrecisionGraph, node: str) -> list[Op]:
 
 def _close_names(graph: PrecisionGraph, node: str) -> str:
     names = dict.fromkeys([op.name or op.id for op in graph.ops.values()] + [v.name for v in graph.values.values()])
+    of_type = [op.name or op.id for op in graph.ops.values() if op.type.rpartition(".")[2].lower() == node.lower()]
+    if of_type:
+        more = f" and {len(of_type) - CLOSE} more" if len(of_type) > CLOSE else ""
+        return f"nodes of that operator are {', '.join(of_type[:CLOSE])}{more}"
     close = difflib.get_close_matches(node, names, CLOSE, 0.5)
     return f"close names are {', '.join(close)}" if close else "name a node, or a value that it makes"
 
@@ -125,11 +131,29 @@ class _Case:
         told = self.rules.get(decision.id)
         why = f"{told.name}, see above" if told and told.why == choice.why else choice.why
         yield from wrapped(f"{cause_of(choice)}: {why}", "    ")
+        yield from self._root(decision)
         if choice.cause is None and not verdict.legal:
             yield from wrapped(f"{verdict.cause}: {verdict.why}", "    ")
         if verdict.legal:
             yield from self._price(decision)
             yield from self._bonds(decision)
+
+    def _root(self, decision: Decision) -> Iterator[str]:
+        """Where a chain of ops that each follow the one before them begins, and why that one is float32."""
+        seen, last = {decision.op}, None
+        while (found := _FOLLOWS.search(self.planned.plan.choices[decision.id].why)) is not None:
+            followed = find_ops(self.planned.graph, found[1])[0]
+            decisions = self.planned.graph.decisions_of.get(followed.id, ())
+            if followed.id in seen or not decisions:
+                return
+            seen.add(followed.id)
+            last = followed
+            decision = next((each for each in decisions if each.principal), decisions[0])
+        if last is not None:
+            choice = self.planned.plan.choices[decision.id]
+            yield from wrapped(
+                f"at the root, {last.type} {last.name or last.id!r}: {cause_of(choice)}: {choice.why}", "    "
+            )
 
     def _price(self, decision: Decision) -> Iterator[str]:
         costs, low = self.planned.costs, self.planned.plan.precision

@@ -144,7 +144,7 @@ class _Case:
                 added = slot.formal in rule.summands
                 why = _lost(constant, rule, index in rule.precise_slots, added, self.precision)
                 if why:
-                    return Cause.PARAMETER, f"{self.graph.values[slot.value].name}: {why}"
+                    return Cause.PARAMETER, f"{self.graph.values[slot.value].name!r}: {why}"
         return None
 
     def _range(self, decision: Decision, rule: Rule) -> tuple[Cause, str] | None:
@@ -153,8 +153,8 @@ class _Case:
         for value in self.held(decision):
             interval = self.ranges.get(value)
             if interval is not None and self.is_beyond(interval):
-                reach = max((abs(end) for end in (interval.lo, interval.hi) if abs(end) < float("inf")), default=0.0)
-                return Cause.RANGE, f"{self.graph.values[value].name} can reach {reach:.3g}"
+                ends = (end for end in (interval.lo, interval.hi) if abs(end) < float("inf"))
+                return Cause.RANGE, f"{self.graph.values[value].name!r} can reach {max(ends, key=abs, default=0.0):.3g}"
         return None
 
     def held(self, decision: Decision) -> Iterator[str]:
@@ -206,7 +206,7 @@ def _require_fed(case: _Case, verdicts: dict[str, Verdict]) -> Mapping[str, bool
             )
             if raw is not None:
                 name = case.graph.values[raw.value].name
-                why = f"{rule.why.rstrip('.')}; {name} does not come from low-precision arithmetic"
+                why = f"{rule.why.rstrip('.')}; {name!r} does not come from low-precision arithmetic"
                 verdicts[decision.id] = replace(verdicts[decision.id], legal=False, why=why)
         _mark_products(case, fed, op, verdicts)
     return fed

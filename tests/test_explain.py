@@ -48,7 +48,7 @@ def test_parameters_ranges_kernels_and_pins() -> None:
         [large] h = Mul(x, big)  [product] p = MatMul(h, w)  [arc] q = Atan(p)  [custom] y = custom.Mystery(q) }"""
     model = parse(text, big=random(8) + 90000, w=random(8, 4))
     result = convert(model, objective="coverage")
-    assert "parameter: big:" in words(result, "large")
+    assert "parameter: 'big':" in words(result, "large")
     assert "runs Atan-7 on the CPU provider" in words(result, "arc")
     assert "pin: no schema is known for custom.Mystery" in words(result, "custom")
     assert "an operator without schema" in words(result, "custom")
@@ -89,3 +89,18 @@ def test_unknown_names_come_with_close_ones(result: Result) -> None:
 def test_lines_keep_to_their_width(result: Result) -> None:
     for node in ("conv", "exp", "share", "image"):
         assert max(map(len, result.explain(node).splitlines())) <= 80
+
+
+def test_a_chain_is_followed_to_its_root() -> None:
+    text = "g (float[4,4] x) => (float[4,4] y) { [root] a = Exp(x)  [next] b = Add(a, a)  [last] y = Mul(b, b) }"
+    found = convert(parse(text), objective="coverage")
+    said = " ".join(found.explain("last").split())
+    assert "taint: follows" in said
+    assert "at the root, Exp 'root': rule:" in said
+    assert "at the root" not in found.explain("root")
+
+
+def test_the_name_of_an_operator_is_answered_with_its_nodes() -> None:
+    text = "g (float[4] x) => (float[4] y) { [first] a = Exp(x)  [second] y = Exp(a) }"
+    with pytest.raises(OptionError, match=r"nodes of that operator are first, second"):
+        convert(parse(text)).explain("exp")
