@@ -50,6 +50,10 @@ def inspect(model: str, source: str | None, as_is: bool | None, **words: Any) ->
     wanted.verify([Path(path) for path in (model, source, wanted.comparison) if path])
     comparison = wanted.read_comparison()
     document = look(model, before=source, as_is=as_is, **read_words(words)).document
+    if comparison is not None:
+        from ampgraph.inspection.kinship import require_comparison_of
+
+        require_comparison_of(document, comparison, f"--compare {wanted.comparison}")
     wanted.show(document)
     wanted.write(document, comparison)
     if wanted.netron:

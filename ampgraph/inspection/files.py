@@ -12,6 +12,7 @@ from ampgraph.devices import device_named
 from ampgraph.errors import OptionError
 from ampgraph.inspection.build import Heading, build, build_graph, precisions, same_nodes
 from ampgraph.inspection.document import Document, Graph, State
+from ampgraph.inspection.kinship import require_source
 from ampgraph.inspection.view import View, raised
 from ampgraph.kernels import onnxruntime_cuda
 from ampgraph.onnx_model import io
@@ -65,13 +66,18 @@ def _present_low(planned: Planned) -> Precision:
 
 
 def document_of(looked: Looked, source: Loaded | None = None, notes: tuple[str, ...] = ()) -> Document:
-    """The document of a model. `source`: the model that it was made from, if that is to be shown too."""
+    """The document of a model. `source`: the model that it was made from, if that is to be shown too.
+
+    Raises OptionError for a source that is another model.
+    """
     with collector_at_rest():
         before = _source_graph(looked, source)
         view = _view(looked)
         if before is None:
             return build(view, _heading(looked, notes))
         document = build(replace(view, before=precisions(before)), _heading(looked, notes), before)
+        if source is not None:
+            require_source(document.graph, before, document.name, str(source.path or "the model before"))
         return replace(document, source=None) if same_nodes(document.graph, before) else document
 
 

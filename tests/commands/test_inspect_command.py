@@ -15,10 +15,12 @@ from click.testing import CliRunner, Result
 import ampgraph
 from ampgraph.cli import main
 from ampgraph.commands.netron import annotated
+from ampgraph.inspection.comparison_json import to_json
 from ampgraph.inspection.inspect import inspect
 from ampgraph.inspection.views import PAGE
 from ampgraph.onnx_model.names import CAUSE_KEY, WHY_KEY, metadata_of
 from ampgraph.onnx_model.tensors import element_count
+from tests.inspection.comparisons import comparison, difference
 from tests.small_models import classifier, parse, random, saved
 
 PLAN = ("--objective", "memory", "--shape", "image=2x8x16x16")
@@ -100,6 +102,20 @@ def test_the_page_is_written_or_its_absence_told(model: Path, tmp_path: Path) ->
     else:
         assert result.exit_code == 0, result.stderr
         assert (tmp_path / "page.html").read_text(encoding="utf-8").lower().startswith("<!doctype html>")
+
+
+def test_a_comparison_of_another_model_is_refused(model: Path, tmp_path: Path) -> None:
+    compared, page = tmp_path / "c.json", tmp_path / "page.html"
+    compared.write_text(to_json(comparison()), encoding="utf-8")
+    result = run(model, "--compare", compared, "--html", page)
+    assert result.exit_code == 2
+    assert f"--compare {compared}: compares b.onnx: 0 of its 5 values are in model.onnx" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not page.exists()
+    values = tuple(difference(value.id) for value in inspect(model).document.graph.values)
+    compared.write_text(to_json(comparison(values=values, outputs=())), encoding="utf-8")
+    result = run(model, "--compare", compared, "--html", page)
+    assert result.exit_code == 0, result.stderr
 
 
 def test_the_model_is_not_written_over(model: Path) -> None:

@@ -123,10 +123,29 @@ def test_the_source_is_shown_beside_where_its_nodes_differ(tmp_path: Path) -> No
     document = look(tmp_path / "low.onnx", before=source)
     assert document.source is None
     assert by_name(document)["conv"].before == "float32"
-    other = look(tmp_path / "low.onnx", before=parse("g (float[4] x) => (float[4] y) { [conv] y = Relu(x) }"))
+    part = parse("g (float[4] x) => (float[4] y) { [conv] y = Relu(x) }")
+    other = look(tmp_path / "low.onnx", before=part)
     assert other.source is not None
     assert by_name(other)["conv"].before == "float32"
     assert by_name(other)["relu"].before == ""
+
+
+def test_a_source_that_is_another_model_is_refused(tmp_path: Path) -> None:
+    source = saved(classifier(), tmp_path / "model.onnx")
+    stranger = parse("g (float[4] in) => (float[4] out) { [first] mid = Relu(in) [second] out = Neg(mid) }")
+    other = saved(stranger, tmp_path / "other.onnx")
+    with pytest.raises(OptionError, match=r"other.onnx: shares 0 of 2 nodes and 0 of 2 values with model.onnx"):
+        look(source, before=other, objective="coverage")
+
+
+def test_a_fused_model_is_of_its_source() -> None:
+    """Nodes have other names then."""
+    numbers = {"root": np.sqrt(2), "one": 1.0, "half": 0.5}
+    constants = {name: np.array(number, np.float32) for name, number in numbers.items()}
+    model = parse(GELU, w=random(64, 64), bias=random(64), **constants)
+    document = look(model, before=model, shapes={"x": (8192, 64)})
+    assert any(node.origins for node in document.graph.nodes)
+    assert document.source is not None
 
 
 GELU = """g (float[N,64] x) => (float[N,64] y) {

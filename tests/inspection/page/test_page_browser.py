@@ -183,6 +183,51 @@ def test_errors_of_a_comparison_colour_the_graph_and_jump(show: Opener, shots: P
     assert page.locator(".e-7").count() == 0
 
 
+# Of each kind of box, in each step of the scale: the least contrast of its texts with its fill, by WCAG 2.
+_CONTRASTS = """
+(steps) => {
+  const canvas = Object.assign(document.createElement("canvas"), {width: 1, height: 1});
+  const context = canvas.getContext("2d", {willReadFrequently: true});
+  const luminance = (colour) => {
+    context.fillStyle = colour;
+    context.fillRect(0, 0, 1, 1);
+    const parts = [...context.getImageData(0, 0, 1, 1).data].slice(0, 3).map((part) => part / 255);
+    const linear = parts.map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
+  };
+  const contrast = (one, other) => {
+    const [low, high] = [luminance(one), luminance(other)].sort((a, b) => a - b);
+    return (high + 0.05) / (low + 0.05);
+  };
+  const found = {};
+  const kinds = ["leaf", "cast", "group", "end"];
+  const boxes = kinds.map((kind) => [kind, document.querySelector(`.box.${kind}.err`)]);
+  for (const step of steps) {
+    for (const [kind, box] of boxes) {
+      box.setAttribute("class", `box ${kind} err ${step}`);
+      const fill = getComputedStyle(box.querySelector(":scope > .body")).fill;
+      const inks = [...box.querySelectorAll(":scope > text")].map((text) => getComputedStyle(text).fill);
+      found[`${kind} ${step}`] = Math.min(...inks.map((ink) => contrast(ink, fill)));
+    }
+    const chip = document.querySelector(`#legend .${step}`), style = getComputedStyle(chip);
+    found[`legend ${step}`] = contrast(style.color, style.backgroundColor);
+  }
+  return found;
+}
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_texts_can_be_read_on_every_colour_of_an_error(show: Opener, shots: Path, scheme: str) -> None:
+    page = show(MODEL, comparison(MODEL), color_scheme=scheme)
+    page.locator(".box.group .sign").first.click()
+    settled(page)
+    page.screenshot(path=shots / f"errors_{scheme}.png")
+    found = page.evaluate(_CONTRASTS, [*(f"e-{step}" for step in range(8)), "e-none"])
+    assert len(found) == 5 * 9
+    assert {what: contrast for what, contrast in found.items() if not contrast >= 4.5} == {}
+
+
 def test_bodies_are_inside_their_owner(show: Opener) -> None:
     sketch = Sketch()
     first = sketch.node("Input", "", (), HIGH, "input")
