@@ -34,7 +34,7 @@ def from_json(text: str, place: str) -> Comparison:
             raise OptionError(place, fact, "write it anew with `ampgraph compare --json`")
         return _comparison(content)
     except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
-        remedy = "write one with `ampgraph compare A.onnx B.onnx --json`"
+        remedy = "write one with `ampgraph compare A.onnx B.onnx --json FILE`"
         raise OptionError(place, "is no comparison that can be read", remedy) from None
 
 
