@@ -1,8 +1,8 @@
 """Which CUDA kernels a network spends its time in: `python -m benchmarks.gpu_kernels [--only A,B] [--batches 1]`.
 
-Each network as ampgraph converts it, in either layout, and compiled by torch in half precision: milliseconds of a CUDA
-graph, then every kernel with its launches and microseconds a run, as CUPTI records them through torch's profiler (which
-sees onnxruntime's kernels too: they run in the same process).
+Each network as ampgraph converts it, in either layout and with kernels of our own, and compiled by torch in half
+precision: milliseconds of a CUDA graph, then every kernel with its launches and microseconds a run, as CUPTI records
+them through torch's profiler (which sees onnxruntime's kernels too: they run in the same process).
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def milliseconds(run: Callable[[], Any], wait: Callable[[], Any]) -> float:
 
 
 def of_ampgraph(name: str, batch: int, folder: Path | None) -> list[Profile]:
-    """The converted network in either layout; the graph is timed, a plain run is profiled."""
+    """The converted network in each setting; the graph is timed, a plain run is profiled."""
     model = source(name, folder, Path(tempfile.mkdtemp()))
     arrays = [each.numpy() for each in gpu_models.inputs(name, batch)]
     feeds = dict(zip([value.name for value in model.graph.input], arrays, strict=False))
@@ -93,13 +93,16 @@ def of_ampgraph(name: str, batch: int, folder: Path | None) -> list[Profile]:
     print(name, batch, result.plan.fused, result.planned.fusing, f"{len(result.plan.casts)} casts", flush=True)
     found = []
     convolves = any(node.op_type == "Conv" for node in model.graph.node)
-    for last in (False, True) if convolves else (False,):
-        session = ampgraph.Session(result.model, provider="cuda", shapes=shapes, nhwc=last)
+    settings: list[dict[str, Any]] = [{"nhwc": last} for last in ((False, True) if convolves else (False,))]
+    for setting in (*settings, {"native": True}):
+        session = ampgraph.Session(result.model, provider="cuda", shapes=shapes, **setting)
         bound = session.bind(feeds)
         ms = milliseconds(bound.run, bound.wait)
         error = relative(expected, next(iter(bound.outputs().values())))
-        plain = ampgraph.Session(result.model, provider="cuda", shapes=shapes, nhwc=last, cuda_graph=False).bind(feeds)
-        title = f"ampgraph{' nhwc' if last else ''}{'' if bound.cuda_graph else ' (no graph)'}"
+        plain = ampgraph.Session(result.model, provider="cuda", shapes=shapes, cuda_graph=False, **setting).bind(feeds)
+        words = [key for key, chosen in setting.items() if chosen]
+        title = " ".join(["ampgraph", *words, *([] if bound.cuda_graph else ["(no graph)"])])
+        print(title, *session.notes, sep="; ", flush=True)
         found.append(Profile(name, batch, title, ms, error, kernels_of(plain.run, plain.wait)))
     return found
 
