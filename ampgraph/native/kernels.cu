@@ -542,15 +542,28 @@ __device__ __forceinline__ void product(const __half *x, const __half *w, const 
 PRODUCT(32)
 PRODUCT(64)
 
-/* y = act(a) * b, rows of `vectors`; those of a and b begin `stride` vectors apart. */
-extern "C" __global__ void gated(const Eight *a, const Eight *b, Eight *y, int total, int vectors, int stride, int act) {
+struct Halves {
+    int total, vectors, stride, second, act; /* vectors of a row of y, and from one row of a or b to the next */
+};
+
+/* y = act(a + bias) * (b + bias behind it), or with `second` the other way round: act is b's. */
+extern "C" __global__ void gated(const Eight *a, const Eight *b, const Eight *bias, Eight *y, Halves at) {
     int place = blockIdx.x * blockDim.x + threadIdx.x;
-    if (place >= total) return;
-    size_t row = place / vectors, from = row * stride + (place - row * vectors);
-    float one[8], other[8];
+    if (place >= at.total) return;
+    int row = place / at.vectors, column = place - row * at.vectors;
+    size_t from = (size_t)row * at.stride + column;
+    float one[8], other[8], more[8];
     widen(a[from], one);
     widen(b[from], other);
-    activate(one, act);
+    if (bias) {
+        widen(bias[column], more);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) one[i] += more[i];
+        widen(bias[at.vectors + column], more);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) other[i] += more[i];
+    }
+    activate_any(at.second ? other : one, at.act);
 #pragma unroll
     for (int i = 0; i < 8; ++i) one[i] *= other[i];
     y[place] = narrowed(one);
@@ -587,3 +600,5 @@ extern "C" __global__ void rotary(const Eight *x, const long long *positions, co
     }
     to[(size_t)row * at.turned + column] = narrowed(found);
 }
+
+#include "norm.cuh"
