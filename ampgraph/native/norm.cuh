@@ -58,111 +58,117 @@ extern "C" __global__ void __launch_bounds__(256) moments_first_half(const __hal
     moments_first(x, moments, at);
 }
 
-/* Sums over the rows of threads of what each has for its 8 channels: of group g in shared[g]. */
-__device__ __forceinline__ void group_sums(const float *mine, float *shared, int channels, int groups) {
+/* Sums over the rows of threads of what each has for its 8 channels, two numbers each: of group g in shared[g], for the
+ * threads below `groups`. Shared: threads + 2 * 8 * threads floats; as many threads as groups, at least. */
+__device__ __forceinline__ float2 group_sums(const float *one, const float *other, float *shared, int channels,
+                                             int groups) {
     int threads = blockDim.x * blockDim.y, thread = threadIdx.y * blockDim.x + threadIdx.x, size = channels / groups;
-    float *rows = shared + groups;
-    __syncthreads();
+    float2 *rows = (float2 *)shared, *parts = rows + 8 * threads;
 #pragma unroll
-    for (int i = 0; i < 8; ++i) rows[threadIdx.y * channels + 8 * threadIdx.x + i] = mine[i];
+    for (int i = 0; i < 8; ++i)
+        rows[threadIdx.y * channels + 8 * threadIdx.x + i] = make_float2(one[i], other[i]);
     __syncthreads();
-    for (int c = thread; c < channels; c += threads) {
-        float sum = 0.f;
-        for (int row = 0; row < blockDim.y; ++row) sum += rows[row * channels + c];
-        rows[c] = sum; /* read by nobody else */
+    int beside = threads / groups, g = thread % groups, p = thread / groups;
+    float2 sum = make_float2(0.f, 0.f);
+    if (p < beside) {
+        for (int i = p; i < size * blockDim.y; i += beside) {
+            float2 more = rows[i / size * channels + g * size + i % size];
+            sum.x += more.x;
+            sum.y += more.y;
+        }
+        parts[thread] = sum;
     }
     __syncthreads();
-    for (int g = thread; g < groups; g += threads) {
-        float sum = 0.f;
-        for (int c = 0; c < size; ++c) sum += rows[g * size + c];
-        shared[g] = sum;
-    }
-    __syncthreads();
+    sum = make_float2(0.f, 0.f);
+    if (thread < groups)
+        for (int i = 0; i < beside; ++i) {
+            float2 more = parts[i * groups + thread];
+            sum.x += more.x;
+            sum.y += more.y;
+        }
+    return sum;
 }
 
 /* x: N, pixels, C; offset (or nothing): N, C, added to x. Block (part, n): threadIdx.x over vectors, threadIdx.y over
- * pixels, HELD a thread. Shared: groups + blockDim.y * C floats. */
-extern "C" __global__ void __launch_bounds__(1024) moments_last(const Eight *x, const Eight *offset, float2 *moments,
+ * pixels, HELD a thread. What is squared is taken from a pivot, the group's first number in the part: as far from the
+ * mean as any. Shared: as group_sums says. */
+extern "C" __global__ void __launch_bounds__(512) moments_last(const Eight *x, const Eight *offset, float2 *moments,
                                                                 Norm at) {
     extern __shared__ float part[];
     int vectors = at.channels / 8, size = at.channels / at.groups;
     int first = blockIdx.x * at.part, count = min(at.part, at.pixels - first);
-    const Eight *from = x + ((size_t)blockIdx.y * at.pixels + first) * vectors + threadIdx.x;
+    const Eight *start = x + ((size_t)blockIdx.y * at.pixels + first) * vectors, *from = start + threadIdx.x;
+    const __half *numbers = (const __half *)start, *more = (const __half *)(offset + (size_t)blockIdx.y * vectors);
     Eight held[HELD];
 #pragma unroll
     for (int i = 0; i < HELD; ++i) {
         int pixel = i * blockDim.y + threadIdx.y;
         held[i] = read_within(from + (size_t)pixel * vectors, pixel < count);
     }
-    float more[8] = {}, sum[8] = {}, here[8];
-    if (offset) widen(offset[(size_t)blockIdx.y * vectors + threadIdx.x], more);
-#pragma unroll
-    for (int i = 0; i < HELD; ++i) {
-        if (i * blockDim.y + threadIdx.y >= count) continue;
-        widen(held[i], here);
-#pragma unroll
-        for (int j = 0; j < 8; ++j) sum[j] += here[j] + more[j];
-    }
-    group_sums(sum, part, at.channels, at.groups);
-    float mean[8];
+    float shift[8] = {}, sum[8] = {}, squares[8] = {}, here[8];
+    if (offset) widen(((const Eight *)more)[threadIdx.x], shift);
 #pragma unroll
     for (int j = 0; j < 8; ++j) {
-        mean[j] = part[(8 * threadIdx.x + j) / size] / (count * size);
-        sum[j] = 0.f;
+        int channel = (8 * threadIdx.x + j) / size * size;
+        shift[j] -= __half2float(numbers[channel]) + (offset ? __half2float(more[channel]) : 0.f);
     }
-    float kept = 0.f;
-    int thread = threadIdx.y * blockDim.x + threadIdx.x;
-    if (thread < at.groups) kept = part[thread] / (count * size);
 #pragma unroll
     for (int i = 0; i < HELD; ++i) {
         if (i * blockDim.y + threadIdx.y >= count) continue;
         widen(held[i], here);
 #pragma unroll
         for (int j = 0; j < 8; ++j) {
-            float off = here[j] + more[j] - mean[j];
-            sum[j] = fmaf(off, off, sum[j]);
+            float off = here[j] + shift[j];
+            sum[j] += off;
+            squares[j] = fmaf(off, off, squares[j]);
         }
     }
-    group_sums(sum, part, at.channels, at.groups);
-    if (thread < at.groups)
-        moments[((size_t)blockIdx.y * at.parts + blockIdx.x) * at.groups + thread] = make_float2(kept, part[thread]);
+    float2 all = group_sums(sum, squares, part, at.channels, at.groups);
+    int thread = threadIdx.y * blockDim.x + threadIdx.x;
+    if (thread >= at.groups) return;
+    float mean = all.x / (count * size);
+    float pivot = __half2float(numbers[thread * size]) + (offset ? __half2float(more[thread * size]) : 0.f);
+    moments[((size_t)blockIdx.y * at.parts + blockIdx.x) * at.groups + thread] =
+        make_float2(pivot + mean, fmaxf(all.y - all.x * mean, 0.f));
 }
 
 /* Mean and 1 / deviation of groups `low` and on, as many as `groups`, of image n into stats, from those of all parts:
- * a part holds `by` elements for each of at.part, of `whole` in all. At most as many groups as threads, each of which
- * has a place in `scratch`. */
-__device__ __forceinline__ void put_together(const float2 *moments, float2 *stats, float *scratch, int n, int low,
-                                             int groups, long long whole, int by, const Norm &at) {
+ * a part holds `by` elements for each of at.part, of `whole` in all. Means are taken from the first part's. At most as
+ * many groups as threads, each of which has a place in `scratch`. */
+__device__ __forceinline__ void put_together(const float2 *moments, float2 *stats, float2 *scratch, int n, int low,
+                                             int groups, int whole, int by, const Norm &at) {
     int threads = blockDim.x * blockDim.y, thread = threadIdx.y * blockDim.x + threadIdx.x;
     int beside = threads / groups, g = thread % groups, p = thread / groups;
     const float2 *from = moments + (size_t)n * at.parts * at.groups + low + g;
-    for (int pass = 0; pass < 2; ++pass) {
-        float mean = pass ? stats[g].x : 0.f, sum = 0.f;
-        if (p < beside) {
+    float pivot = from[0].x;
+    float2 sum = make_float2(0.f, 0.f);
+    if (p < beside) {
 #pragma unroll 8
-            for (int i = p; i < at.parts; i += beside) {
-                float2 found = from[(size_t)i * at.groups];
-                float count = (float)(min((long long)at.part, whole - (long long)i * at.part) * by);
-                float off = found.x - mean;
-                sum += pass ? found.y + count * off * off : count * found.x;
-            }
-            scratch[thread] = sum;
+        for (int i = p; i < at.parts; i += beside) {
+            float2 found = from[(size_t)i * at.groups];
+            float count = (float)(min(at.part, whole - i * at.part) * by), off = found.x - pivot;
+            sum.x += count * off;
+            sum.y += found.y + count * off * off;
         }
-        __syncthreads();
-        if (thread < groups) {
-            float all = 0.f;
-            for (int i = 0; i < beside; ++i) all += scratch[i * groups + thread];
-            all /= (float)(whole * by);
-            if (pass) stats[thread].y = rsqrtf(all + at.epsilon);
-            else stats[thread].x = all;
-        }
-        __syncthreads();
+        scratch[thread] = sum;
     }
+    __syncthreads();
+    if (thread < groups) {
+        sum = make_float2(0.f, 0.f);
+        for (int i = 0; i < beside; ++i) {
+            float2 more = scratch[i * groups + thread];
+            sum.x += more.x;
+            sum.y += more.y;
+        }
+        float count = (float)whole * by, mean = sum.x / count;
+        stats[thread] = make_float2(pivot + mean, rsqrtf(fmaxf(sum.y / count - mean * mean, 0.f) + at.epsilon));
+    }
+    __syncthreads();
 }
 
 /* y = act((x + offset - mean) / deviation * gamma + beta). Blocks as those of moments_last. Shared: 2 * groups +
- * threads floats. */
-extern "C" __global__ void __launch_bounds__(1024) normalize_last(const Eight *x, const Eight *offset,
+ * 2 * threads floats. */
+extern "C" __global__ void __launch_bounds__(512) normalize_last(const Eight *x, const Eight *offset,
                                                                   const float2 *moments, const Four *gamma,
                                                                   const Four *beta, Eight *y, Norm at) {
     extern __shared__ float part[];
@@ -176,11 +182,11 @@ extern "C" __global__ void __launch_bounds__(1024) normalize_last(const Eight *x
         held[i] = read_within(x + start + (size_t)pixel * vectors, pixel < count);
     }
     float2 *stats = (float2 *)part;
-    put_together(moments, stats, part + 2 * at.groups, blockIdx.y, 0, at.groups, at.pixels, size, at);
     float by[8], more[8], shift[8] = {};
     if (offset) widen(offset[(size_t)blockIdx.y * vectors + threadIdx.x], shift);
     eight_floats(gamma + 2 * threadIdx.x, by);
     eight_floats(beta + 2 * threadIdx.x, more);
+    put_together(moments, stats, stats + at.groups, blockIdx.y, 0, at.groups, at.pixels, size, at);
 #pragma unroll
     for (int j = 0; j < 8; ++j) {
         float2 found = stats[(8 * threadIdx.x + j) / size];
@@ -212,8 +218,7 @@ template <typename T>
 __device__ __forceinline__ void normalize_first(const T *x, const float2 *moments, const float *gamma,
                                                 const float *beta, Eight *y, const Norm &at) {
     __shared__ __half2 tile[SIDE * PITCH_OF_PAIRS];
-    __shared__ float2 stats[SIDE];
-    __shared__ float scratch[256];
+    __shared__ float2 stats[SIDE], scratch[256], rows[SIDE]; /* rows: what a channel is multiplied by, and what is added */
     int size = at.channels / at.groups, left = blockIdx.y * SIDE, top = blockIdx.x * SIDE;
     int low = left / size, high = (min(left + SIDE, at.channels) - 1) / size + 1;
     float held[SIDE / 8][2];
@@ -227,17 +232,25 @@ __device__ __forceinline__ void normalize_first(const T *x, const float2 *moment
         held[step][0] = within ? (float)from[0] : 0.f;
         held[step][1] = within ? (float)from[at.pixels] : 0.f;
     }
-    put_together(moments, stats, scratch, blockIdx.z, low, high - low, (long long)size * at.pixels, 1, at);
+    int mine = left + threadIdx.x;
+    bool has_channel = threadIdx.x < SIDE && mine < at.channels;
+    float by = has_channel ? gamma[mine] : 0.f, more = has_channel ? beta[mine] : 0.f;
+    put_together(moments, stats, scratch, blockIdx.z, low, high - low, size * at.pixels, 1, at);
+    if (has_channel) {
+        float2 found = stats[mine / size - low];
+        by *= found.y;
+        rows[threadIdx.x] = make_float2(by, more - found.x * by);
+    }
+    __syncthreads();
 #pragma unroll
     for (int step = 0; step < SIDE / 8; ++step) {
         int pair, pixel;
         tile_place(step, &pair, &pixel);
-        int channel = left + 2 * pair;
-        if (channel >= at.channels) continue;
+        if (left + 2 * pair >= at.channels) continue;
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
-            float2 found = stats[(channel + i) / size - low];
-            float z = (held[step][i] - found.x) * found.y * gamma[channel + i] + beta[channel + i];
+            float2 row = rows[2 * pair + i];
+            float z = fmaf(held[step][i], row.x, row.y);
             held[step][i] = at.act == SILU ? __fdividef(z, 1.f + __expf(-z)) : z;
         }
         tile[pixel * PITCH_OF_PAIRS + pair] = __floats2half2_rn(held[step][0], held[step][1]);

@@ -310,6 +310,8 @@ static void excite(Node *node, Call *call) {
     start(call, EXCITE, (Size){(unsigned)size[0], 1, 1}, (Size){threads, 1, 1}, shared, arguments);
 }
 
+enum { GATED_ROWS = 4 };
+
 static void gated(Node *node, Call *call) {
     const Array *a = &call->in[0];
     const char *other = call->in[1].data;
@@ -317,7 +319,7 @@ static void gated(Node *node, Call *call) {
     if (!a->rank) return fail(call, "ampgraph: Gated takes rows");
     memcpy(size, a->size, sizeof size);
     struct {
-        int total, vectors, stride, second, act;
+        int rows, vectors, stride, second, act;
     } at = {.vectors = (int)(size[a->rank - 1] / 8), .second = (int)node->second, .act = node->act};
     at.stride = at.vectors;
     if (!other) { /* both lie in one: the halves of its rows */
@@ -327,9 +329,10 @@ static void gated(Node *node, Call *call) {
     }
     for (size_t i = 0; i < a->rank; ++i) elements *= size[i];
     void *y = output(call, 0, size, a->rank);
-    at.total = (int)(elements / 8);
+    if (!elements) return;
+    at.rows = (int)(elements / (at.vectors * 8));
     void *arguments[] = {(void *)&a->data, (void *)&other, (void *)&call->in[2].data, &y, &at};
-    start(call, GATED, blocks(at.total), BLOCK, 0, arguments);
+    start(call, GATED, blocks(reached_up(at.rows, GATED_ROWS) * at.vectors), BLOCK, 0, arguments);
 }
 
 enum { NORM_THREADS = 512, HELD = 4, HELD_FIRST = 32, SIDE = 64 };
@@ -379,8 +382,8 @@ static void norm_last(Node *node, Call *call, void *y) {
     at.parts = (int)reached_up(at.pixels, at.part);
     void *found = moments(call, &at, x->size[0]);
     Size grid = {(unsigned)at.parts, (unsigned)x->size[0], 1}, block = {vectors, rows, 1};
-    unsigned sums = ((unsigned)at.groups + rows * (unsigned)at.channels) * (unsigned)sizeof(float);
-    unsigned stats = (2 * (unsigned)at.groups + rows * vectors) * (unsigned)sizeof(float);
+    unsigned threads = vectors * rows, pair = 2 * (unsigned)sizeof(float);
+    unsigned sums = 9 * threads * pair, stats = ((unsigned)at.groups + threads) * pair;
     void *first[] = {(void *)&x->data, (void *)&offset->data, &found, &at};
     start(call, MOMENTS_LAST, grid, block, sums, first);
     void *second[] = {(void *)&x->data, (void *)&offset->data, &found, (void *)&call->in[1].data,

@@ -168,7 +168,7 @@ def test_gated_and_scaled(gpu: emulation.Emulated, apart: bool) -> None:
     both, y = low(5, 48), np.zeros((5, 24), np.float16)
     a, b = (np.ascontiguousarray(each) for each in np.split(both, 2, 1))
     given = (a, b) if apart else (both, both.reshape(-1)[24:])
-    gpu.run("gated", (1, 1, 1), (32, 1, 1), *given, None, y, structure(15, 3, 3 if apart else 6, 0, SILU))
+    gpu.run("gated", (1, 1, 1), (32, 1, 1), *given, None, y, structure(5, 3, 3 if apart else 6, 0, SILU))
     assert off(activated(a, SILU) * b, y) < ROUNDED
     x, scale = low(2, 5, 16), low(2, 16)
     out = np.zeros_like(x)
@@ -200,7 +200,7 @@ def test_the_folder_of_headers_is_the_emulation_alone() -> None:
 @pytest.mark.parametrize("second", [False, True])
 def test_gated_with_its_bias(gpu: emulation.Emulated, second: bool) -> None:
     both, bias, y = low(5, 48), low(48), np.zeros((5, 24), np.float16)
-    gpu.run("gated", (1, 1, 1), (32, 1, 1), both, both.reshape(-1)[24:], bias, y, structure(15, 3, 6, second, GELU))
+    gpu.run("gated", (1, 1, 1), (32, 1, 1), both, both.reshape(-1)[24:], bias, y, structure(5, 3, 6, second, GELU))
     one, other = np.split(both.astype(np.float64) + bias, 2, 1)
     expected = one * activated(other, GELU) if second else activated(one, GELU) * other
     assert off(expected, y) < ROUNDED

@@ -17,7 +17,7 @@ from ampgraph.onnx_model.native.conv import VECTOR, alike
 from ampgraph.onnx_model.native.step import NOTHING, Slot, Step, image
 
 LAST = (0, 2, 3, 1)
-_MOST_CHANNELS, _MOST_GROUPS = 8192, 256  # of a block's threads
+_MOST_CHANNELS, _MOST_GROUPS = 4096, 256  # what a block of 512 threads has room for
 _SILU = 1
 
 

@@ -131,27 +131,42 @@ def test_rows_in_another_order_are_none_of_an_image() -> None:
     assert kept(model)["Transpose"] == 3  # y's and x's, and a's back
 
 
-def attention(inputs: str = "x, w, b", how: str = "num_heads=2", columns: int = 48) -> ModelProto:
-    graph = f"""g (float16[2,5,16] x, int32[2] mask) => (float16[2,5,{columns // 3}] y)
+def attention(
+    inputs: str = "x, w, b", how: str = "num_heads=2", columns: int = 48, rows: int = 1 << 15, bias: float = 1.0
+) -> ModelProto:
+    graph = f"""g (float16[N,{rows},16] x, int32[N] mask) => (float16[N,{rows},{columns // 3}] y)
         {{ y = {CONTRIB}.Attention<{how}>({inputs}) }}"""
     model = parser.parse_model(f'<ir_version: 10, opset_import: ["": 20, "{CONTRIB}": 1]> {graph}')
     generator = np.random.default_rng(0)
     for name, shape in {"w": (16, columns), "b": (columns,)}.items():
-        array = (generator.standard_normal(shape) / 4).astype(np.float16)
+        array = (generator.standard_normal(shape) / 4 * (bias if name == "b" else 1)).astype(np.float16)
         model.graph.initializer.append(numpy_helper.from_array(array, name))
     return model
 
 
-def test_packed_attention_becomes_three_products() -> None:
-    found = rewrite(attention(), {})
+@pytest.mark.parametrize(("bias", "product"), [(1.0, "Linear"), (0.0, "MatMul")])
+def test_packed_attention_of_many_rows_becomes_three_products(bias: float, product: str) -> None:
+    found = rewrite(attention(bias=bias), {})
     assert found is not None
-    assert found.counts == {"Linear": 3}
-    assert [each.op_type for each in found.model.graph.node] == ["Linear", "Linear", "Linear", "MultiHeadAttention"]
-    assert [{entry.name for entry in each.attribute} for each in found.model.graph.node][3] == {"num_heads"}
+    *products, whole = found.model.graph.node
+    assert [each.op_type for each in products] == [product] * 3
+    assert whole.op_type == "MultiHeadAttention"
+    assert [entry.name for entry in whole.attribute] == ["num_heads"]
+    arrays = {each.name: numpy_helper.to_array(each) for each in found.model.graph.initializer}
+    given = {each.name: numpy_helper.to_array(each) for each in attention(bias=bias).graph.initializer}
+    parts = [arrays[each.input[1]] for each in products]
+    joined = np.concatenate([each.T for each in parts] if product == "Linear" else parts, 1)
+    np.testing.assert_array_equal(joined, given["w"])
 
 
 @pytest.mark.parametrize(
-    "model", [attention("x, w, b, mask"), attention(how="num_heads=2, unidirectional=1"), attention(columns=36)]
+    "model",
+    [
+        attention("x, w, b, mask"),
+        attention(how="num_heads=2, unidirectional=1"),
+        attention(columns=36),
+        attention(rows=1 << 10),  # few rows
+    ],
 )
 def test_attention_with_more_to_it_stays(model: ModelProto) -> None:
     assert rewrite(model, {}) is None
