@@ -1,5 +1,7 @@
 """Group normalization, sums of images in two layouts, and rows that are images: nothing changes a layout in between."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper, parser
@@ -148,6 +150,7 @@ def attention(
 def test_packed_attention_of_many_rows_becomes_three_products(bias: float, product: str) -> None:
     found = rewrite(attention(bias=bias), {})
     assert found is not None
+    assert found.counts == Counter({"MultiHeadAttention": 1, "Linear": 3 if product == "Linear" else 0}) + Counter()
     *products, whole = found.model.graph.node
     assert [each.op_type for each in products] == [product] * 3
     assert whole.op_type == "MultiHeadAttention"
