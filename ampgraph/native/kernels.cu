@@ -542,18 +542,45 @@ __device__ __forceinline__ void product(const __half *x, const __half *w, const 
 PRODUCT(32)
 PRODUCT(64)
 
-/* y = act(a) * b, rows of `vectors`; those of a and b begin `stride` vectors apart. */
-extern "C" __global__ void gated(const Eight *a, const Eight *b, Eight *y, int total, int vectors, int stride, int act) {
-    int place = blockIdx.x * blockDim.x + threadIdx.x;
-    if (place >= total) return;
-    size_t row = place / vectors, from = row * stride + (place - row * vectors);
-    float one[8], other[8];
-    widen(a[from], one);
-    widen(b[from], other);
-    activate(one, act);
+struct Halves {
+    int rows, vectors, stride, second, act; /* vectors of a row of y, and from one row of a or b to the next */
+};
+
+constexpr int GATED_ROWS = 4; /* a thread: what it reads of them is under way at once */
+
+/* y = act(a + bias) * (b + bias behind it), or with `second` the other way round: act is b's. */
+extern "C" __global__ void __launch_bounds__(256) gated(const Eight *a, const Eight *b, const Eight *bias, Eight *y,
+                                                        Halves at) {
+    int place = blockIdx.x * blockDim.x + threadIdx.x, column = place % at.vectors;
+    int first = place / at.vectors * GATED_ROWS;
+    Eight ones[GATED_ROWS], others[GATED_ROWS];
 #pragma unroll
-    for (int i = 0; i < 8; ++i) one[i] *= other[i];
-    y[place] = narrowed(one);
+    for (int i = 0; i < GATED_ROWS; ++i) {
+        size_t from = (size_t)(first + i) * at.stride + column;
+        ones[i] = read_within(a + from, first + i < at.rows);
+        others[i] = read_within(b + from, first + i < at.rows);
+    }
+    float low[8] = {}, high[8] = {};
+    if (bias) {
+        widen(bias[column], low);
+        widen(bias[at.vectors + column], high);
+    }
+#pragma unroll
+    for (int i = 0; i < GATED_ROWS; ++i) {
+        if (first + i >= at.rows) return;
+        float one[8], other[8];
+        widen(ones[i], one);
+        widen(others[i], other);
+#pragma unroll
+        for (int j = 0; j < 8; ++j) {
+            one[j] += low[j];
+            other[j] += high[j];
+        }
+        activate_any(at.second ? other : one, at.act);
+#pragma unroll
+        for (int j = 0; j < 8; ++j) one[j] *= other[j];
+        y[(size_t)(first + i) * at.vectors + column] = narrowed(one);
+    }
 }
 
 struct Heads {
@@ -587,3 +614,5 @@ extern "C" __global__ void rotary(const Eight *x, const long long *positions, co
     }
     to[(size_t)row * at.turned + column] = narrowed(found);
 }
+
+#include "norm.cuh"

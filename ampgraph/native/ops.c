@@ -6,9 +6,12 @@
  * which add up to the mean of y.
  * Excite(means, w1, b1, w2, b2): gate(w2^T act(w1 means + b1) + b2), N, C; w1 and w2 lie hidden, C.
  * MaxPool(x), Mean(x) -> N, C, 1, 1; Image(x): N, C, H, W of float32 or float16 -> N, H, W, 8,
- * with block=2 N, H / 2, W / 2, 16; Gated(a, b?): act(a) * b; without b,
- * of the halves of a's rows. Rotary(x, positions, cos, sin) -> q, k, v: parts of x's rows, q and k `width` wide and
- * turned by their positions.
+ * with block=2 N, H / 2, W / 2, 16; Gated(a, b?, bias?): act(a) * b, with second=1 a * act(b); without b,
+ * of the halves of a's rows, both after the bias. Rotary(x, positions, cos, sin) -> q, k, v: parts of x's rows, q and k
+ * `width` wide and turned by their positions.
+ * GroupNorm(x, gamma, beta, offset?) -> y, moments: act of x + offset (N, C, ...) normalized in `groups`, times gamma,
+ * plus beta; with first=1 x lies N, C, H, W, in float32 or float16. Residual(x, z): x + z as float32, x and what is
+ * made with channels first.
  *
  * What a first run on new sizes finds out and allocates, later runs use: those can be captured. Runs of one session
  * are one after the other, since its kernels have one workspace each. */
@@ -53,7 +56,8 @@ struct Node {
     Api *api;
     void (*compute)(Node *, Call *);
     int64_t strides[2], pads[4], dilations[2], kernel[2];
-    int64_t block, turned;
+    int64_t block, turned, groups, first, second;
+    float epsilon;
     int act, gate;
     Sized *known;
 };
@@ -306,23 +310,106 @@ static void excite(Node *node, Call *call) {
     start(call, EXCITE, (Size){(unsigned)size[0], 1, 1}, (Size){threads, 1, 1}, shared, arguments);
 }
 
+enum { GATED_ROWS = 4 };
+
 static void gated(Node *node, Call *call) {
     const Array *a = &call->in[0];
     const char *other = call->in[1].data;
     int64_t size[MOST_RANK], elements = 1;
     if (!a->rank) return fail(call, "ampgraph: Gated takes rows");
     memcpy(size, a->size, sizeof size);
-    int vectors = (int)(size[a->rank - 1] / 8), stride = vectors;
+    struct {
+        int rows, vectors, stride, second, act;
+    } at = {.vectors = (int)(size[a->rank - 1] / 8), .second = (int)node->second, .act = node->act};
+    at.stride = at.vectors;
     if (!other) { /* both lie in one: the halves of its rows */
-        vectors /= 2;
+        at.vectors /= 2;
         size[a->rank - 1] /= 2;
-        other = (const char *)a->data + (size_t)vectors * 16;
+        other = (const char *)a->data + (size_t)at.vectors * 16;
     }
     for (size_t i = 0; i < a->rank; ++i) elements *= size[i];
     void *y = output(call, 0, size, a->rank);
-    int total = (int)(elements / 8);
-    void *arguments[] = {(void *)&a->data, (void *)&other, &y, &total, &vectors, &stride, &node->act};
-    start(call, GATED, blocks(total), BLOCK, 0, arguments);
+    if (!elements) return;
+    at.rows = (int)(elements / (at.vectors * 8));
+    void *arguments[] = {(void *)&a->data, (void *)&other, (void *)&call->in[2].data, &y, &at};
+    start(call, GATED, blocks(reached_up(at.rows, GATED_ROWS) * at.vectors), BLOCK, 0, arguments);
+}
+
+enum { NORM_THREADS = 512, HELD = 4, HELD_FIRST = 32, SIDE = 64 };
+
+typedef struct Norm {
+    int channels, groups, pixels, parts, part, act;
+    float epsilon;
+} Norm;
+
+static Norm norm(const Node *node, const Array *x) {
+    Norm at = {.groups = (int)node->groups, .act = node->act, .epsilon = node->epsilon};
+    at.channels = (int)x->size[node->first ? 1 : 3];
+    at.pixels = (int)(node->first ? x->size[2] * x->size[3] : x->size[1] * x->size[2]);
+    return at;
+}
+
+static void *moments(Call *call, const Norm *at, int64_t batch) {
+    int64_t size[4] = {batch, at->parts, at->groups, 2};
+    return output(call, 1, size, 4);
+}
+
+static Size tiles(const Norm *at, int64_t batch) {
+    return (Size){(unsigned)reached_up(at->pixels, SIDE), (unsigned)reached_up(at->channels, SIDE), (unsigned)batch};
+}
+
+static void norm_first(Node *node, Call *call, void *y) {
+    const Array *x = &call->in[0];
+    Norm at = norm(node, x);
+    int64_t elements = (int64_t)(at.channels / at.groups) * at.pixels;
+    at.part = HELD_FIRST * (int)BLOCK.x;
+    at.parts = (int)reached_up(elements, at.part);
+    void *found = moments(call, &at, x->size[0]);
+    Size grid = {(unsigned)at.parts, (unsigned)at.groups, (unsigned)x->size[0]};
+    int is_float = x->type == FLOAT;
+    void *first[] = {(void *)&x->data, &found, &at};
+    start(call, is_float ? MOMENTS_FIRST_FLOAT : MOMENTS_FIRST_HALF, grid, BLOCK, 0, first);
+    void *second[] = {(void *)&x->data, &found, (void *)&call->in[1].data, (void *)&call->in[2].data, &y, &at};
+    Size over = tiles(&at, x->size[0]);
+    start(call, is_float ? NORMALIZE_FIRST_FLOAT : NORMALIZE_FIRST_HALF, over, BLOCK, 0, second);
+}
+
+static void norm_last(Node *node, Call *call, void *y) {
+    const Array *x = &call->in[0], *offset = &call->in[3];
+    Norm at = norm(node, x);
+    unsigned vectors = (unsigned)at.channels / 8, rows = vectors < NORM_THREADS ? NORM_THREADS / vectors : 1;
+    at.part = HELD * (int)rows;
+    at.parts = (int)reached_up(at.pixels, at.part);
+    void *found = moments(call, &at, x->size[0]);
+    Size grid = {(unsigned)at.parts, (unsigned)x->size[0], 1}, block = {vectors, rows, 1};
+    unsigned threads = vectors * rows, pair = 2 * (unsigned)sizeof(float);
+    unsigned sums = 9 * threads * pair, stats = ((unsigned)at.groups + threads) * pair;
+    void *first[] = {(void *)&x->data, (void *)&offset->data, &found, &at};
+    start(call, MOMENTS_LAST, grid, block, sums, first);
+    void *second[] = {(void *)&x->data, (void *)&offset->data, &found, (void *)&call->in[1].data,
+                      (void *)&call->in[2].data, &y, &at};
+    start(call, NORMALIZE_LAST, grid, block, stats, second);
+}
+
+static void group_norm(Node *node, Call *call) {
+    const Array *x = &call->in[0];
+    if (x->rank != 4 || !node->groups || call->outputs < 2) return fail(call, "ampgraph: GroupNorm takes images");
+    int64_t size[4] = {x->size[0], x->size[1], x->size[2], x->size[3]};
+    if (node->first) size[1] = x->size[2], size[2] = x->size[3], size[3] = x->size[1];
+    void *y = output(call, 0, size, 4);
+    if (node->first) norm_first(node, call, y);
+    else norm_last(node, call, y);
+}
+
+static void residual(Node *node, Call *call) {
+    (void)node;
+    const Array *x = &call->in[0], *z = &call->in[1];
+    if (x->rank != 4 || z->rank != 4 || x->size[1] != z->size[3] || x->size[2] != z->size[1] || x->size[0] != z->size[0])
+        return fail(call, "ampgraph: Residual takes images alike");
+    Norm at = {.channels = (int)x->size[1], .pixels = (int)(x->size[2] * x->size[3])};
+    void *y = output(call, 0, x->size, 4);
+    void *arguments[] = {(void *)&x->data, (void *)&z->data, &y, &at.channels, &at.pixels};
+    start(call, SUM_FIRST, tiles(&at, x->size[0]), BLOCK, 0, arguments);
 }
 
 static void rotary(Node *node, Call *call) {
@@ -365,6 +452,11 @@ static void whole(const Node *node, const Info *info, const char *name, int64_t 
     if (status) release_status(node->api)(status);
 }
 
+static void real(const Node *node, const Info *info, const char *name, float *to) {
+    Status *status = attribute_float(node->api)(info, name, to);
+    if (status) release_status(node->api)(status);
+}
+
 static int activation(const Node *node, const Info *info, const char *name) {
     static const char *const names[] = {"", "Relu", "Silu", "Sigmoid", "HardSigmoid", "HardSwish", "Gelu"};
     char text[16] = "";
@@ -389,6 +481,10 @@ static Status *create(const CustomOp *op, Api *api, const Info *info, void **mad
     node->block = 1;
     whole(node, info, "block", &node->block);
     whole(node, info, "width", &node->turned);
+    whole(node, info, "groups", &node->groups);
+    whole(node, info, "first", &node->first);
+    whole(node, info, "second", &node->second);
+    real(node, info, "epsilon", &node->epsilon);
     node->act = activation(node, info, "activation");
     node->gate = activation(node, info, "gate");
     *made = node;
@@ -460,8 +556,10 @@ static Operator operators[] = {
     {{0}, "MaxPool", max_pool, 1, 1, 1, {FLOAT16}, {FLOAT16}},
     {{0}, "Mean", mean, 1, 1, 1, {FLOAT16}, {FLOAT16}},
     {{0}, "Image", image, 1, 1, 1, {ANY}, {FLOAT16}},
-    {{0}, "Gated", gated, 2, 1, 1, {FLOAT16, FLOAT16}, {FLOAT16}},
+    {{0}, "Gated", gated, 3, 1, 1, {FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
     {{0}, "Rotary", rotary, 4, 4, 3, {FLOAT16, INT64, FLOAT16, FLOAT16}, {FLOAT16, FLOAT16, FLOAT16}},
+    {{0}, "GroupNorm", group_norm, 4, 3, 2, {ANY, FLOAT, FLOAT, FLOAT16}, {FLOAT16, FLOAT}},
+    {{0}, "Residual", residual, 2, 2, 1, {FLOAT, FLOAT16}, {FLOAT}},
 };
 
 static Status *filled(Api *api, Domain *domain) {

@@ -61,6 +61,7 @@ typedef struct CustomOp {
 #define rank_of(api) CALL(api, 61, Status *(*)(const TensorInfo *, size_t *))
 #define dims_of(api) CALL(api, 62, Status *(*)(const TensorInfo *, int64_t *, size_t))
 #define info_of(api) CALL(api, 65, Status *(*)(const Value *, TensorInfo **))
+#define attribute_float(api) CALL(api, 85, Status *(*)(const Info *, const char *, float *))
 #define attribute_int(api) CALL(api, 86, Status *(*)(const Info *, const char *, int64_t *))
 #define attribute_text(api) CALL(api, 87, Status *(*)(const Info *, const char *, char *, size_t *))
 #define input_count(api) CALL(api, 88, Status *(*)(const Context *, size_t *))

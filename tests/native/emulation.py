@@ -38,7 +38,7 @@ def _pointer(array: Any) -> Any:
 
 def emulated(folder: Path) -> Emulated:
     """Compile the kernels into a folder."""
-    text = ptx.SOURCE.read_text()
+    text = ptx.SOURCE.read_text().replace(f'#include "{ptx.INCLUDED.name}"', ptx.INCLUDED.read_text())
     text = text.replace("extern __shared__ float", "extern float").replace("__shared__", "static")
     names = re.findall(r"_global__ void (?:__launch_bounds__\(\d+\) )?(\w+)\(", text)
     names = [name for name in names if not name.endswith("_")]

@@ -168,7 +168,7 @@ def test_gated_and_scaled(gpu: emulation.Emulated, apart: bool) -> None:
     both, y = low(5, 48), np.zeros((5, 24), np.float16)
     a, b = (np.ascontiguousarray(each) for each in np.split(both, 2, 1))
     given = (a, b) if apart else (both, both.reshape(-1)[24:])
-    gpu.run("gated", (1, 1, 1), (32, 1, 1), *given, y, *ints(15, 3, 3 if apart else 6, SILU))
+    gpu.run("gated", (1, 1, 1), (32, 1, 1), *given, None, y, structure(5, 3, 3 if apart else 6, 0, SILU))
     assert off(activated(a, SILU) * b, y) < ROUNDED
     x, scale = low(2, 5, 16), low(2, 16)
     out = np.zeros_like(x)
@@ -195,3 +195,92 @@ def test_rotary(gpu: emulation.Emulated, positions: list[int]) -> None:
 
 def test_the_folder_of_headers_is_the_emulation_alone() -> None:
     assert {path.name for path in Path(emulation.HEADERS).iterdir()} == {"cuda_fp16.h"}
+
+
+@pytest.mark.parametrize("second", [False, True])
+def test_gated_with_its_bias(gpu: emulation.Emulated, second: bool) -> None:
+    both, bias, y = low(5, 48), low(48), np.zeros((5, 24), np.float16)
+    gpu.run("gated", (1, 1, 1), (32, 1, 1), both, both.reshape(-1)[24:], bias, y, structure(5, 3, 6, second, GELU))
+    one, other = np.split(both.astype(np.float64) + bias, 2, 1)
+    expected = one * activated(other, GELU) if second else activated(one, GELU) * other
+    assert off(expected, y) < ROUNDED
+
+
+EPSILON = 1e-5
+
+
+def normed(x: Array, groups: int, gamma: Array, beta: Array, kind: int) -> Array:
+    """x: N, pixels, C."""
+    count, pixels, channels = x.shape
+    parts = x.astype(np.float64).reshape(count, pixels, groups, channels // groups)
+    mean = parts.mean((1, 3), keepdims=True)
+    deviation = np.sqrt(parts.var((1, 3), keepdims=True) + EPSILON)
+    return activated(((parts - mean) / deviation).reshape(x.shape) * gamma + beta, kind)
+
+
+def norm_structure(channels: int, groups: int, pixels: int, parts: int, part: int, kind: int) -> ctypes.Array:
+    return structure(channels, groups, pixels, parts, part, kind, int(np.float32(EPSILON).view(np.int32)))
+
+
+def rows_of(size: int) -> tuple[Array, Array]:
+    generator = np.random.default_rng(size)
+    return (generator.standard_normal(size) + 1).astype(np.float32), generator.standard_normal(size).astype(np.float32)
+
+
+@pytest.mark.parametrize(("channels", "groups", "pixels"), [(40, 4, 37), (16, 16, 70), (24, 1, 9), (80, 8, 130)])
+@pytest.mark.parametrize("offset", [True, False])
+@pytest.mark.parametrize("kind", [SILU, NONE])
+def test_group_normalization_with_channels_last(
+    gpu: emulation.Emulated, channels: int, groups: int, pixels: int, offset: bool, kind: int
+) -> None:
+    count, rows, held = 2, 8, 4  # as many threads as groups, at least
+    x, more = low(count, pixels, channels) + np.float16(5), low(count, channels) if offset else None
+    gamma, beta = rows_of(channels)
+    part, parts = held * rows, -(-pixels // (held * rows))
+    at, grid, block = (
+        norm_structure(channels, groups, pixels, parts, part, kind),
+        (parts, count, 1),
+        (channels // 8, rows, 1),
+    )
+    found, y = np.zeros((count, parts, groups, 2), np.float32), np.zeros_like(x)
+    gpu.run("moments_last", grid, block, x, more, found, at)
+    gpu.run("normalize_last", grid, block, x, more, found, gamma, beta, y, at)
+    whole = x.astype(np.float64) + (0 if more is None else more[:, None])
+    assert off(normed(whole, groups, gamma, beta, kind), y) < ROUNDED
+
+
+@pytest.mark.parametrize(("channels", "groups", "pixels"), [(80, 4, 70), (16, 16, 9), (136, 1, 128), (72, 12, 1500)])
+@pytest.mark.parametrize("kind", [SILU, NONE])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_group_normalization_with_channels_first(
+    gpu: emulation.Emulated, channels: int, groups: int, pixels: int, kind: int, dtype: type
+) -> None:
+    count, part = 2, 32 * 256
+    x = (low(count, channels, pixels) + np.float16(5)).astype(dtype)
+    gamma, beta = rows_of(channels)
+    parts = -(-channels // groups * pixels // part)
+    at, name = norm_structure(channels, groups, pixels, parts, part, kind), "float" if dtype is np.float32 else "half"
+    found, y = np.zeros((count, parts, groups, 2), np.float32), np.zeros((count, pixels, channels), np.float16)
+    gpu.run(f"moments_first_{name}", (parts, groups, count), (256, 1, 1), x, found, at)
+    over = -(-pixels // 64), -(-channels // 64), count
+    gpu.run(f"normalize_first_{name}", over, (256, 1, 1), x, found, gamma, beta, y, at)
+    assert off(normed(x.transpose(0, 2, 1), groups, gamma, beta, kind), y) < ROUNDED
+
+
+def test_a_mean_far_above_the_spread_cancels_nothing(gpu: emulation.Emulated) -> None:
+    generator = np.random.default_rng(0)
+    x = (generator.standard_normal((1, 8, 900)) + 3000).astype(np.float32)
+    found, y = np.zeros((1, 1, 1, 2), np.float32), np.zeros((1, 900, 8), np.float16)
+    at, gamma, beta = norm_structure(8, 1, 900, 1, 8192, NONE), np.ones(8, np.float32), np.zeros(8, np.float32)
+    gpu.run("moments_first_float", (1, 1, 1), (256, 1, 1), x, found, at)
+    gpu.run("normalize_first_float", (15, 1, 1), (256, 1, 1), x, found, gamma, beta, y, at)
+    assert off(normed(x.transpose(0, 2, 1), 1, gamma, beta, NONE), y) < ROUNDED
+
+
+@pytest.mark.parametrize(("channels", "pixels"), [(80, 70), (8, 5), (64, 128)])
+def test_sums_of_images_in_two_layouts(gpu: emulation.Emulated, channels: int, pixels: int) -> None:
+    x, z = low(2, channels, pixels).astype(np.float32), low(2, pixels, channels)
+    y = np.zeros_like(x)
+    over = -(-pixels // 64), -(-channels // 64), 2
+    gpu.run("sum_first", over, (256, 1, 1), x, z, y, *ints(channels, pixels))
+    np.testing.assert_array_equal(y, x + z.transpose(0, 2, 1))

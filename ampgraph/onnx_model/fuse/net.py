@@ -46,6 +46,7 @@ class Source:
 
     weights: Mapping[str, TensorProto] = field(default_factory=dict)  # initializers with their data
     causal: Mapping[str, str] = field(default_factory=dict)  # scores with a causal mask on them -> the scores alone
+    kinds: Mapping[str, int] = field(default_factory=dict)  # element types of values, where they are known
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
-"""Products of rows and weights with what follows them: bias and GELU, or bias and a residual.
+"""Products of rows and weights with what follows them: bias and GELU, or bias and a residual, rows or an image.
 
 onnxruntime's BiasGelu reads and writes all hidden units once more, and so does every sum after a product.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 from onnx import NodeProto, TensorProto
@@ -21,7 +23,7 @@ def linear_step(net: Net, product: NodeProto) -> Step | None:
     weight = _weight(net, product)
     if weight is None:
         return None
-    return _with_gelu(net, product, weight) or _with_residual(net, product, weight)
+    return _with_gelu(net, product, weight) or _with_rows(net, product, weight) or _with_residual(net, product, weight)
 
 
 def _weight(net: Net, product: NodeProto) -> Array | None:
@@ -43,14 +45,25 @@ def _step(net: Net, nodes: tuple[NodeProto, ...], weight: Array, bias: str, how:
 
 
 def _with_gelu(net: Net, product: NodeProto, weight: Array) -> Step | None:
-    name = product.output[0]
+    gelu = _contrib_reader(net, product.output[0], "BiasGelu")
+    return _step(net, (product, gelu), weight, gelu.input[1], {"activation": "Gelu"}) if gelu is not None else None
+
+
+def _with_rows(net: Net, product: NodeProto, weight: Array) -> Step | None:
+    """With a bias and rows alike, in onnxruntime's BiasAdd."""
+    add = _contrib_reader(net, product.output[0], "BiasAdd")
+    step = _step(net, (product, add), weight, add.input[1], {}) if add is not None else None
+    if add is None or step is None or not alike(net, product.output[0], add.input[2]):
+        return None
+    return replace(step, inputs=(*step.inputs, Slot(add.input[2])))
+
+
+def _contrib_reader(net: Net, name: str, kind: str) -> NodeProto | None:
+    """The only node that reads a value nobody else needs, if it is this operator of onnxruntime's, value first."""
     readers = net.readers.get(name, ())
-    if name in net.fixed or len(readers) != 1:
+    if name in net.fixed or len(readers) != 1 or list(readers[0].input).count(name) != 1:
         return None
-    gelu = readers[0]
-    if gelu.domain != CONTRIB or gelu.op_type != "BiasGelu" or gelu.input[0] != name:
-        return None
-    return _step(net, (product, gelu), weight, gelu.input[1], {"activation": "Gelu"})
+    return readers[0] if (readers[0].domain, readers[0].op_type, readers[0].input[0]) == (CONTRIB, kind, name) else None
 
 
 def _with_residual(net: Net, product: NodeProto, weight: Array) -> Step | None:

@@ -15,7 +15,7 @@ from ampgraph.onnx_model.native.rewrite import rewrite
 from ampgraph.onnx_model.run import CUDA, Provider
 
 REMEDY = "open it without kernels of our own"
-_ANCHORS = ("Conv", "BiasGelu", "RotaryEmbedding")
+_ANCHORS = ("Attention", "BiasAdd", "BiasGelu", "BiasSplitGelu", "Conv", "GroupNorm", "RotaryEmbedding")
 
 
 @dataclass(frozen=True)

@@ -141,11 +141,33 @@ def _image(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[st
 
 
 def _gated(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
-    one, other = inputs[:2]
+    one, other, bias = inputs[:3]
     if not other:
+        whole = scope.add("Add", one, bias) if bias else one
         one, other = f"{scope.stem}__one", f"{scope.stem}__other"
-        scope.nodes.append(helper.make_node("Split", [inputs[0]], [one, other], axis=-1, num_outputs=2))
+        scope.nodes.append(helper.make_node("Split", [whole], [one, other], axis=-1, num_outputs=2))
+    if how.get("second"):
+        one, other = other, one
     scope.add("Mul", scope.activated(one, how["activation"]), other, output=outputs[0])
+
+
+def _group_norm(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
+    x, gamma, beta, offset = inputs[:4]
+    wide = scope.add("Cast", x, to=TensorProto.FLOAT)
+    first = wide if how.get("first") else scope.add("Transpose", wide, perm=FIRST)
+    if offset:
+        first = scope.add("Add", first, scope.reshaped(scope.add("Cast", offset, to=TensorProto.FLOAT), 0, -1, 1, 1))
+    ones, zeros = (scope.constant(np.full(how["groups"], value, np.float32)) for value in (1, 0))
+    parts = scope.reshaped(first, 0, how["groups"], -1)
+    normed = scope.add("InstanceNormalization", parts, ones, zeros, epsilon=how["epsilon"])
+    last = scope.add("Transpose", scope.add("Reshape", normed, scope.add("Shape", first)), perm=LAST)
+    found = scope.add("Add", scope.add("Mul", last, gamma), beta)
+    scope.add("Cast", scope.activated(found, how.get("activation", "")), to=TensorProto.FLOAT16, output=outputs[0])
+
+
+def _residual(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
+    wide = scope.add("Cast", scope.add("Transpose", inputs[1], perm=FIRST), to=TensorProto.FLOAT)
+    scope.add("Add", inputs[0], wide, output=outputs[0])
 
 
 def _rotary(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
@@ -171,5 +193,7 @@ _WAYS: Mapping[str, Callable[[_Scope, list[str], list[str], Mapping[str, Any]], 
     "Mean": _mean,
     "Image": _image,
     "Gated": _gated,
+    "GroupNorm": _group_norm,
+    "Residual": _residual,
     "Rotary": _rotary,
 }

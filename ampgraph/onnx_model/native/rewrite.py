@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from ampgraph.onnx_model.attributes import plain_attributes
@@ -21,12 +22,13 @@ from ampgraph.onnx_model.native.step import DOMAIN, Slot, Step
 from ampgraph.onnx_model.prepare import captured
 from ampgraph.onnx_model.types import bodies, fixed_size, infer, modelled_inputs, types_in
 
-LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
+LAST, FIRST, TURNED = (0, 2, 3, 1), (0, 3, 1, 2), (0, 2, 1)
+_KINDS = {"float16": TensorProto.FLOAT16, "float32": TensorProto.FLOAT}
 
 
 @dataclass(frozen=True)
 class Rewritten:
-    """A model with operators of ampgraph's own, and how many of each."""
+    """A model with operators of ampgraph's own, and how many of each; attentions that were taken apart, too."""
 
     model: ModelProto
     counts: Mapping[str, int]
@@ -36,12 +38,19 @@ def rewrite(model: ModelProto, shapes: Mapping[str, Shape]) -> Rewritten | None:
     """The model with what our kernels compute; None where that is nothing. `shapes`: of inputs, as far as known."""
     sizes = modelled_inputs(model, shapes)
     one, other = _shapes(model, sizes), _shapes(model, other_sizes(model, sizes))
-    net = read(model, one, {}, other, Source({tensor.name: tensor for tensor in model.graph.initializer}))
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    net = read(model, one, {}, other, Source(weights, kinds=_kinds(model, sizes)))
     steps = steps_of(net)
     if not steps:
         return None
-    counts = Counter(step.op for step in steps.values() if step.domain == DOMAIN)
+    counts = Counter(step.op for step in steps.values() if step.domain)
     return Rewritten(_built(model, net, steps), counts)
+
+
+def _kinds(model: ModelProto, sizes: Mapping[str, Shape]) -> dict[str, int]:
+    """Element types of values, where they are known and this is about them."""
+    found = types_in(infer(model, sizes).graph)
+    return {name: _KINDS[each.dtype] for name, each in found.items() if each.dtype in _KINDS}
 
 
 def _shapes(model: ModelProto, sizes: Mapping[str, Shape]) -> dict[str, Shape]:
@@ -86,15 +95,17 @@ def _built(model: ModelProto, net: Net, steps: Mapping[str, Step]) -> ModelProto
     building = _Building(net)
     gone = {id(old): step for step in steps.values() for old in step.old}
     places = {id(each): place for place, each in enumerate(net.graph.node)}
-    ends = {id(max(step.old, key=lambda old: places[id(old)])): step for step in steps.values() if step.old}
+    ends: dict[int, list[Step]] = {}
+    for step in steps.values():
+        if step.old:
+            ends.setdefault(id(max(step.old, key=lambda old: places[id(old)])), []).append(step)
     makes = {step.output: step for step in steps.values()}
     for each in net.graph.node:
-        if id(each) in ends:
-            step = ends[id(each)]
+        for step in ends.get(id(each), ()):
             if step.inputs[0].name in makes and makes[step.inputs[0].name].op == "Image":
                 _add(building, makes[step.inputs[0].name])
             _add(building, step)
-        elif id(each) not in gone:
+        if id(each) not in gone:
             _keep(building, each)
     for value in net.graph.output:
         _as_it_was(building, value.name)
@@ -137,9 +148,42 @@ def _with_channels_last(building: _Building, name: str) -> str:
             building.last[name] = before.input[0]
         else:
             building.last[name] = building.fresh(f"{name}_last")
-            building.nodes.append(node("Transpose", [name], [building.last[name]], perm=LAST))
+            rows = _rows_of(building.net, name)
+            if rows is None:
+                new = node("Transpose", [name], [building.last[name]], perm=LAST)
+            else:
+                new = _reshaped(building, rows[0], building.last[name], rows[1])
+            building.nodes.append(new)
         building.first.add(name)
     return building.last[name]
+
+
+def _rows_of(net: Net, name: str) -> tuple[str, Shape] | None:
+    """The rows (N, H * W, C) that an image is made of, turned and reshaped, and what they are reshaped to instead."""
+    reshape = net.maker(name, "Reshape")
+    turn, sizes = net.maker(reshape.input[0], "Transpose") if reshape is not None else None, net.sizes(name)
+    if turn is None or _order(turn) != TURNED or sizes is None or len(sizes) != len(LAST) or None in sizes[1:]:
+        return None
+    rows, (_, channels, height, width) = turn.input[0], sizes
+    assert channels is not None and height is not None and width is not None  # noqa: PT018
+    if not _are_rows_of(net, rows, name):
+        return None
+    return rows, (0, height, width, channels)
+
+
+def _are_rows_of(net: Net, rows: str, image: str) -> bool:
+    """Whether a value's sizes are N, H * W, C of an image's N, C, H, W, whatever the free ones are."""
+    sizes = [(shapes.get(rows), shapes.get(image)) for shapes in (net.shapes, net.others)]
+    return all(
+        one is not None and of is not None and len(of) == len(LAST) and one == (of[0], of[2] * of[3], of[1])
+        for one, of in sizes
+    )
+
+
+def _reshaped(building: _Building, name: str, output: str, shape: Shape) -> NodeProto:
+    constant = building.fresh(f"{output}_shape")
+    building.constants[constant] = numpy_helper.from_array(np.array(shape, np.int64), constant)
+    return node("Reshape", [name, constant], [output])
 
 
 def _keep(building: _Building, each: NodeProto) -> None:
@@ -147,9 +191,22 @@ def _keep(building: _Building, each: NodeProto) -> None:
     if each.op_type == "Transpose" and not each.domain and each.input[0] in building.last and _order(each) == LAST:
         building.nodes.append(node("Identity", [building.last[each.input[0]]], each.output))
         return
+    image = _turned_image(building.net, each)
+    if image in building.last:
+        channels = building.net.shapes[image][1]
+        building.nodes.append(_reshaped(building, building.last[image], each.output[0], (0, -1, channels)))
+        return
     for name in (*each.input, *_captured(each)):
         _as_it_was(building, name)
     building.nodes.append(each)
+
+
+def _turned_image(net: Net, each: NodeProto) -> str:
+    """The image that a Transpose makes rows (N, H * W, C) of, after a Reshape; "" for others."""
+    flat = net.maker(each.input[0], "Reshape") if each.op_type == "Transpose" and _order(each) == TURNED else None
+    sizes = net.sizes(flat.input[0]) if flat is not None else None
+    is_image = flat is not None and sizes is not None and len(sizes) == len(LAST) and sizes[1] is not None
+    return flat.input[0] if is_image and flat is not None and _are_rows_of(net, each.output[0], flat.input[0]) else ""
 
 
 def _captured(each: NodeProto) -> Iterator[str]:

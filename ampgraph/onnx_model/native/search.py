@@ -9,9 +9,11 @@ from onnx import NodeProto
 
 from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.fuse.net import Net
+from ampgraph.onnx_model.native.attention import attention_steps
 from ampgraph.onnx_model.native.conv import conv_step, image_step
 from ampgraph.onnx_model.native.excite import Excite, excite_at, mean_at
-from ampgraph.onnx_model.native.gated import gated_steps
+from ampgraph.onnx_model.native.gated import gated_steps, split_gelu_step
+from ampgraph.onnx_model.native.group_norm import group_norm_step, residual_step
 from ampgraph.onnx_model.native.linear import linear_step
 from ampgraph.onnx_model.native.rotary import rotary_steps
 from ampgraph.onnx_model.native.step import Slot, Step, image
@@ -37,7 +39,7 @@ def steps_of(net: Net) -> dict[str, Step]:
 
 def _look(net: Net, each: NodeProto, search: Search) -> None:
     if each.domain not in ("", "ai.onnx"):
-        for step in rotary_steps(net, each):
+        for step in _contrib_steps(net, each):
             _take(net, each, step, search)
     elif each.op_type == "Conv":
         conv = conv_step(net, each, search.taken)
@@ -50,12 +52,32 @@ def _look(net: Net, each: NodeProto, search: Search) -> None:
     elif each.op_type == "Mul":
         for step in gated_steps(net, each):
             _take(net, each, step, search)
+    elif each.op_type == "Add":
+        residual = _residual(net, each, search)
+        if residual is not None:
+            _take(net, each, residual, search)
     elif each.input and (source := search.steps.get(each.input[0])) is not None and source.last:
         excite = excite_at(net, each)
         if excite is not None and _goes_between(net, source, excite, search):
             _take_excite(source, excite, search)
         elif (pool := _pool(net, each)) is not None:
             _take(net, each, pool, search)
+
+
+def _contrib_steps(net: Net, each: NodeProto) -> tuple[Step, ...]:
+    """What stands for an operator of onnxruntime's own."""
+    alone = group_norm_step(net, each) or split_gelu_step(net, each)
+    return (alone,) if alone is not None else rotary_steps(net, each) or attention_steps(net, each)
+
+
+def _residual(net: Net, each: NodeProto, search: Search) -> Step | None:
+    """A float32 sum with an image that a kernel of ours makes."""
+    for value, other in (each.input, reversed(each.input)):
+        cast = net.maker(value, "Cast")
+        source = search.steps.get(cast.input[0]) if cast is not None else None
+        if cast is not None and source is not None:
+            return residual_step(net, each, source.last, cast, other)
+    return None
 
 
 def _take(net: Net, each: NodeProto, step: Step, search: Search) -> None:

@@ -44,6 +44,7 @@ inline __half2 __half2half2(__half x) { return {x, x}; }
 inline __half2 __hmax2_nan(__half2 a, __half2 b) { return {a.x > b.x ? a.x : b.x, a.y > b.y ? a.y : b.y}; }
 inline __half2 __hmul2(__half2 a, __half2 b) { return {(__half)(a.x * b.x), (__half)(a.y * b.y)}; }
 inline float __expf(float x) { return std::exp(x); }
+inline float rsqrtf(float x) { return 1.f / std::sqrt(x); }
 inline float __fdividef(float x, float y) { return x / y; }
 inline float __saturatef(float x) { return std::min(1.f, std::max(0.f, x)); }
 
