@@ -12,14 +12,12 @@ from typing import Any
 from onnx import ModelProto
 
 from ampgraph.conversion import (
-    DIGEST_KEY,
     Converted,
     Planned,
     collector_at_rest,
     convert_model,
     is_converted,
     plan_model,
-    remembered,
     rule_book,
 )
 from ampgraph.errors import CheckError, OptionError, RequirementError
@@ -28,9 +26,10 @@ from ampgraph.judgement import Cause
 from ampgraph.onnx_model import external, io
 from ampgraph.onnx_model.check import Check, read_inputs
 from ampgraph.onnx_model.check import check as run_check
+from ampgraph.onnx_model.facets import recorded_in
 from ampgraph.onnx_model.fuse.net import standing_for
 from ampgraph.onnx_model.io import Loaded
-from ampgraph.onnx_model.names import ID_KEY, WHY_KEY, metadata_of, walk
+from ampgraph.onnx_model.marks import is_output, options_to_look_at
 from ampgraph.onnx_model.opsets import needed_opsets
 from ampgraph.onnx_model.sources import as_loaded
 from ampgraph.options import FilePath, Options, make_options
@@ -84,7 +83,13 @@ class Result:
         """Why a node is in its precision. Raises OptionError for an unknown name, with close ones."""
         name = standing_for(self.planned.prepared, node)
         part = f"{node} became part of {name}, see below; --no-fuse leaves it alone\n\n" if name != node else ""
-        return part + explain(self.planned, name, rule_book(self.planned.options), _recorded(self.planned.loaded.model))
+        planned, book = self.planned, rule_book(self.planned.options)
+        if not self.report.already_converted:
+            return part + explain(planned, name, book)
+        from ampgraph.inspection.files import costs_in_both
+
+        recorded = recorded_in(planned.prepared)
+        return part + explain(replace(planned, costs=costs_in_both(planned)), name, book, recorded)
 
 
 def convert(
@@ -170,10 +175,10 @@ def convert(
 def examine(source: Any, example_args: tuple[Any, ...] | None = None, **words: Any) -> Result:  # noqa: ANN401
     """Plan without writing, to look at: `words` are those of `convert` that decide the model's bytes.
 
-    A model that ampgraph converted is taken as it is, whatever the options were.
+    A model that ampgraph converted is taken as it is, with the options that it remembers where `words` have no others.
     """
-    options, loaded = make_options(**words), as_loaded(source, example_args)
-    already = bool(remembered(loaded.model, DIGEST_KEY))
+    loaded = as_loaded(source, example_args)
+    already, options = is_output(loaded.model), options_to_look_at(loaded.model, words)
     planned = plan_model(loaded, options, as_is=already)
     needed = needed_opsets(planned.graph, options.precision)
     return Result(planned, make_report(planned, "", needed, already_converted=already))
@@ -301,10 +306,3 @@ def kept_names(planned: Planned) -> tuple[str, ...]:
             names.append(op.name if op.name == op.id else next(made, ""))
     interface = {decision.op for decision in graph.decisions.values() if decision.kind != "op"}
     return tuple(name for name in names if name and name not in interface)
-
-
-def _recorded(model: ModelProto) -> dict[str, str]:
-    """Reasons that an earlier conversion wrote into the nodes, by plan id."""
-    if not remembered(model, DIGEST_KEY):
-        return {}
-    return {metadata_of(node, ID_KEY): metadata_of(node, WHY_KEY) for node in walk(model.graph)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -36,15 +35,28 @@ from ampgraph.onnx_model.fuse.fuse import fuse, summary
 from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.io import Loaded
 from ampgraph.onnx_model.lift import lift
+from ampgraph.onnx_model.marks import (
+    DIGEST_KEY,
+    OPTIONS_KEY,
+    RUNTIME_KEY,
+    SHAPES_KEY,
+    TUNED_KEY,
+    UNCHANGED_KEY,
+    VERSION_KEY,
+    is_changed,
+    options_text,
+    remembered,
+    shapes_text,
+    stamp,
+)
 from ampgraph.onnx_model.prepare import prepare
 from ampgraph.onnx_model.raising import at_opset, opset_of
 from ampgraph.onnx_model.types import fixed_size, modelled_inputs
 from ampgraph.onnx_model.verify import verify_written
 from ampgraph.onnx_model.wellformed import refuse_ill_formed
-from ampgraph.onnx_model.wished import lost_wish, wishes_in
+from ampgraph.onnx_model.wished import lost_wish, low_interface, wishes_in
 from ampgraph.options import Options
 from ampgraph.plan import Plan, from_json, is_fused, make_plan, read_mark, untouched
-from ampgraph.precision import Precision
 from ampgraph.ranges import propagate
 from ampgraph.rulebook import RuleBook, load_builtin, with_user_file
 from ampgraph.worth import hardly_pays, left_alone
@@ -56,8 +68,6 @@ Look = Callable[[Path, str], None]
 
 FUSABLE = 0.3  # a bound on what fusing saves, of the modelled time; where it is less, it is not looked for
 FUSING_WORTHWHILE = 0.02  # of the modelled time: every fused operator measured faster than what it stands for
-DIGEST_KEY, VERSION_KEY, RUNTIME_KEY = "ampgraph.digest", "ampgraph.version", "ampgraph.runtime"
-TUNED_KEY = "ampgraph.tuned"
 
 
 @dataclass(frozen=True)
@@ -97,9 +107,9 @@ class Planned:
         return tuple(name for name in self.shapes if name in free and name not in self.options.shapes)
 
     @property
-    def is_file_as_found(self) -> bool:
-        """Whether the result is the source's file, byte for byte; data files have another name beside the result."""
-        return self.changes_nothing and self.loaded.path is not None and not io.external_tensors(self.loaded.model)
+    def is_as_found(self) -> bool:
+        """Whether the result is the model as it was given, marks included: an output of ours, left as it is."""
+        return self.changes_nothing and _is_output(self.loaded.model, self.options)
 
 
 @dataclass(frozen=True)
@@ -145,30 +155,32 @@ def _text_is_text(loaded: Loaded) -> Iterator[None]:
         raise ModelError(str(loaded.path or "model"), fact, "export or copy it again") from None
 
 
-def remembered(model: ModelProto, key: str) -> str:
-    """A model metadata entry, "" when there is none."""
-    return next((entry.value for entry in model.metadata_props if entry.key == key), "")
-
-
 def is_converted(loaded: Loaded, options: Options) -> bool:
-    """Whether the model is our own output under these options. Raises ModelError when it is under others."""
-    digest = remembered(loaded.model, DIGEST_KEY)
-    if digest and not _made_under(options, digest, remembered(loaded.model, TUNED_KEY)):
+    """Whether the model is our own output under these options.
+
+    One that an earlier conversion left alone is as good as its source under any others. Raises ModelError for an output
+    under other options that has changed.
+    """
+    if _is_output(loaded.model, options):
+        return True
+    if is_changed(loaded.model):
         place = str(loaded.path or loaded.model.graph.name or "model")
         raise ModelError(place, "was converted by ampgraph with other options", "convert the float32 source instead")
-    return bool(digest)
+    return False
 
 
-def _made_under(options: Options, digest: str, mark: str) -> bool:
-    return _stamp_of(options) == (digest, "" if options.tune else mark)
+def _is_output(model: ModelProto, options: Options) -> bool:
+    digest, mark = remembered(model, DIGEST_KEY), remembered(model, TUNED_KEY)
+    return bool(digest) and _stamp_of(options)[1:] == (digest, "" if options.tune else mark)
 
 
-def _stamp_of(options: Options) -> tuple[str, str]:
-    """Digest and mark. A tuned plan, given back unchanged, is remembered as the tuning that it came from."""
+def _stamp_of(options: Options) -> tuple[Options, str, str]:
+    """Options, digest and mark. A tuned plan, given back unchanged, is remembered as the tuning that it came from."""
     text = _plan_text(options)
-    tuning = replace(options, plan=None, tune=True).digest()
-    mark = read_mark(text, tuning) if text is not None else ""
-    return (tuning, mark) if mark else (options.digest(), "")
+    tuning = replace(options, plan=None, tune=True)
+    digest = tuning.digest()
+    mark = read_mark(text, digest) if text is not None else ""
+    return (tuning, digest, mark) if mark else (options, options.digest(), "")
 
 
 def plan_model(loaded: Loaded, options: Options, *, as_is: bool = False) -> Planned:
@@ -216,7 +228,7 @@ def plan_prepared(
         plan = left_alone(graph, judgement, costs, low)
     else:
         plan = make_plan(graph, judgement, costs, low, options.objective)
-    plan = replace(plan, tuned=_stamp_of(options)[1])
+    plan = replace(plan, tuned=_stamp_of(options)[2])
     if not as_is:  # what the judge asks for is not yet in a model as it is
         verify(graph, judgement, plan, costs)
     plan = replace(plan, model=loaded.path.name if loaded.path else model.graph.name, options=options.digest())
@@ -298,25 +310,6 @@ def _judged(graph: PrecisionGraph, options: Options, model: ModelProto, file: Mo
     return judge(graph, rule_book(options), propagate(graph), options.precision, kernels, wishes)
 
 
-def low_interface(graph: PrecisionGraph, io_option: str) -> frozenset[str]:
-    """Names of graph inputs and outputs that become low; both of a past/present pair where one is named."""
-    names = {d.op for d in graph.decisions.values() if d.kind != "op" and d.present is Precision.FLOAT32}
-    if io_option == "keep":
-        return frozenset()
-    chosen = names if io_option == "low" else {name for name in names if re.search(io_option, name)}
-    if not chosen and io_option != "low":
-        raise OptionError(f"--io {io_option}", "names no float32 input or output", f"choose among {sorted(names)}")
-    partners = {_cache_key(name): set[str]() for name in names}
-    for name in names:
-        partners[_cache_key(name)].add(name)
-    return frozenset(partner for name in chosen for partner in partners[_cache_key(name)])
-
-
-def _cache_key(name: str) -> str:
-    """What a key-value cache's input and output have in common: past_key_values.0.key and present.0.key."""
-    return re.sub(r"^(past|present)(_key_values)?(?=[._])", "cache", name)
-
-
 def _plan_text(options: Options) -> str | None:
     """The plan file's text, where there is one."""
     if options.plan is None:
@@ -335,17 +328,13 @@ def convert_model(planned: Planned, destination: Path | None = None, look: Look 
     `look` is shown the finished file, not yet at its destination, and the checker's complaint about it.
     """
     with collector_at_rest():
-        if planned.changes_nothing:
-            model = planned.loaded.model
-        else:
-            model = apply(planned.prepared, planned.graph, planned.plan, planned.loaded.folder)
-            _stamp(model, planned.options, planned.plan.tuned)
+        model = _made(planned)
         if destination is None:
             return _held(planned, model)
         with io.staging(destination) as folder:
             path = folder / destination.name
-            if planned.is_file_as_found:
-                shutil.copyfile(str(planned.loaded.path), path)
+            if planned.is_as_found and planned.loaded.path is not None and not io.external_tensors(model):
+                shutil.copyfile(str(planned.loaded.path), path)  # byte for byte
             else:
                 io.write(model, planned.loaded.folder, folder, destination.name)
             complaint = _checked(planned, path)
@@ -355,28 +344,36 @@ def convert_model(planned: Planned, destination: Path | None = None, look: Look 
     return Converted(planned, destination, None, complaint)
 
 
-def _stamp(model: ModelProto, options: Options, tuned: str) -> None:
+def _made(planned: Planned) -> ModelProto:
+    """The plan in a copy of the model, with marks; what changes nothing gets them too, and reasons on its nodes."""
+    if planned.is_as_found:
+        return planned.loaded.model
+    model = apply(planned.prepared, planned.graph, planned.plan, planned.loaded.folder)
+    options, digest, _ = _stamp_of(planned.options)
     runtime = onnxruntime_cuda()
-    planned_for = f"{runtime.runtime} {runtime.version}" if options.target == "onnxruntime-cuda" else ""
-    marks = {VERSION_KEY: __version__, DIGEST_KEY: _stamp_of(options)[0], RUNTIME_KEY: planned_for, TUNED_KEY: tuned}
-    for key, value in marks.items():
-        entry = next((entry for entry in model.metadata_props if entry.key == key), None)
-        if entry is not None:
-            entry.value = value
-        elif value:
-            model.metadata_props.add(key=key, value=value)
+    marks = {
+        VERSION_KEY: __version__,
+        DIGEST_KEY: digest,
+        RUNTIME_KEY: f"{runtime.runtime} {runtime.version}" if options.target == "onnxruntime-cuda" else "",
+        TUNED_KEY: planned.plan.tuned,
+        OPTIONS_KEY: options_text(options),
+        SHAPES_KEY: shapes_text(planned.shapes),
+        UNCHANGED_KEY: "yes" if planned.changes_nothing else "",
+    }
+    stamp(model, marks)
+    return model
 
 
 def _held(planned: Planned, model: ModelProto) -> Converted:
     """A conversion that stays in memory; external data are read and rounded now."""
     if io.external_tensors(model):
         model = io.with_data(model, planned.loaded.folder)
-    complaint = "" if planned.changes_nothing else _verified(planned, model, io.check_model(model))
+    complaint = "" if planned.is_as_found else _verified(planned, model, io.check_model(model))
     return Converted(planned, None, model, complaint)
 
 
 def _checked(planned: Planned, path: Path) -> str:
-    if planned.changes_nothing:
+    if planned.is_as_found:
         return ""
     return _verified(planned, io.load(path).model, io.check_file(path), path.parent)
 

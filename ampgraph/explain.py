@@ -11,6 +11,7 @@ from typing import Protocol
 from ampgraph.costs import Costs
 from ampgraph.errors import OptionError
 from ampgraph.graph import Decision, Op, PrecisionGraph, Slot, Use
+from ampgraph.inspection.facets import Recorded
 from ampgraph.intervals import Interval
 from ampgraph.judgement import Judgement
 from ampgraph.matching import winning_rules
@@ -24,7 +25,8 @@ from ampgraph.rule import Rule
 from ampgraph.rulebook import RuleBook, conditions
 
 CLOSE = 5
-_FOLLOWS = re.compile(r"^follows \S+ '(.*)', which stays float32")
+CAST = "cast"  # the recorded cause of a cast that a conversion wrote
+_FOLLOWS = re.compile(r"^taint: follows \S+ '(.*)', which stays float32")
 READERS = 4
 
 
@@ -48,14 +50,15 @@ class Decided(Protocol):
         """What was chosen."""
 
 
-def explain(planned: Decided, node: str, book: RuleBook, recorded: Mapping[str, str] | None = None) -> str:
+def explain(planned: Decided, node: str, book: RuleBook, recorded: Mapping[str, Recorded] | None = None) -> str:
     """All there is to say of the nodes called `node`, as text. A value's name stands for the node that makes it.
 
-    `recorded`: what an earlier conversion wrote into the model, by op id. Raises OptionError for an unknown name.
+    `recorded`: what an earlier conversion wrote into the model, by op id; its reasons stand then, and what else is said
+    is computed anew. Raises OptionError for an unknown name.
     """
     graph = planned.graph
     ranges = propagate(graph)
-    case = _Case(planned, ranges, winning_rules(graph, book, ranges), recorded or {})
+    case = _Case(planned, ranges, winning_rules(graph, book, ranges), book, recorded or {})
     parts = ["\n".join(case.op(op)) for op in find_ops(graph, node)]
     return "\n\n".join(parts or ["\n".join(case.interface(node))]) + "\n"
 
@@ -86,7 +89,8 @@ class _Case:
     planned: Decided
     ranges: Mapping[str, Interval]
     rules: Mapping[str, Rule]
-    recorded: Mapping[str, str]
+    book: RuleBook
+    recorded: Mapping[str, Recorded]
 
     def op(self, op: Op) -> Iterator[str]:
         """The account of one op."""
@@ -95,16 +99,37 @@ class _Case:
         unversioned = "" if graph.dialect == "torch.fx" else ", an operator without schema"
         version = f"-{op.version}" if op.version else unversioned
         yield from wrapped(f"{op.name or op.id}: {op.type}{version}{self._within(op)}")
-        if op.id in self.recorded and decisions:
-            yield from wrapped(f"converted to {self.recorded[op.id]}", "  ")
         if not decisions:
             yield "  has no floating-point input or output that could change"
+        yield from self._remembered(op) if op.id in self.recorded and decisions else self._decided(op)
+        yield from self._inputs(op)
+        yield from self._outputs(op)
+
+    def _decided(self, op: Op) -> Iterator[str]:
+        """Of an op that was planned now."""
+        decisions = self.planned.graph.decisions_of.get(op.id, ())
         for rule in dict.fromkeys(self.rules[each.id] for each in decisions if each.id in self.rules):
             yield from self._rule(rule)
         for decision in decisions:
             yield from self._decision(decision)
-        yield from self._inputs(op)
-        yield from self._outputs(op)
+
+    def _remembered(self, op: Op) -> Iterator[str]:
+        """Of an op in a converted file: what was recorded, then what can be told from the file as it is."""
+        decisions, told = self.planned.graph.decisions_of[op.id], self.recorded[op.id]
+        yield "  recorded when it was converted"
+        for decision in decisions:
+            yield from wrapped(f"type variable {decision.variable}: {decision.present}", "    ")
+            yield from wrapped(self._reason(decision), "      ")
+            yield from self._root(decision, "      ")
+        named = self.book.by_name.get(told.rule)
+        if named is not None:
+            yield from self._rule(named, "    ")
+        yield "  computed anew, from the file"
+        others = (self.rules[each.id] for each in decisions if each.id in self.rules)
+        for rule in dict.fromkeys(rule for rule in others if rule is not named):
+            yield from self._rule(rule, "    ")
+        for decision in decisions:
+            yield from self._price(decision)
 
     def interface(self, name: str) -> Iterator[str]:
         """The account of a graph input or output."""
@@ -112,17 +137,18 @@ class _Case:
             decision = self.planned.graph.decisions.get(f"{kind}:{name}")
             if decision is not None:
                 choice = self.planned.plan.choices[decision.id]
-                yield from wrapped(f"{name}: graph {kind}, in {choice.precision}")
+                anew = "; computed anew, from the file" if self.recorded else ""
+                yield from wrapped(f"{name}: graph {kind}, in {choice.precision}{anew}")
                 yield from wrapped(f"{cause_of(choice)}: {choice.why}", "  ")
 
     def _within(self, op: Op) -> str:
         scope = self.planned.graph.scopes[op.scope]
         return f", in {scope.id}, which runs {scope.frequency:g} times a run" if op.scope else ""
 
-    def _rule(self, rule: Rule) -> Iterator[str]:
-        yield from wrapped(f"rule {rule.name} ({rule.place}): {rule.category}", "  ")
+    def _rule(self, rule: Rule, indent: str = "  ") -> Iterator[str]:
+        yield from wrapped(f"rule {rule.name} ({rule.place}): {rule.category}", indent)
         for text in (rule.why, f"source: {rule.source}", *conditions(rule)):
-            yield from wrapped(text, "    ")
+            yield from wrapped(text, f"{indent}  ")
 
     def _decision(self, decision: Decision) -> Iterator[str]:
         choice = self.planned.plan.choices[decision.id]
@@ -138,10 +164,22 @@ class _Case:
             yield from self._price(decision)
             yield from self._bonds(decision)
 
-    def _root(self, decision: Decision) -> Iterator[str]:
+    def _reason(self, decision: Decision) -> str:
+        """What settled a decision, and why: as it was recorded, where that is so."""
+        told = self.recorded.get(decision.op)
+        if told is None:
+            choice = self.planned.plan.choices[decision.id]
+            return f"{cause_of(choice)}: {choice.why}"
+        precision, _, why = told.of(decision.variable).partition(": ")
+        named = self.book.by_name.get(told.rule)
+        why = f"{named.name}, see below" if named is not None and named.why == why else why
+        changed = f"; it is {decision.present} now: something else changed it since"
+        return f"{told.cause}: {why}{changed if precision != decision.present else ''}".removeprefix(": ")
+
+    def _root(self, decision: Decision, indent: str = "    ") -> Iterator[str]:
         """Where a chain of ops that each follow the one before them begins, and why that one is float32."""
         seen, last = {decision.op}, None
-        while (found := _FOLLOWS.search(self.planned.plan.choices[decision.id].why)) is not None:
+        while (found := _FOLLOWS.search(self._reason(decision))) is not None:
             followed = find_ops(self.planned.graph, found[1])[0]
             decisions = self.planned.graph.decisions_of.get(followed.id, ())
             if followed.id in seen or not decisions:
@@ -150,10 +188,8 @@ class _Case:
             last = followed
             decision = next((each for each in decisions if each.principal), decisions[0])
         if last is not None:
-            choice = self.planned.plan.choices[decision.id]
-            yield from wrapped(
-                f"at the root, {last.type} {last.name or last.id!r}: {cause_of(choice)}: {choice.why}", "    "
-            )
+            named = f"{last.type} {last.name or last.id!r}"
+            yield from wrapped(f"at the root, {named}: {self._reason(decision)}", indent)
 
     def _price(self, decision: Decision) -> Iterator[str]:
         costs, low = self.planned.costs, self.planned.plan.precision
@@ -174,7 +210,8 @@ class _Case:
         for index, slot in enumerate(op.inputs):
             if slot.decision:
                 use = Use(slot.value, slot.decision, op.id, index, op.scope)
-                yield from wrapped(f"reads {self._value(slot)}{self._constant(slot)}{self._cast(use)}", "  ")
+                cast = self._cast(use) or self._written_cast(slot)
+                yield from wrapped(f"reads {self._value(slot)}{self._constant(slot)}{cast}", "  ")
 
     def _outputs(self, op: Op) -> Iterator[str]:
         graph = self.planned.graph
@@ -218,6 +255,14 @@ class _Case:
         price = self.planned.costs.down if cast.to is not Precision.FLOAT32 else self.planned.costs.up
         cost = format_amount(price.get(cast.value, 0), self.planned.costs.unit)
         return f", cast to {cast.to} for {cost}"
+
+    def _written_cast(self, slot: Slot) -> str:
+        """In a converted file: the cast that makes a value."""
+        maker = self.planned.graph.ops.get(self.planned.graph.values[slot.value].op)
+        if maker is None or maker.id not in self.recorded or self.recorded[maker.id].cause != CAST:
+            return ""
+        cast = self.planned.graph.values[maker.inputs[0].value]
+        return f", cast from {cast.name} in {cast.dtype}"
 
 
 def _reader(graph: PrecisionGraph, use: Use) -> str:

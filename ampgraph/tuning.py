@@ -25,7 +25,7 @@ from ampgraph.onnx_model.session import chosen_provider
 from ampgraph.onnx_model.tune import Candidate, Way
 from ampgraph.onnx_model.wished import lost_wish
 from ampgraph.options import Options
-from ampgraph.plan import make_plan, mark_of_tuned, untouched
+from ampgraph.plan import Plan, make_plan, mark_of_tuned, untouched
 
 PROFILE_SECONDS = 25.0
 
@@ -129,7 +129,9 @@ def _with_costs(sides: _Sides, feeds: Mapping[str, Feed], provider: str, seconds
 
 def _ideas(sides: _Sides) -> Iterator[_Idea]:
     """Every plan to try, the source first."""
-    yield _Idea("source", sides.plain)
+    plain = sides.plain
+    low = untouched(plain.graph, plain.options.precision)
+    yield _Idea("source", replace(plain, plan=_marked(plain, low)))  # as it is, whatever the judge asks for
     if sides.fused is not None:
         yield _idea("fused", sides.fused, untouched(sides.fused.graph, sides.fused.options.precision))
     for side in (sides.plain, sides.fused):
@@ -154,15 +156,20 @@ def _assignments(side: Planned, measured: MeasuredCosts | None) -> Iterator[tupl
 
 def _idea(name: str, side: Planned, low: frozenset[str]) -> _Idea:
     """A plan at the options' own prices, as `--plan` makes it again."""
-    graph, judgement, head = side.graph, side.judgement, side.plan
-    mark = mark_of_tuned(side.options.digest(), head.fused, low)
-    plan = make_plan(graph, judgement, side.costs, low, "speed")
-    plan = replace(plan, model=head.model, options=head.options, fused=head.fused, tuned=mark)
+    plan = _marked(side, low)
     try:
-        verify(graph, judgement, plan, side.costs)
+        verify(side.graph, side.judgement, plan, side.costs)
     except PlanError as error:
         return _Idea(name, replace(side, plan=plan), f"breaks a law ({error})")
     return _Idea(name, replace(side, plan=plan))
+
+
+def _marked(side: Planned, low: frozenset[str]) -> Plan:
+    """A plan that is known again as a tuned one."""
+    head = side.plan
+    mark = mark_of_tuned(side.options.digest(), head.fused, low)
+    plan = make_plan(side.graph, side.judgement, side.costs, low, "speed")
+    return replace(plan, model=head.model, options=head.options, fused=head.fused, tuned=mark)
 
 
 def _candidates(ideas: list[_Idea], source: Path, folder: Path) -> Iterator[Candidate]:

@@ -2,8 +2,9 @@
 
 import pytest
 
-from ampgraph.api import Result, convert
+from ampgraph.api import Result, convert, examine
 from ampgraph.errors import OptionError
+from ampgraph.onnx_model.names import WHY_KEY
 from tests.small_models import classifier, parse, random
 
 BRANCHES = """g (float[1,8] x, bool c) => (float[1,4] y) {
@@ -104,3 +105,31 @@ def test_the_name_of_an_operator_is_answered_with_its_nodes() -> None:
     text = "g (float[4] x) => (float[4] y) { [first] a = Exp(x)  [second] y = Exp(a) }"
     with pytest.raises(OptionError, match=r"nodes of that operator are first, second"):
         convert(parse(text)).explain("exp")
+
+
+def test_a_converted_file_gives_its_recorded_reasons_and_says_what_is_new(result: Result) -> None:
+    found = examine(result.model)
+    conv, exp, share = (words(found, node) for node in ("conv", "exp", "share"))
+    assert "recorded when it was converted type variable T: float16 cost: " in conv
+    assert f"cost: {result.plan.choices['conv:T'].why} computed anew, from the file rule convolution" in conv
+    assert "by itself: 8 KiB in float16, 16 KiB in float32" in conv
+    assert "features" in conv
+    assert "reads image_float16 (2x8x16x16 X), cast from image in float32" in conv
+    assert "in the source" not in conv
+    assert "T: float32 rule: sum-of-exponentials, see below rule sum-of-exponentials (softmax.toml" in exp
+    assert "recorded when it was converted type variable T: float32 taint: follows Exp 'exp'" in share
+    assert "graph input, in float32; computed anew, from the file" in words(found, "image")
+
+
+def test_a_recorded_chain_is_followed_to_its_root_too() -> None:
+    text = "g (float[4,4] x) => (float[4,4] y) { [root] a = Exp(x)  [next] b = Add(a, a)  [last] y = Mul(b, b) }"
+    found = examine(convert(parse(text), objective="coverage").model)
+    assert "at the root, Exp 'root': rule: " in words(found, "last")
+
+
+def test_a_node_changed_since_it_was_converted_says_so() -> None:
+    model = convert(classifier(), objective="coverage").model
+    (conv,) = (node for node in model.graph.node if node.name == "conv")
+    (entry,) = (entry for entry in conv.metadata_props if entry.key == WHY_KEY)
+    entry.value = entry.value.replace("float16: ", "float32: ", 1)
+    assert "it is float16 now: something else changed it since" in words(examine(model), "conv")

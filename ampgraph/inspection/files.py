@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from ampgraph.conversion import DIGEST_KEY, Planned, collector_at_rest, plan_model, plan_prepared, remembered, rule_book
+from ampgraph.conversion import Planned, collector_at_rest, plan_model, plan_prepared, rule_book
 from ampgraph.cost import price
 from ampgraph.costs import Costs
 from ampgraph.devices import device_named
@@ -18,6 +18,7 @@ from ampgraph.kernels import onnxruntime_cuda
 from ampgraph.onnx_model import io
 from ampgraph.onnx_model.facets import read_facets
 from ampgraph.onnx_model.io import Loaded
+from ampgraph.onnx_model.marks import is_changed, is_output, notes_on
 from ampgraph.onnx_model.prepare import prepare
 from ampgraph.options import Options
 from ampgraph.precision import LOW_PRECISIONS, Precision
@@ -39,11 +40,11 @@ def look(loaded: Loaded, options: Options, as_is: bool | None = None) -> Looked:
     `as_is` None: a model that has low precision in it already is taken as it is. Raises OptionError where a model that
     ampgraph converted is to be planned again.
     """
-    converted = bool(remembered(loaded.model, DIGEST_KEY))
-    if converted and as_is is False:
+    if is_changed(loaded.model) and as_is is False:
         fact = "asks to plan a model that ampgraph converted already"
         raise OptionError("--planned", fact, "name its float32 source, or leave the option out")
-    if not converted and as_is is not True:
+    converted = is_output(loaded.model)
+    if as_is is False or not (converted or as_is):
         planned = plan_model(loaded, options)
         if as_is is False or not _is_low(planned):
             return Looked(planned, "planned", True)
@@ -101,7 +102,7 @@ def _view(looked: Looked) -> View:
     return View(
         graph,
         planned.judgement,
-        planned.costs if looked.decided else _costs(planned),
+        planned.costs if looked.decided else costs_in_both(planned),
         planned.plan,
         propagate(graph),
         rule_book(planned.options),
@@ -112,7 +113,7 @@ def _view(looked: Looked) -> View:
     )
 
 
-def _costs(planned: Planned) -> Costs:
+def costs_in_both(planned: Planned) -> Costs:
     """Prices in both precisions, whichever the model is in."""
     options, graph = planned.options, raised(planned.graph)
     device = device_named(options.device, cuda_graph=options.cuda_graph)
@@ -131,8 +132,13 @@ def _heading(looked: Looked, notes: tuple[str, ...]) -> Heading:
         options.device,
         options.objective,
         planned.shapes,
-        (*planned.judgement.notes, *planned.graph.notes, *_fusing(planned), *notes),
+        (*planned.judgement.notes, *planned.graph.notes, *_fusing(planned), *_past(looked), *notes),
     )
+
+
+def _past(looked: Looked) -> tuple[str, ...]:
+    model = looked.planned.loaded.model
+    return tuple(notes_on(model, looked.planned.options)) if looked.state == "converted" and is_output(model) else ()
 
 
 def _fusing(planned: Planned) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ def read_facets(model: ModelProto, graph: PrecisionGraph, folder: Path, source: 
         {ids[key]: sample for key, sample in _samples(model.graph, "", iter(nodes), folder) if key in ids},
         _shapes(model),
         {id: value for id, node in nodes.items() if (value := metadata_of(node, CAST_KEY))},
-        {id: found for id, node in nodes.items() if (found := _recorded(node)) is not None},
+        recorded_in(model),
     )
 
 
@@ -67,6 +67,12 @@ def _places(
         for id, names in origins.items():
             found[id] = common_place(named.get(name) for name in names) or found[id]
     return {id: place for id, place in found.items() if place is not None}
+
+
+def recorded_in(model: ModelProto) -> dict[str, Recorded]:
+    """What a conversion wrote into the nodes of a prepared model, by op id."""
+    nodes = zip(node_ids(model.graph).values(), walk(model.graph), strict=True)
+    return {id: found for id, node in nodes if (found := _recorded(node)) is not None}
 
 
 def _recorded(node: NodeProto) -> Recorded | None:
