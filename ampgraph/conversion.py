@@ -54,9 +54,9 @@ from ampgraph.onnx_model.raising import at_opset, opset_of
 from ampgraph.onnx_model.types import fixed_size, modelled_inputs
 from ampgraph.onnx_model.verify import verify_written
 from ampgraph.onnx_model.wellformed import refuse_ill_formed
-from ampgraph.onnx_model.wished import lost_wish, low_interface, wishes_in
+from ampgraph.onnx_model.wished import lost_wish, low_interface, origins_of, wishes_in
 from ampgraph.options import Options
-from ampgraph.plan import Plan, from_json, is_fused, make_plan, read_mark, untouched
+from ampgraph.plan import Plan, Replacement, from_json, is_fused, make_plan, read_mark, untouched
 from ampgraph.ranges import propagate
 from ampgraph.rulebook import RuleBook, load_builtin, with_user_file
 from ampgraph.worth import hardly_pays, left_alone
@@ -253,7 +253,7 @@ def _fused_if_faster(plain: Planned) -> Planned:
     flaw = difference(plain.prepared, found.model, plain.shapes, plain.loaded.folder)
     if flaw:
         return replace(plain, fusing=f"left out: {flaw}")
-    return replace(fused, plan=replace(fused.plan, fused=summary(found.counts)))
+    return named_as_fused(fused, found.counts)
 
 
 def _planned_as_fused(
@@ -269,7 +269,14 @@ def _planned_as_fused(
         fact = f"is of a fused model, and {flaw}"
         raise PlanError(str(options.plan), fact, "plan this model anew, with the options of the plan")
     planned = plan_prepared(loaded, found.model, options, shapes, text, known=found.shapes)
-    return replace(planned, plan=replace(planned.plan, fused=summary(found.counts)))
+    return named_as_fused(planned, found.counts)
+
+
+def named_as_fused(planned: Planned, counts: Mapping[str, int]) -> Planned:
+    """With what was fused in the plan, in words and node by node."""
+    ops = planned.graph.ops
+    replaced = {id: Replacement(ops[id].type, names) for id, names in origins_of(planned.prepared).items() if id in ops}
+    return replace(planned, plan=replace(planned.plan, fused=summary(counts), replaced=replaced))
 
 
 def _at_opset(loaded: Loaded, opset: int) -> Loaded:

@@ -7,7 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ampgraph.conversion import Planned, collector_at_rest, convert_model, plan_model, plan_prepared
+from ampgraph.conversion import (
+    Planned,
+    collector_at_rest,
+    convert_model,
+    named_as_fused,
+    plan_model,
+    plan_prepared,
+)
 from ampgraph.cost import price
 from ampgraph.decide import decide
 from ampgraph.devices import device_named
@@ -17,7 +24,7 @@ from ampgraph.measured import MeasuredCosts
 from ampgraph.onnx_model import tune as trials
 from ampgraph.onnx_model.check import read_inputs, tolerance
 from ampgraph.onnx_model.fuse.accept import difference
-from ampgraph.onnx_model.fuse.fuse import fuse, summary
+from ampgraph.onnx_model.fuse.fuse import fuse
 from ampgraph.onnx_model.io import Loaded
 from ampgraph.onnx_model.profile import Settings, profile
 from ampgraph.onnx_model.run import CUDA, Feed, best_provider
@@ -106,7 +113,7 @@ def _sides(plain: Planned) -> _Sides:
         return _Sides(plain, None, notes=(f"no fused candidates: {flaw}",))
     options, shapes = plain.options, plain.shapes
     fused = plan_prepared(plain.loaded, found.model, options, shapes, None, as_is=True, known=found.shapes)
-    return _Sides(plain, replace(fused, plan=replace(fused.plan, fused=summary(found.counts))))
+    return _Sides(plain, named_as_fused(fused, found.counts))
 
 
 def _with_costs(sides: _Sides, feeds: Mapping[str, Feed], provider: str, seconds: float) -> _Sides:
@@ -169,7 +176,8 @@ def _marked(side: Planned, low: frozenset[str]) -> Plan:
     head = side.plan
     mark = mark_of_tuned(side.options.digest(), head.fused, low)
     plan = make_plan(side.graph, side.judgement, side.costs, low, "speed")
-    return replace(plan, model=head.model, options=head.options, fused=head.fused, tuned=mark)
+    plan = replace(plan, model=head.model, options=head.options, tuned=mark)
+    return replace(plan, fused=head.fused, replaced=head.replaced)
 
 
 def _candidates(ideas: list[_Idea], source: Path, folder: Path) -> Iterator[Candidate]:

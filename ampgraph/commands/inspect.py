@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ampgraph.commands.files import FILE, STDOUT
 from ampgraph.commands.planning import given_words, planning_options
 
 if TYPE_CHECKING:
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 
     from ampgraph.inspection.comparison import Comparison
     from ampgraph.inspection.document import Document
-
-STDOUT = "-"
-FILE: dict[str, Any] = {"is_flag": False, "flag_value": STDOUT, "metavar": "[FILE]"}
 
 
 @click.command("inspect")
