@@ -12,7 +12,9 @@ import onnxruntime as ort
 
 from ampgraph import __version__
 from ampgraph.errors import OptionError
+from ampgraph.graph import PrecisionGraph
 from ampgraph.inspection.comparison import FORMAT, Comparison
+from ampgraph.inspection.kinship import Step, are_strangers, connections
 from ampgraph.inspection.verdict import Verdict, judge
 from ampgraph.onnx_model.advice import advice_for
 from ampgraph.onnx_model.batches import MOST_BYTES
@@ -104,7 +106,7 @@ def _compare(loaded: tuple[Loaded, Loaded], means: Means) -> Comparison:
     outputs = tuple(output_differences(answers, inventories[1], means.tolerance))
     casts = {entry.value.id for entry in inventories[1].made if entry.is_cast}
     verdict = judge(outputs, values, casts, moments(inventories[1].graph, values))
-    notes = [*_skipped(found.pairs, blocked), *_not_run(len(sized) - len(ran))]
+    notes = [*_strangers(inventories, len(ran)), *_skipped(found.pairs, blocked), *_not_run(len(sized) - len(ran))]
     return _comparison(loaded, inventories[1], (means, sides[0].feeds), verdict, len(found.unmatched), notes)
 
 
@@ -152,6 +154,22 @@ def _blocked(pairs: Sequence[Pair], inventories: tuple[Inventory, Inventory]) ->
     first, second = (unreachable(inventory.model) for inventory in inventories)
     places: list[tuple[Pair, Place, Place]] = [(pair, pair.reference.path, pair.candidate.path) for pair in pairs]
     return {pair: first.get(one) or second[other] for pair, one, other in places if one in first or other in second}
+
+
+def _strangers(inventories: tuple[Inventory, Inventory], compared: int) -> Iterator[str]:
+    """Two models may be compared whatever they are, but inner values of one name need not be the same thing."""
+    first, second = (connections(_steps(each.graph)) for each in inventories)
+    if compared and are_strangers(first, second):
+        counts = f"{len(first & second)} of {min(len(first), len(second))}"
+        yield f"the models share {counts} connections between values: they are different ones with names alike"
+
+
+def _steps(graph: PrecisionGraph) -> Iterator[Step]:
+    for op in graph.ops.values():
+        read, made = (
+            [graph.values[slot.value].name for slot in slots if slot.value] for slots in (op.inputs, op.outputs)
+        )
+        yield op.type, read, made
 
 
 def _skipped(pairs: Sequence[Pair], blocked: Mapping[Pair, str]) -> Iterator[str]:
