@@ -27,7 +27,7 @@ from ampgraph.onnx_model import external, io
 from ampgraph.onnx_model.check import Check, read_inputs
 from ampgraph.onnx_model.check import check as run_check
 from ampgraph.onnx_model.facets import recorded_in
-from ampgraph.onnx_model.fuse.net import standing_for
+from ampgraph.onnx_model.fuse.net import fused_parts
 from ampgraph.onnx_model.io import Loaded
 from ampgraph.onnx_model.marks import is_output, options_to_look_at
 from ampgraph.onnx_model.opsets import needed_opsets
@@ -81,15 +81,16 @@ class Result:
 
     def explain(self, node: str) -> str:
         """Why a node is in its precision. Raises OptionError for an unknown name, with close ones."""
-        name = standing_for(self.planned.prepared, node)
-        part = f"{node} became part of {name}, see below; --no-fuse leaves it alone\n\n" if name != node else ""
         planned, book = self.planned, rule_book(self.planned.options)
+        parts = fused_parts(planned.prepared)
+        name = parts.get(node, node)
+        part = f"{node} became part of {name}, see below; --no-fuse leaves it alone\n\n" if name != node else ""
         if not self.report.already_converted:
-            return part + explain(planned, name, book)
+            return part + explain(planned, name, book, parts=parts)
         from ampgraph.inspection.files import costs_in_both
 
         recorded = recorded_in(planned.prepared)
-        return part + explain(replace(planned, costs=costs_in_both(planned)), name, book, recorded)
+        return part + explain(replace(planned, costs=costs_in_both(planned)), name, book, recorded, parts)
 
 
 def convert(

@@ -50,36 +50,47 @@ class Decided(Protocol):
         """What was chosen."""
 
 
-def explain(planned: Decided, node: str, book: RuleBook, recorded: Mapping[str, Recorded] | None = None) -> str:
+def explain(
+    planned: Decided,
+    node: str,
+    book: RuleBook,
+    recorded: Mapping[str, Recorded] | None = None,
+    parts: Mapping[str, str] | None = None,
+) -> str:
     """All there is to say of the nodes called `node`, as text. A value's name stands for the node that makes it.
 
     `recorded`: what an earlier conversion wrote into the model, by op id; its reasons stand then, and what else is said
-    is computed anew. Raises OptionError for an unknown name.
+    is computed anew. `parts`: names of nodes that are part of a fused one. Raises OptionError for an unknown name.
     """
     graph = planned.graph
     ranges = propagate(graph)
     case = _Case(planned, ranges, winning_rules(graph, book, ranges), book, recorded or {})
-    parts = ["\n".join(case.op(op)) for op in find_ops(graph, node)]
-    return "\n\n".join(parts or ["\n".join(case.interface(node))]) + "\n"
+    told = ["\n".join(case.op(op)) for op in find_ops(graph, node, parts)]
+    return "\n\n".join(told or ["\n".join(case.interface(node))]) + "\n"
 
 
-def find_ops(graph: PrecisionGraph, node: str) -> list[Op]:
+def find_ops(graph: PrecisionGraph, node: str, parts: Mapping[str, str] | None = None) -> list[Op]:
     """The ops of that name or plan id, else the one that makes that value; none for an interface name."""
     found = [op for op in graph.ops.values() if node in (op.name, op.id)]
     if not found:
         makers = [value.op for value in graph.values.values() if node in (value.name, value.id) and value.op]
         found = [graph.ops[maker] for maker in dict.fromkeys(makers)]
     if not found and not any(key in graph.decisions for key in (f"input:{node}", f"output:{node}")):
-        raise OptionError(f"node {node!r}", "is not in the model", _close_names(graph, node))
+        raise OptionError(f"node {node!r}", "is not in the model", _close_names(graph, node, parts or {}))
     return found
 
 
-def _close_names(graph: PrecisionGraph, node: str) -> str:
-    names = dict.fromkeys([op.name or op.id for op in graph.ops.values()] + [v.name for v in graph.values.values()])
+def _close_names(graph: PrecisionGraph, node: str, parts: Mapping[str, str]) -> str:
+    ops, values = ([op.name or op.id for op in graph.ops.values()], [value.name for value in graph.values.values()])
+    names = dict.fromkeys([*ops, *values, *parts])
     of_type = [op.name or op.id for op in graph.ops.values() if op.type.rpartition(".")[2].lower() == node.lower()]
     if of_type:
         more = f" and {len(of_type) - CLOSE} more" if len(of_type) > CLOSE else ""
         return f"nodes of that operator are {', '.join(of_type[:CLOSE])}{more}"
+    fused = [name for name in parts if node and node.lower() in name.lower()]
+    if fused:
+        more = f" and {len(fused) - CLOSE} more" if len(fused) > CLOSE else ""
+        return f"nodes of such names were fused: {', '.join(fused[:CLOSE])}{more}"
     close = difflib.get_close_matches(node, names, CLOSE, 0.5)
     return f"close names are {', '.join(close)}" if close else "name a node, or a value that it makes"
 

@@ -1,5 +1,6 @@
 """Explain: one sentence per cause, with figures and sources."""
 
+import numpy as np
 import pytest
 
 from ampgraph.api import Result, convert, examine
@@ -133,3 +134,18 @@ def test_a_node_changed_since_it_was_converted_says_so() -> None:
     (entry,) = (entry for entry in conv.metadata_props if entry.key == WHY_KEY)
     entry.value = entry.value.replace("float16: ", "float32: ", 1)
     assert "it is float16 now: something else changed it since" in words(examine(model), "conv")
+
+
+def test_a_name_that_fusing_took_away_is_answered_with_those_that_hold_it() -> None:
+    numbers = {"root": 2**0.5, "one": 1.0, "half": 0.5}
+    constants = {name: np.array(number, np.float32) for name, number in numbers.items()}
+    model = parse(GELU, w=random(64, 64), bias=random(64), **constants)
+    for found in (convert(model, shapes={"x": (8192, 64)}), examine(convert(model, shapes={"x": (8192, 64)}).model)):
+        assert "errors_erf became part of " in found.explain("errors_erf")
+        with pytest.raises(OptionError, match=r"nodes of such names were fused: errors_erf$"):
+            found.explain("Erf")
+
+
+GELU = """g (float[N,64] x) => (float[N,64] y) {
+    [a] h = MatMul(x, w)  [b] i = Add(h, bias)  [c] j = Div(i, root)  [errors_erf] k = Erf(j)  [e] l = Add(k, one)
+    [f] m = Mul(i, l)  [g] y = Mul(m, half) }"""

@@ -18,7 +18,7 @@ from ampgraph.kernels import onnxruntime_cuda
 from ampgraph.onnx_model import io
 from ampgraph.onnx_model.facets import read_facets
 from ampgraph.onnx_model.io import Loaded
-from ampgraph.onnx_model.marks import is_changed, is_output, notes_on
+from ampgraph.onnx_model.marks import is_changed, is_output, notes_on, recall
 from ampgraph.onnx_model.prepare import prepare
 from ampgraph.options import Options
 from ampgraph.precision import LOW_PRECISIONS, Precision
@@ -132,13 +132,23 @@ def _heading(looked: Looked, notes: tuple[str, ...]) -> Heading:
         options.device,
         options.objective,
         planned.shapes,
-        (*planned.judgement.notes, *planned.graph.notes, *_fusing(planned), *_past(looked), *notes),
+        (*planned.judgement.notes, *planned.graph.notes, *_fusing(planned), *_past(looked), *_assumed(looked), *notes),
     )
 
 
 def _past(looked: Looked) -> tuple[str, ...]:
     model = looked.planned.loaded.model
     return tuple(notes_on(model, looked.planned.options)) if looked.state == "converted" and is_output(model) else ()
+
+
+def _assumed(looked: Looked) -> tuple[str, ...]:
+    """Free dimensions that nobody gave, now or when the model was converted."""
+    planned, past = looked.planned, recall(looked.planned.loaded.model)
+    given = dict(planned.options.shapes)
+    if past is not None:  # whose shapes were taken over, assumed ones too
+        given = {name: each for name, each in given.items() if name in past.options.shapes or each != past.shapes[name]}
+    names = replace(planned, options=replace(planned.options, shapes=given)).assumed
+    return (f"free dimensions of {', '.join(names)} are assumed; say yours with --shape",) if names else ()
 
 
 def _fusing(planned: Planned) -> tuple[str, ...]:

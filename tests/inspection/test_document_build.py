@@ -85,6 +85,21 @@ def test_a_converted_file_is_shown_with_the_options_that_it_remembers(tmp_path: 
     assert any("asked for here" in note for note in other.summary.notes)
 
 
+def test_shapes_that_nobody_gave_are_said_to_be_assumed(tmp_path: Path) -> None:
+    """Of a plan, and of a file that was converted with assumed ones; not where they were given, then or now."""
+    said = "free dimensions of image are assumed; say yours with --shape"
+    ampgraph.convert(classifier(), tmp_path / "assumed.onnx", objective="coverage")
+    ampgraph.convert(classifier(), tmp_path / "given.onnx", objective="coverage", shapes=SHAPES)
+    for source, words, expected in (
+        (classifier(), {}, True),
+        (classifier(), {"shapes": SHAPES}, False),
+        (tmp_path / "assumed.onnx", {}, True),
+        (tmp_path / "assumed.onnx", {"shapes": SHAPES}, False),
+        (tmp_path / "given.onnx", {}, False),
+    ):
+        assert (said in look(source, **words).summary.notes) is expected
+
+
 def test_a_file_that_was_left_alone_is_shown_as_converted_with_its_reasons(tmp_path: Path) -> None:
     target = tmp_path / "alone.onnx"
     assert ampgraph.convert(classifier(), target).report.changes_nothing

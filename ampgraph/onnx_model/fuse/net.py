@@ -189,12 +189,13 @@ def _origins(each: NodeProto) -> list[str]:
     return next((entry.value for entry in each.metadata_props if entry.key == ORIGIN_KEY), "").split(" ")
 
 
-def standing_for(model: ModelProto, name: str) -> str:
-    """The node that stands for a node of that name in a fused model; the name itself where none does."""
+def fused_parts(model: ModelProto) -> dict[str, str]:
+    """Names of nodes that are part of a fused one, each with the name of that."""
+    found: dict[str, str] = {}
     for each in model.graph.node:
-        if name and name in _origins(each):
-            return str(each.name)
-    return name
+        for name in filter(None, _origins(each)):
+            found.setdefault(name, str(each.name))
+    return found
 
 
 def rewritten(model: ModelProto, fusions: Collection[Fusion]) -> ModelProto:
