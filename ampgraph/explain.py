@@ -177,7 +177,7 @@ class _Case:
 
     def _reason(self, decision: Decision) -> str:
         """What settled a decision, and why: as it was recorded, where that is so."""
-        told = self.recorded.get(decision.op)
+        told = self.recorded.get(decision.op) if decision.kind == "op" else None
         if told is None:
             choice = self.planned.plan.choices[decision.id]
             return f"{cause_of(choice)}: {choice.why}"
@@ -191,10 +191,10 @@ class _Case:
         """Where a chain of ops that each follow the one before them begins, and why that one is float32."""
         seen, last = {decision.op}, None
         while (found := _FOLLOWS.search(self._reason(decision))) is not None:
-            followed = find_ops(self.planned.graph, found[1])[0]
-            decisions = self.planned.graph.decisions_of.get(followed.id, ())
-            if followed.id in seen or not decisions:
-                return
+            followed = next((op for op in self.planned.graph.ops.values() if found[1] in (op.name, op.id)), None)
+            decisions = self.planned.graph.decisions_of.get(followed.id, ()) if followed else ()
+            if followed is None or followed.id in seen or not decisions:
+                return  # gone where something else changed a converted file
             seen.add(followed.id)
             last = followed
             decision = next((each for each in decisions if each.principal), decisions[0])

@@ -128,6 +128,16 @@ def test_a_recorded_chain_is_followed_to_its_root_too() -> None:
     assert "at the root, Exp 'root': rule: " in words(found, "last")
 
 
+def test_a_chain_whose_next_node_is_gone_ends_there() -> None:
+    text = "g (float[4,4] x) => (float[4,4] y) { [root] a = Exp(x)  [last] y = Mul(a, a) }"
+    model = convert(parse(text), objective="coverage").model
+    for entry in model.graph.node[1].metadata_props:
+        entry.value = entry.value.replace("'root'", "'gone'")
+    said = words(examine(model), "last")
+    assert "taint: follows Exp 'gone', which stays float32" in said
+    assert "at the root" not in said
+
+
 def test_a_node_changed_since_it_was_converted_says_so() -> None:
     model = convert(classifier(), objective="coverage").model
     (conv,) = (node for node in model.graph.node if node.name == "conv")
