@@ -103,15 +103,16 @@ def fuse(model: ModelProto, shapes: Mapping[str, Shape]) -> Fused | None:
     one = _inferred(simple, first)
     other = _inferred_apart(model, simple, first, one)
     source = _source(model, simple, first, one)
-    found, again = _looks(simple, (one, other), source)
+    as_modelled = [] if first == shapes else [_inferred(simple, shapes)]
+    looks = _looks(simple, (one, other, *as_modelled), source)
+    found, again, known = looks[0], looks[1], looks[2 if as_modelled else 0].shapes
     before, after = _counts(bones), _counts(found.model)
     counts = {kind: after[kind] - before[kind] for kind in FUSED if after[kind] > before[kind]} | dict(found.kinds)
     apart = found.kinds.get(WINDOWS, 0)  # one product for queries, keys and values has become three, attention one
     if not counts or _heavy(after) > _heavy(before) + apart:
         return None
-    if again.model != found.model:
+    if again.model is not found.model and again.model != found.model:
         return None
-    known = found.shapes if first == shapes else _looks(simple, (_inferred(simple, shapes), other), source)[0].shapes
     made = [name for node in found.model.graph.node if node.domain == CONTRIB for name in node.output if name]
     return Fused(
         _with_weights(found.model, model, simple, found.merged),
@@ -164,25 +165,48 @@ def _source(model: ModelProto, bones: ModelProto, shapes: Mapping[str, Shape], o
     return replace(source, causal=causal_scores(net, read(bones, other.shapes, other.computed, source=source)))
 
 
-def _looks(bones: ModelProto, sizes: Sequence[_Sizes], source: Source) -> tuple[_Look, _Look]:
-    """What every pass, in order, finds at two sets of sizes; from both together follows which dimensions are free."""
+def _looks(bones: ModelProto, sizes: Sequence[_Sizes], source: Source) -> list[_Look]:
+    """What every pass, in order, finds at some sizes; each look has the first two to tell which dimensions are free."""
     looks = [_Look(bones, {}, each.shapes) for each in sizes]
     nets: list[Net] = []
     for each in PASSES:
-        if not nets:  # something has changed
-            pairs = zip(looks, sizes, reversed(looks), strict=True)
-            nets = [read(look.model, look.shapes, at.computed, other.shapes, source) for look, at, other in pairs]
+        nets = nets or _nets(looks, sizes, source)  # none: something has changed
         found = [each(net) for net in nets]
         if any(fusion.nodes or fusion.replaced or fusion.removed for fusion in found):
-            looks, nets = [_further(look, fusion) for look, fusion in zip(looks, found, strict=True)], []
-    return looks[0], looks[1]
+            looks, nets = _further(looks, found), []
+    return looks
 
 
-def _further(look: _Look, found: Fusion) -> _Look:
-    kinds = Counter(look.kinds)
-    kinds.update(found.kinds)
-    shapes, merged = {**look.shapes, **found.shapes}, {**look.merged, **found.merged}
-    return _Look(rewritten(look.model, [found]), merged, shapes, kinds)
+def _nets(looks: Sequence[_Look], sizes: Sequence[_Sizes], source: Source) -> list[Net]:
+    """The models as the passes read them, one that several looks have in common read once."""
+    nets: dict[int, Net] = {}
+    found = []
+    for index, (look, at) in enumerate(zip(looks, sizes, strict=True)):
+        others = looks[0 if index == 1 else 1].shapes
+        known = nets.get(id(look.model)) or read(look.model, look.shapes, at.computed, others, source)
+        nets[id(look.model)] = known
+        found.append(replace(known, shapes=look.shapes, computed=at.computed, others=others))
+    return found
+
+
+def _further(looks: Sequence[_Look], found: Sequence[Fusion]) -> list[_Look]:
+    """The looks after a pass; those that had one model and found the same have one again."""
+    further: list[_Look] = []
+    for index, (look, fusion) in enumerate(zip(looks, found, strict=True)):
+        same = (i for i in range(index) if looks[i].model is look.model and _rewrites_alike(found[i], fusion))
+        first = next(same, None)
+        model = rewritten(look.model, [fusion]) if first is None else further[first].model
+        kinds = Counter(look.kinds)
+        kinds.update(fusion.kinds)
+        shapes, merged = {**look.shapes, **fusion.shapes}, {**look.merged, **fusion.merged}
+        further.append(_Look(model, merged, shapes, kinds))
+    return further
+
+
+def _rewrites_alike(one: Fusion, other: Fusion) -> bool:
+    """Whether two fusions make the same of a model."""
+    same = bool(one.removed) == bool(other.removed) and one.replaced == other.replaced
+    return same and one.nodes == other.nodes and one.constants == other.constants
 
 
 def _has_anchor(model: ModelProto) -> bool:
