@@ -5,7 +5,7 @@ The model must be prepared (`prepare.py`): functions inlined, nodes in topologic
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -35,16 +35,21 @@ def lift(
     precision: Precision | None = Precision.FLOAT16,
     folder: Path | None = None,
     known: Mapping[str, tuple[int, ...]] | None = None,
+    measured: Mapping[str, Constant] | None = None,
 ) -> PrecisionGraph:
     """Lift a prepared model.
 
     `shapes`: concrete shapes of graph inputs by name, for those with free dimensions. `precision`: the low precision
     that constants are measured for; None measures no constant. `folder`: where external data lie. `known`: shapes of
-    values that no inference tells.
+    values that no inference tells. `measured`: what is known of initializers already.
     Raises ModelError when the graph does not type-check or its external data cannot be read.
     """
     draft = _Draft(
-        {o.domain: o.version for o in model.opset_import}, precision, folder or Path(), node_ids(model.graph)
+        {o.domain: o.version for o in model.opset_import},
+        precision,
+        folder or Path(),
+        node_ids(model.graph),
+        measured or {},
     )
     inferred = infer(model, modelled_inputs(model, shapes or {}), sizes=precision is not None, known=known)
     draft.scopes[""] = Scope("", None, "", 1.0)
@@ -65,6 +70,12 @@ def lift(
         tuple(draft.ties),
         tuple(draft.notes),
     )
+
+
+def constants_of(graph: PrecisionGraph, names: Iterable[str]) -> dict[str, Constant]:
+    """What is known of the main graph's constants of these names, for `lift` of another model that has them too."""
+    found = {name: graph.values[name] for name in names if name in graph.values}
+    return {name: value.constant for name, value in found.items() if value.constant is not None and not value.scope}
 
 
 class _Environment(dict[str, str]):
@@ -88,6 +99,7 @@ class _Draft:
     precision: Precision | None
     folder: Path
     ids: Mapping[int, str]  # position in walk order -> op id
+    measured: Mapping[str, Constant]  # by name of the main graph's initializers
     scopes: dict[str, Scope] = field(default_factory=dict)
     values: dict[str, Value] = field(default_factory=dict)
     types: dict[str, Type] = field(default_factory=lambda: {"": ABSENT})  # by value id
@@ -183,9 +195,12 @@ def _interface_input(draft: _Draft, name: str, known: Type, environment: _Enviro
 
 def _constants(draft: _Draft, graph: GraphProto, scope: str, environment: _Environment, overridable: set[str]) -> None:
     data = [tensor for tensor in graph.initializer if tensor.name not in overridable]
-    for tensor, facts in zip(data, draft.facts(data), strict=True):
+    found = dict(draft.measured) if not scope else {}
+    new = [tensor for tensor in data if tensor.name not in found]
+    facts = found | {tensor.name: each for tensor, each in zip(new, draft.facts(new), strict=True)}
+    for tensor in data:
         known = Type(NAMES[tensor.data_type], "tensor", tuple(tensor.dims))
-        _value(draft, environment, tensor.name, scope, known, constant=facts)
+        _value(draft, environment, tensor.name, scope, known, constant=facts[tensor.name])
     for sparse in graph.sparse_initializer:
         known = Type(NAMES[sparse.values.data_type], "sparse", tuple(sparse.dims))
         present = precision_of(known.dtype)

@@ -83,6 +83,7 @@ def open_session(
     without: Sequence[str] = (),
     library: Path | None = None,
     shapes_first: bool = False,
+    weights: Mapping[str, Array] | None = None,
 ) -> ort.InferenceSession:
     """Open a session. `folder` holds the external data of a model given as a proto; CUDA keeps the CPU as fallback.
 
@@ -90,9 +91,12 @@ def open_session(
     `provider_options` are handed to the CUDA or TensorRT provider, `config` to the session, as they are. `sizes`: of
     free dimensions, by symbol, which the session then takes no other of. `without`: onnxruntime's names of the
     optimizations that it shall leave out. `library`: of custom operators. `shapes_first`: a shape is asked for as
-    soon as its tensor is there, which may then go; otherwise last, where it is but an output.
+    soon as its tensor is there, which may then go; otherwise last, where it is but an output. `weights`: of a model
+    with references in their place (`skeleton.weights_apart`), which the caller keeps for as long as the session.
     """
     options = _options(optimize)
+    if weights:
+        options.add_external_initializers(list(weights), [ort_value(array) for array in weights.values()])
     if library is not None:
         options.register_custom_ops_library(str(library))
     if shapes_first:

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 from onnx import ModelProto, TensorProto, numpy_helper
 
 from ampgraph.onnx_model.attributes import constant_tensor
@@ -35,7 +34,8 @@ from ampgraph.onnx_model.fuse.split_gelu import fuse_split_gelu
 from ampgraph.onnx_model.fuse.turned import fuse_turned
 from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.plain_casts import with_plain_casts
-from ampgraph.onnx_model.types import LARGEST_CONSTANT_FOR_INFERENCE, fixed_size, infer, types_in
+from ampgraph.onnx_model.skeleton import is_stripped, skeleton
+from ampgraph.onnx_model.types import fixed_size, infer, types_in
 
 PASSES: tuple[Callable[[Net], Fusion], ...] = (
     fuse_turned,
@@ -56,7 +56,6 @@ PASSES: tuple[Callable[[Net], Fusion], ...] = (
     fuse_bias,
 )
 _WHOLE_STEP = 32  # sizes that are halved, and doubled and added again later, want whole halves
-_KEPT = ("node", "input", "output", "value_info", "sparse_initializer", "metadata_props", "quantization_annotation")
 # What a pattern cannot do without: an operator on the result of one of these; None: on anything.
 _ANCHORS: Mapping[str, tuple[str, ...] | None] = {
     "MatMul": ("Softmax", "Where", "Identity"),
@@ -86,11 +85,15 @@ FUSED = (
 
 @dataclass(frozen=True)
 class Fused:
-    """A fused model, how many operators of each kind came in, and the shapes of what they make, as modelled."""
+    """A fused model, how many operators of each kind came in, and the shapes of what they make, as modelled.
+
+    `own`: names of the initializers that are the source's, with its data.
+    """
 
     model: ModelProto
     counts: Mapping[str, int]
     shapes: Mapping[str, Shape]
+    own: frozenset[str] = frozenset()
 
 
 def fuse(model: ModelProto, shapes: Mapping[str, Shape]) -> Fused | None:
@@ -114,10 +117,12 @@ def fuse(model: ModelProto, shapes: Mapping[str, Shape]) -> Fused | None:
     if again.model is not found.model and again.model != found.model:
         return None
     made = [name for node in found.model.graph.node if node.domain == CONTRIB for name in node.output if name]
+    given = {tensor.name for tensor in model.graph.initializer} - found.merged.keys()
     return Fused(
         _with_weights(found.model, model, simple, found.merged),
         counts,
         {name: known[name] for name in made if name in known},
+        frozenset(given.intersection(tensor.name for tensor in found.model.graph.initializer)),
     )
 
 
@@ -255,36 +260,6 @@ def apart_sizes(model: ModelProto, shapes: Mapping[str, Shape]) -> dict[str, Sha
     return found
 
 
-def skeleton(model: ModelProto) -> ModelProto:
-    """A copy whose large initializers have a shape and no data."""
-    bones = ModelProto()
-    bones.ir_version = model.ir_version
-    bones.opset_import.extend(model.opset_import)
-    bones.metadata_props.extend(model.metadata_props)
-    bones.functions.extend(model.functions)  # those that could not be inlined
-    for said in ("producer_name", "producer_version", "domain", "doc_string", "model_version"):
-        setattr(bones, said, getattr(model, said))
-    source, target = model.graph, bones.graph
-    target.name, target.doc_string = source.name, source.doc_string
-    for repeated in (
-        "node",
-        "input",
-        "output",
-        "value_info",
-        "sparse_initializer",
-        "metadata_props",
-        "quantization_annotation",
-    ):
-        getattr(target, repeated).extend(getattr(source, repeated))
-    for tensor in source.initializer:
-        small = np.prod(tensor.dims) <= LARGEST_CONSTANT_FOR_INFERENCE
-        if small or tensor.data_location == TensorProto.EXTERNAL:
-            target.initializer.add().CopyFrom(tensor)
-        else:
-            target.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
-    return bones
-
-
 def _with_weights(bones: ModelProto, model: ModelProto, simple: ModelProto, merged: Mapping[str, Recipe]) -> ModelProto:
     """The skeleton with the model's weights, and those that are made of them.
 
@@ -300,14 +275,8 @@ def _with_weights(bones: ModelProto, model: ModelProto, simple: ModelProto, merg
         if tensor.name in made:
             full.graph.initializer.append(made[tensor.name])
         else:
-            full.graph.initializer.add().CopyFrom(weights[tensor.name] if _is_stripped(tensor) else tensor)
+            full.graph.initializer.add().CopyFrom(weights[tensor.name] if is_stripped(tensor) else tensor)
     return full
-
-
-def _is_stripped(tensor: TensorProto) -> bool:
-    """Whether a tensor left its data behind in `skeleton`."""
-    large = np.prod(tensor.dims) > LARGEST_CONSTANT_FOR_INFERENCE
-    return bool(large) and not tensor.raw_data and tensor.data_location != TensorProto.EXTERNAL
 
 
 def _constants(model: ModelProto) -> dict[str, TensorProto]:
