@@ -84,6 +84,7 @@ def open_session(
     library: Path | None = None,
     shapes_first: bool = False,
     weights: Mapping[str, Array] | None = None,
+    once: bool = False,
 ) -> ort.InferenceSession:
     """Open a session. `folder` holds the external data of a model given as a proto; CUDA keeps the CPU as fallback.
 
@@ -93,8 +94,12 @@ def open_session(
     optimizations that it shall leave out. `library`: of custom operators. `shapes_first`: a shape is asked for as
     soon as its tensor is there, which may then go; otherwise last, where it is but an output. `weights`: of a model
     with references in their place (`skeleton.weights_apart`), which the caller keeps for as long as the session.
+    `once`: the session is for a run or two, and prepares nothing that only more of them would pay for.
     """
     options = _options(optimize)
+    if once:
+        options.enable_mem_reuse = False  # planning it is most of what opening takes; the peak is the same
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if weights:
         options.add_external_initializers(list(weights), [ort_value(array) for array in weights.values()])
     if library is not None:

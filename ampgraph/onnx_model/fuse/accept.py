@@ -86,9 +86,9 @@ def _opened(model: ModelProto, folder: Path | None, *, for_cpu: bool = False) ->
         weights = {name: array for name, array in weights.items() if name in read}
     config = _UNPACKED if best_provider() == CPU else None
     try:
-        session = open_session(bones, optimize="disabled", folder=folder, config=config, weights=weights)
+        session = open_session(bones, optimize="disabled", folder=folder, config=config, weights=weights, once=True)
     except Exception:  # of no common class; what optimizing does not help either is raised then
-        return _Opened(open_session(bones, folder=folder, weights=weights), weights, as_written=False)
+        return _Opened(open_session(bones, folder=folder, weights=weights, once=True), weights, as_written=False)
     return _Opened(session, weights, as_written=True)
 
 
@@ -98,7 +98,7 @@ def _own_moves(
     """What the runtime's optimizations move each output of the source by, relative L2, with room for another order."""
     bones, weights = weights_apart(model)
     try:
-        session = open_session(bones, folder=folder, weights=weights)
+        session = open_session(bones, folder=folder, weights=weights, once=True)
         errors = output_errors(expected, run(session, fitted(session, feeds)))
     except Exception:  # it opened as it is written; there is nothing to measure by
         return {}
