@@ -199,7 +199,7 @@ def plan_prepared(
 ) -> Planned:
     """The plan of a prepared model. `text`: a plan file's, if there is one.
 
-    `known`: shapes of what fused ops make. `measured`: what is known of initializers already.
+    `known`: shapes of what fused ops make. `measured`: what is known of constants already.
     """
     graph = lift(model, shapes, options.precision, loaded.folder, known, measured)
     judgement = _judged(graph, options, model, loaded.model)

@@ -288,3 +288,20 @@ def test_functions_that_cannot_be_inlined_are_kept(transformer):
     model.graph.node.append(helper.make_node("Ours", ["x"], ["more"], domain="own"))
     model.graph.output.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, ["n", TOKENS, WIDTH]))
     assert [each.name for each in fuse(prepare(model), SHAPES).model.functions] == ["Ours"]
+
+
+def test_weights_in_constant_nodes_are_fused_like_initializers_and_come_back(transformer):
+    model = ModelProto()
+    model.CopyFrom(transformer)
+    large = [tensor for tensor in transformer.graph.initializer if tensor.name.startswith("w_")]
+    kept = [tensor for tensor in transformer.graph.initializer if not tensor.name.startswith("w_")]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    for tensor in large:
+        model.graph.node.insert(0, helper.make_node("Constant", [], [tensor.name], value=tensor))
+    found = fuse(model, SHAPES)
+    assert found.counts == fuse(transformer, SHAPES).counts
+    assert difference(transformer, found.model, SHAPES, None) == ""
+    last = next(node for node in found.model.graph.node if "w_last1" in node.output)
+    assert last == next(node for node in model.graph.node if "w_last1" in node.output)
+    assert "w_last1" in found.own

@@ -5,7 +5,7 @@ The model must be prepared (`prepare.py`): functions inlined, nodes in topologic
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def lift(
 
     `shapes`: concrete shapes of graph inputs by name, for those with free dimensions. `precision`: the low precision
     that constants are measured for; None measures no constant. `folder`: where external data lie. `known`: shapes of
-    values that no inference tells. `measured`: what is known of initializers already.
+    values that no inference tells. `measured`: what is known of constants already.
     Raises ModelError when the graph does not type-check or its external data cannot be read.
     """
     draft = _Draft(
@@ -99,7 +99,7 @@ class _Draft:
     precision: Precision | None
     folder: Path
     ids: Mapping[int, str]  # position in walk order -> op id
-    measured: Mapping[str, Constant]  # by name of the main graph's initializers
+    measured: Mapping[str, Constant]  # by name in the main graph
     scopes: dict[str, Scope] = field(default_factory=dict)
     values: dict[str, Value] = field(default_factory=dict)
     types: dict[str, Type] = field(default_factory=lambda: {"": ABSENT})  # by value id
@@ -124,11 +124,14 @@ class _Draft:
         """What is known of a value; nothing of an empty optional."""
         return self.types.get(key, NOTHING_KNOWN)
 
-    def facts(self, data: list[TensorProto]) -> Sequence[Constant | None]:
-        """What is to be known of constants' data."""
+    def facts(self, data: Mapping[str, TensorProto], scope: str) -> Mapping[str, Constant | None]:
+        """What is to be known of constants' data, by name."""
         if self.precision is None:
-            return [tensors.unmeasured(tensor) for tensor in data]
-        return tensors.measure_all(data, self.folder, self.precision)
+            return {name: tensors.unmeasured(tensor) for name, tensor in data.items()}
+        known = {} if scope else self.measured
+        new = [name for name in data if name not in known]
+        found = tensors.measure_all([data[name] for name in new], self.folder, self.precision)
+        return {**known, **dict(zip(new, found, strict=True))}
 
     def scalar_of(self, slot: Slot) -> float | None:
         """The constant scalar in a slot."""
@@ -195,9 +198,7 @@ def _interface_input(draft: _Draft, name: str, known: Type, environment: _Enviro
 
 def _constants(draft: _Draft, graph: GraphProto, scope: str, environment: _Environment, overridable: set[str]) -> None:
     data = [tensor for tensor in graph.initializer if tensor.name not in overridable]
-    found = dict(draft.measured) if not scope else {}
-    new = [tensor for tensor in data if tensor.name not in found]
-    facts = found | {tensor.name: each for tensor, each in zip(new, draft.facts(new), strict=True)}
+    facts = draft.facts({tensor.name: tensor for tensor in data}, scope)
     for tensor in data:
         known = Type(NAMES[tensor.data_type], "tensor", tuple(tensor.dims))
         _value(draft, environment, tensor.name, scope, known, constant=facts[tensor.name])
@@ -242,14 +243,15 @@ def _resolve(environment: _Environment, name: str, place: str) -> str:
 def _nodes(
     draft: _Draft, graph: GraphProto, inferred: GraphProto, scope: str, environment: _Environment, types: Types
 ) -> None:
-    constants = [tensor for node in graph.node if (tensor := constant_tensor(node)) is not None]
-    facts = iter(draft.facts(constants))
+    constants = {node.output[0]: tensor for node in graph.node if (tensor := constant_tensor(node)) is not None}
+    facts = draft.facts(constants, scope)
     for node, twin in zip(graph.node, inferred.node, strict=True):
         key = draft.next_id()
-        tensor = constant_tensor(node)
+        name = node.output[0] if node.output else ""
+        tensor = constants.get(name)
         if tensor is not None:
             known = Type(NAMES[tensor.data_type], "tensor", tuple(tensor.dims))
-            _value(draft, environment, node.output[0], scope, known, constant=next(facts))
+            _value(draft, environment, name, scope, known, constant=facts[name])
         else:
             _node(draft, node, twin, key, scope, environment, types)
 

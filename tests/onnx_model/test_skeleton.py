@@ -6,7 +6,7 @@ import pytest
 from onnx import ModelProto, TensorProto, numpy_helper
 
 from ampgraph.onnx_model.run import open_session, random_inputs, run
-from ampgraph.onnx_model.skeleton import is_stripped, skeleton, weights_apart
+from ampgraph.onnx_model.skeleton import is_stripped, large_data, skeleton, weights_apart
 from tests.models import parse
 
 LARGE = (64, 48)
@@ -92,3 +92,32 @@ def test_a_skeleton_has_all_but_the_data():
     assert [is_stripped(each) for each in bones.graph.initializer] == [True, False]
     bones.graph.initializer[0].raw_data = whole.graph.initializer[0].raw_data
     assert bones == whole
+
+
+def with_constant(ir: int) -> ModelProto:
+    """Two large weights of Constant nodes, of which one is not read."""
+    made = parse("g (float[N,64] x) => (float[N,48] y) { m = MatMul(x, w)  y = Relu(m) }", opset=13, ir=ir)
+    for name in ("unread", "w"):
+        made.graph.node.insert(0, onnx.helper.make_node("Constant", [], [name], name=f"node of {name}"))
+        made.graph.node[0].attribute.append(onnx.helper.make_attribute("value", numpy_helper.from_array(random())))
+    return made
+
+
+@pytest.mark.parametrize("ir", [3, 8])
+def test_constants_of_nodes_are_weights_too(ir):
+    whole = with_constant(ir)
+    bones, weights = weights_apart(whole)
+    assert set(weights) == ({"w"} if ir == 8 else set())
+    feeds = random_inputs(whole)
+    expected, found = run(open_session(whole), feeds), run(open_session(bones, weights=weights), feeds)
+    np.testing.assert_array_equal(expected["y"], found["y"])
+
+
+def test_constants_of_a_skeleton_have_a_shape_and_the_name_of_their_value():
+    whole = with_constant(8)
+    bones = skeleton(whole)
+    assert [node.op_type for node in bones.graph.node] == [node.op_type for node in whole.graph.node]
+    assert bones.ByteSize() < 1_000
+    tensor = bones.graph.node[0].attribute[0].t
+    assert (tensor.name, tuple(tensor.dims), is_stripped(tensor)) == ("w", LARGE, True)
+    assert set(large_data(whole)) == {"w", "unread"}

@@ -34,7 +34,7 @@ from ampgraph.onnx_model.fuse.split_gelu import fuse_split_gelu
 from ampgraph.onnx_model.fuse.turned import fuse_turned
 from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.plain_casts import with_plain_casts
-from ampgraph.onnx_model.skeleton import is_stripped, skeleton
+from ampgraph.onnx_model.skeleton import is_stripped, large_constant, large_data, skeleton
 from ampgraph.onnx_model.types import fixed_size, infer, types_in
 
 PASSES: tuple[Callable[[Net], Fusion], ...] = (
@@ -87,7 +87,7 @@ FUSED = (
 class Fused:
     """A fused model, how many operators of each kind came in, and the shapes of what they make, as modelled.
 
-    `own`: names of the initializers that are the source's, with its data.
+    `own`: names of the constants that are the source's, with its data.
     """
 
     model: ModelProto
@@ -117,12 +117,12 @@ def fuse(model: ModelProto, shapes: Mapping[str, Shape]) -> Fused | None:
     if again.model is not found.model and again.model != found.model:
         return None
     made = [name for node in found.model.graph.node if node.domain == CONTRIB for name in node.output if name]
-    given = {tensor.name for tensor in model.graph.initializer} - found.merged.keys()
+    own = _names_of_constants(model) & _names_of_constants(found.model) - found.merged.keys()
     return Fused(
         _with_weights(found.model, model, simple, found.merged),
         counts,
         {name: known[name] for name in made if name in known},
-        frozenset(given.intersection(tensor.name for tensor in found.model.graph.initializer)),
+        frozenset(own),
     )
 
 
@@ -162,7 +162,7 @@ def _inferred(bones: ModelProto, shapes: Mapping[str, Shape]) -> _Sizes:
 
 def _source(model: ModelProto, bones: ModelProto, shapes: Mapping[str, Shape], one: _Sizes) -> Source:
     """What the skeleton leaves out, and what masks are causal at these sizes of the inputs and at others."""
-    source = Source({tensor.name: tensor for tensor in model.graph.initializer})
+    source = Source(large_data(model))
     net = read(bones, one.shapes, one.computed, source=source)
     if not has_masks(net):
         return source
@@ -270,6 +270,10 @@ def _with_weights(bones: ModelProto, model: ModelProto, simple: ModelProto, merg
     made = _made(_needed(merged, left), _constants(simple) | _constants(model))
     full = ModelProto()
     full.CopyFrom(bones)
+    constants = {node.output[0]: node for node in model.graph.node if large_constant(node) is not None}
+    for node in full.graph.node:
+        if large_constant(node) is not None and node.output[0] in constants:
+            node.CopyFrom(constants[node.output[0]])
     del full.graph.initializer[:]
     for tensor in bones.graph.initializer:
         if tensor.name in made:
@@ -277,6 +281,11 @@ def _with_weights(bones: ModelProto, model: ModelProto, simple: ModelProto, merg
         else:
             full.graph.initializer.add().CopyFrom(weights[tensor.name] if is_stripped(tensor) else tensor)
     return full
+
+
+def _names_of_constants(model: ModelProto) -> set[str]:
+    made = {node.output[0] for node in model.graph.node if node.op_type == "Constant" and node.output}
+    return made | {tensor.name for tensor in model.graph.initializer}
 
 
 def _constants(model: ModelProto) -> dict[str, TensorProto]:
