@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import ChainMap
 from collections.abc import Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -44,9 +44,19 @@ def infer_with_sizes(light: ModelProto) -> ModelProto:
     Computed results become initializers of `light`, in place; what made them keeps its place and loses its output.
     """
     inferred = infer_once(light)
-    if not _may_compute(light.graph):
-        return inferred
-    level = _Level.of(light.graph)
+    return _further(light, inferred, _Level.of(light.graph)) if _may_compute(light.graph) else inferred
+
+
+def sizes_in(light: ModelProto) -> tuple[dict[str, tuple[int, ...]], dict[str, Array]]:
+    """Shapes of the main graph's values by name, and small results, as `infer_with_sizes` finds them."""
+    inferred, level = infer_once(light), _Level.of(light.graph)
+    if _may_compute(light.graph):
+        inferred = _further(light, inferred, level)
+    level.lacks_shapes(inferred.graph)
+    return level.sized, level.made
+
+
+def _further(light: ModelProto, inferred: ModelProto, level: _Level) -> ModelProto:
     for _ in range(ROUNDS):
         if not level.lacks_shapes(inferred.graph) or not _fold(level, inferred.graph, {}, {}):
             break
@@ -65,6 +75,7 @@ class _Level:
     known: dict[str, Array]  # small constants and results
     sized: dict[str, tuple[int, ...]]  # shapes of values
     unsized: set[str]  # results without one
+    made: dict[str, Array] = field(default_factory=dict)  # results that have become known
 
     @classmethod
     def of(cls, light: GraphProto) -> _Level:
@@ -81,7 +92,7 @@ class _Level:
     def know(self, name: str, result: Array) -> None:
         """Make a result an initializer."""
         self.light.initializer.append(numpy_helper.from_array(result, name))
-        self.known[name] = result
+        self.known[name] = self.made[name] = result
         self.unsized.discard(name)
 
     def lacks_shapes(self, inferred: GraphProto) -> bool:
@@ -156,12 +167,16 @@ def _bodies(node: NodeProto) -> list[GraphProto]:
 
 
 def _static_shape(value: onnx.ValueInfoProto) -> tuple[int, ...] | None:
-    tensor = value.type.tensor_type
-    if not value.type.HasField("tensor_type") or not tensor.HasField("shape"):
+    kind = value.type
+    if not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
         return None
-    if any(not dim.HasField("dim_value") or dim.dim_value < 0 for dim in tensor.shape.dim):
-        return None
-    return tuple(dim.dim_value for dim in tensor.shape.dim)
+    sizes = []
+    for dim in kind.tensor_type.shape.dim:
+        size = dim.dim_value
+        if size < 0 or (size == 0 and not dim.HasField("dim_value")):
+            return None
+        sizes.append(size)
+    return tuple(sizes)
 
 
 def _fold(
@@ -175,13 +190,16 @@ def _fold(
     `outer` and `around`: constants and shapes of the graphs around a body, which inference does not look for there.
     """
     found = bool(outer) and _capture(level, outer)
-    known, shapes = ChainMap(level.known, outer), ChainMap(level.sized, around)
+    known = ChainMap(level.known, outer) if outer else level.known
+    shapes = ChainMap(level.sized, around) if around else level.sized
     left = []
     for index in level.pending:
         node = level.nodes[index]
-        for body, twin in zip(level.inside.get(index, ()), _bodies(inferred.node[index]), strict=True):
-            found |= _fold(body, twin, known, shapes)
-        if index in level.inside or not _compute(node, level, known, shapes):
+        if index in level.inside:
+            for body, twin in zip(level.inside[index], _bodies(inferred.node[index]), strict=True):
+                found |= _fold(body, twin, known, shapes)
+            left.append(index)
+        elif not _compute(node, level, known, shapes):
             left.append(index)
         elif node.op_type != "Constant":
             found = True

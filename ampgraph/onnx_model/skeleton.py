@@ -10,6 +10,7 @@ import numpy.typing as npt
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
 from ampgraph.onnx_model.prepare import captured
+from ampgraph.onnx_model.tensors import element_count
 from ampgraph.onnx_model.types import LARGEST_CONSTANT_FOR_INFERENCE, bodies
 
 Weights = dict[str, npt.NDArray[np.generic]]
@@ -55,7 +56,7 @@ def skeleton(model: ModelProto) -> ModelProto:
             value.name, value.data_type = node.output[0], tensor.data_type
             value.dims.extend(tensor.dims)
     for tensor in source.initializer:
-        small = np.prod(tensor.dims) <= LARGEST_CONSTANT_FOR_INFERENCE
+        small = element_count(tensor) <= LARGEST_CONSTANT_FOR_INFERENCE
         if small or tensor.data_location == TensorProto.EXTERNAL:
             target.initializer.add().CopyFrom(tensor)
         else:
@@ -69,13 +70,13 @@ def large_constant(node: NodeProto) -> TensorProto | None:
         return None
     tensor = node.attribute[0].t
     is_own = tensor.data_type == TensorProto.FLOAT and tensor.data_location != TensorProto.EXTERNAL
-    return tensor if is_own and np.prod(tensor.dims) > LARGEST_CONSTANT_FOR_INFERENCE else None
+    return tensor if is_own and element_count(tensor) > LARGEST_CONSTANT_FOR_INFERENCE else None
 
 
 def is_stripped(tensor: TensorProto) -> bool:
     """Whether a tensor left its data behind in `skeleton`."""
-    large = np.prod(tensor.dims) > LARGEST_CONSTANT_FOR_INFERENCE
-    return bool(large) and not tensor.raw_data and tensor.data_location != TensorProto.EXTERNAL
+    large = element_count(tensor) > LARGEST_CONSTANT_FOR_INFERENCE
+    return large and not tensor.raw_data and tensor.data_location != TensorProto.EXTERNAL
 
 
 def large_data(model: ModelProto) -> dict[str, TensorProto]:

@@ -35,7 +35,7 @@ from ampgraph.onnx_model.fuse.turned import fuse_turned
 from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.plain_casts import with_plain_casts
 from ampgraph.onnx_model.skeleton import is_stripped, large_constant, large_data, skeleton
-from ampgraph.onnx_model.types import fixed_size, infer, types_in
+from ampgraph.onnx_model.types import fixed_size, sizes_at, weightless
 
 PASSES: tuple[Callable[[Net], Fusion], ...] = (
     fuse_turned,
@@ -103,10 +103,11 @@ def fuse(model: ModelProto, shapes: Mapping[str, Shape]) -> Fused | None:
     bones = skeleton(model)
     simple = with_plain_casts(rewritten(bones, [simplify(bones)]))
     first = varied_sizes(model, shapes)
-    one = _inferred(simple, first)
-    other = _inferred_apart(model, simple, first, one)
-    source = _source(model, simple, first, one)
-    as_modelled = [] if first == shapes else [_inferred(simple, shapes)]
+    light = weightless(simple)
+    one = _Sizes(*sizes_at(light, first))
+    other = _apart(model, light, first, one)
+    source = _source(model, simple, light, one, apart_sizes(model, first))
+    as_modelled = [] if first == shapes else [_Sizes(*sizes_at(light, shapes))]
     looks = _looks(simple, (one, other, *as_modelled), source)
     found, again, known = looks[0], looks[1], looks[2 if as_modelled else 0].shapes
     before, after = _counts(bones), _counts(found.model)
@@ -134,12 +135,12 @@ class _Sizes:
     computed: Mapping[str, Array]
 
 
-def _inferred_apart(model: ModelProto, bones: ModelProto, shapes: Mapping[str, Shape], one: _Sizes) -> _Sizes:
+def _apart(model: ModelProto, light: ModelProto, shapes: Mapping[str, Shape], one: _Sizes) -> _Sizes:
     """What inference says at other sizes of free dimensions, as much as at the first, where steps allow that."""
-    found = _inferred(bones, other_sizes(model, shapes))
+    found = _Sizes(*sizes_at(light, other_sizes(model, shapes)))
     if len(found.shapes) >= len(one.shapes):
         return found
-    whole = _inferred(bones, other_sizes(model, shapes, _WHOLE_STEP))
+    whole = _Sizes(*sizes_at(light, other_sizes(model, shapes, _WHOLE_STEP)))
     return max((found, whole), key=lambda each: len(each.shapes))
 
 
@@ -153,21 +154,14 @@ class _Look:
     kinds: Mapping[str, int] = field(default_factory=dict)
 
 
-def _inferred(bones: ModelProto, shapes: Mapping[str, Shape]) -> _Sizes:
-    inferred = infer(bones, shapes).graph
-    known = {name: each.shape for name, each in types_in(inferred).items() if each.shape is not None}
-    given = {tensor.name for tensor in bones.graph.initializer}
-    return _Sizes(known, {t.name: numpy_helper.to_array(t) for t in inferred.initializer if t.name not in given})
-
-
-def _source(model: ModelProto, bones: ModelProto, shapes: Mapping[str, Shape], one: _Sizes) -> Source:
+def _source(model: ModelProto, bones: ModelProto, light: ModelProto, one: _Sizes, other: Mapping[str, Shape]) -> Source:
     """What the skeleton leaves out, and what masks are causal at these sizes of the inputs and at others."""
     source = Source(large_data(model))
     net = read(bones, one.shapes, one.computed, source=source)
     if not has_masks(net):
         return source
-    other = _inferred(bones, apart_sizes(model, shapes))
-    return replace(source, causal=causal_scores(net, read(bones, other.shapes, other.computed, source=source)))
+    apart = _Sizes(*sizes_at(light, other))
+    return replace(source, causal=causal_scores(net, read(bones, apart.shapes, apart.computed, source=source)))
 
 
 def _looks(bones: ModelProto, sizes: Sequence[_Sizes], source: Source) -> list[_Look]:
