@@ -24,9 +24,9 @@ from ampgraph.onnx_model.compare import output_errors
 from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.io import first_line
 from ampgraph.onnx_model.run import CPU, Feed, best_provider, fitted, open_session, run
-from ampgraph.onnx_model.simulate import for_any_provider
 from ampgraph.onnx_model.sizes import first_that_runs, small_first
 from ampgraph.onnx_model.skeleton import Weights, read_in, weights_apart
+from ampgraph.onnx_model.stepwise import cuda_only
 from ampgraph.onnx_model.types import fixed_size
 
 TOLERANCE = 1e-4  # relative L2: sums in another order, which deep networks amplify
@@ -80,7 +80,9 @@ def difference(
 def _opened(model: ModelProto, folder: Path | None, *, for_cpu: bool = False) -> _Opened:
     """A session of the model as it is written, or optimized where an operator opens in no other way."""
     bones, weights = weights_apart(model)
-    if for_cpu:
+    if for_cpu and cuda_only(bones):
+        from ampgraph.onnx_model.simulate import for_any_provider  # onnx_ir is slow to import
+
         bones = for_any_provider(bones)
         read = read_in(bones.graph)  # a kernel's steps may do without an operand
         weights = {name: array for name, array in weights.items() if name in read}
