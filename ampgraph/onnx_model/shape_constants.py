@@ -34,7 +34,7 @@ _SHAPED_AS_FIRST = frozenset(
     )
 )  # fmt: skip
 _CONTRIB = "com.microsoft"
-_COMPUTABLE = frozenset(("Constant", "Shape", "Size", *OPERATORS))
+_COMPUTABLE = frozenset(("Shape", "Size", *OPERATORS))
 ROUNDS = 8  # of inference, each of which may make more sizes known
 
 
@@ -85,6 +85,8 @@ class _Level:
         inside = {index: found for index, found in inside.items() if found}
         pending = [index for index, node in enumerate(nodes) if index in inside or _is_computable(node)]
         known = {tensor.name: numpy_helper.to_array(tensor) for tensor in light.initializer if _is_plain(tensor)}
+        made = {node.output[0]: _constant(_attributes(node)) for node in nodes if _is_constant(node)}
+        known.update((name, array) for name, array in made.items() if array is not None)
         sized = {tensor.name: tuple(tensor.dims) for tensor in light.initializer}
         unsized = {name for node in nodes for name in node.output if name}
         return cls(light, nodes, pending, inside, known, sized, unsized - sized.keys())
@@ -99,6 +101,7 @@ class _Level:
         """Whether any result is without a shape; those that the last round and inference have told are taken in."""
         for name, result in self.known.items():
             self.sized.setdefault(name, result.shape)
+        self.unsized -= self.known.keys()
         for value in (*inferred.value_info, *inferred.input, *inferred.output):
             name = value.name
             if name not in self.sized and (shape := _static_shape(value)) is not None:
@@ -109,6 +112,10 @@ class _Level:
             bodies = _bodies(inferred.node[index])
             lacking += [level.lacks_shapes(body) for level, body in zip(levels, bodies, strict=True)]
         return any(lacking)
+
+
+def _is_constant(node: NodeProto) -> bool:
+    return node.op_type == "Constant" and node.domain in ("", "ai.onnx") and bool(node.output)
 
 
 def _is_computable(node: NodeProto) -> bool:
@@ -199,10 +206,10 @@ def _fold(
             for body, twin in zip(level.inside[index], _bodies(inferred.node[index]), strict=True):
                 found |= _fold(body, twin, known, shapes)
             left.append(index)
-        elif not _compute(node, level, known, shapes):
-            left.append(index)
-        elif node.op_type != "Constant":
+        elif _compute(node, level, known, shapes):
             found = True
+        else:
+            left.append(index)
     level.pending = left
     return found
 
@@ -219,14 +226,11 @@ def _capture(level: _Level, outer: Mapping[str, Array]) -> bool:
 
 
 def _compute(node: NodeProto, level: _Level, known: Mapping[str, Array], shapes: Shapes) -> bool:
-    """Make a node's result known, and an initializer; whether there is nothing left to do about it."""
+    """Make a node's result known, and an initializer; whether it is."""
     name = node.output[0] if node.output else ""
     result = _result(node, known, shapes) if name else None
     if result is None or result.size > LARGEST:
         return False
-    if node.op_type == "Constant":
-        level.known[name] = result
-        return True
     level.know(name, result)
     node.output[0] = name + DONE
     if node.output[0] not in level.sized:
@@ -244,8 +248,6 @@ def _is_plain(tensor: onnx.TensorProto) -> bool:
 
 def _result(node: NodeProto, known: Mapping[str, Array], shapes: Shapes) -> Array | None:
     op = node.op_type
-    if op == "Constant":
-        return _constant(_attributes(node))
     if op in ("Shape", "Size"):
         return _measured(node, shapes.get(node.input[0]))
     compute = OPERATORS.get(op)

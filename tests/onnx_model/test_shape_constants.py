@@ -3,6 +3,7 @@
 import numpy as np
 from onnx import numpy_helper, parser
 
+from ampgraph.onnx_model import shape_constants
 from ampgraph.onnx_model.shape_constants import infer_with_sizes
 from ampgraph.onnx_model.shape_operators import LARGEST
 from ampgraph.onnx_model.types import infer, types_in, weightless
@@ -34,6 +35,18 @@ def test_sizes_taken_from_shapes_in_several_rounds() -> None:
         t = Shape(h)  half = Div(t, two)  pair = Concat<axis = 0>(two, half)  y = Reshape(h, pair) }"""
     text = text.replace("(s, zero)", "(s)")
     assert shapes_of(text, two=i(2))["y"] == (2, 192)
+
+
+def test_no_round_of_inference_is_for_nothing(monkeypatch) -> None:
+    rounds = []
+    once = shape_constants.infer_once
+    monkeypatch.setattr(shape_constants, "infer_once", lambda light: rounds.append(1) or once(light))
+    text = """(float[2,3,8,8] x) => (float[N,M] y) {
+        two = Constant<value_ints = [2]>()  list = Constant<value_ints = [0]>()  axes = Reshape(list, minus)
+        s = Shape(x)  n = ReduceProd<keepdims = 1>(s)  half = Div(n, two)  pair = Concat<axis = 0>(two, half)
+        y = Reshape(x, pair) }"""
+    assert shapes_of(text, minus=i(-1))["y"] == (2, 192)
+    assert len(rounds) == 2
 
 
 def test_bodies_use_what_is_known_around_them() -> None:
