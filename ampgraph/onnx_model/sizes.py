@@ -19,6 +19,7 @@ from ampgraph.onnx_model.types import fixed_size, modelled_inputs
 Shapes = Mapping[str, tuple[int, ...]]
 USUAL = (512, 256, 64, 48, 32, 16, 1)  # of images, text and sound
 MOST_CHANGED, MOST_TRIED = 2, 120
+MOST_SMALL = 24  # where finding none costs a fusion, not a refusal
 SMALL = (64, 96, 80)  # of images that stand for any: unequal, so that height and width are not one
 _SMALLER = tuple(size for size in reversed(USUAL) if size <= SMALL[0])
 
@@ -46,17 +47,26 @@ def first_that_runs(
 
 
 def small_first(model: ModelProto, shapes: Shapes, assumed: Collection[str]) -> Iterator[Shapes]:
-    """Shapes by input: images small, then with one size smaller, then as `candidates`.
+    """Shapes by input, MOST_SMALL at most: images small, then with one size smaller, as modelled, as `candidates`.
 
     `shapes`: as modelled, of which those of inputs in `assumed` may change.
     """
+    seen: list[Shapes] = []
+    for sizes in _small_first(model, shapes, assumed):
+        if len(seen) == MOST_SMALL:
+            return
+        if sizes not in seen:
+            seen.append(sizes)
+            yield sizes
+
+
+def _small_first(model: ModelProto, shapes: Shapes, assumed: Collection[str]) -> Iterator[Shapes]:
     settled = {name: shape for name, shape in shapes.items() if name not in assumed}
     start = {**modelled_inputs(model, shapes), **shapes}
     places = _free_places(model, settled)
     of_images = {key: found for key, found in places.items() if all(_is_large(start, *place) for place in found)}
     small = _changed(start, of_images, dict(zip(of_images, itertools.cycle(SMALL), strict=False)))
-    if of_images:
-        yield small
+    yield small
     for key, size in itertools.product(of_images, _SMALLER):
         yield _changed(small, of_images, {key: size})
     yield start

@@ -10,7 +10,7 @@ from ampgraph.errors import CheckError
 from ampgraph.onnx_model.check import check
 from ampgraph.onnx_model.io import Loaded
 from ampgraph.onnx_model.run import open_session
-from ampgraph.onnx_model.sizes import candidates, first_that_runs, fitting_inputs, small_first
+from ampgraph.onnx_model.sizes import MOST_SMALL, candidates, first_that_runs, fitting_inputs, small_first
 from ampgraph.precision import Precision
 from tests.models import parse
 
@@ -66,7 +66,14 @@ def test_images_are_small_first_and_no_side_like_another() -> None:
     heights = [shapes["x"][2] for shapes in found[1:] if shapes["x"][3] == 96]
     assert heights[:4] == [1, 16, 32, 48]
     assert modelled in found
-    assert list(small_first(model, modelled, ())) == [modelled, modelled]
+    assert list(small_first(model, modelled, ())) == [modelled]
+
+
+def test_no_sizes_are_tried_twice_and_not_for_ever() -> None:
+    model = parse("g (float[N,3,H,W] x, float[N,T] s) => (float[N,3,H,W] y) { y = Relu(x) }")
+    found = list(small_first(model, {"x": (1, 3, 224, 224), "s": (1, 128)}, {"x", "s"}))
+    assert len(found) == MOST_SMALL
+    assert all(one not in found[:index] for index, one in enumerate(found))
 
 
 def test_one_symbol_of_an_image_is_one_small_size() -> None:
