@@ -22,7 +22,7 @@ from ampgraph.decide import decide
 from ampgraph.devices import device_named
 from ampgraph.errors import ModelError, OptionError, PlanError
 from ampgraph.fusable import most_saved_by_fusing
-from ampgraph.graph import PrecisionGraph
+from ampgraph.graph import Constant, PrecisionGraph
 from ampgraph.judge import judge
 from ampgraph.judgement import Judgement
 from ampgraph.kernels import onnxruntime_cuda
@@ -35,7 +35,7 @@ from ampgraph.onnx_model.fuse.accept import difference
 from ampgraph.onnx_model.fuse.fuse import fuse, summary
 from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.io import Loaded
-from ampgraph.onnx_model.lift import lift
+from ampgraph.onnx_model.lift import constants_of, lift
 from ampgraph.onnx_model.prepare import prepare
 from ampgraph.onnx_model.raising import at_opset, opset_of
 from ampgraph.onnx_model.types import fixed_size, modelled_inputs
@@ -195,16 +195,20 @@ def plan_prepared(
     *,
     as_is: bool = False,
     known: Mapping[str, Shape] | None = None,
+    measured: Mapping[str, Constant] | None = None,
 ) -> Planned:
-    """The plan of a prepared model. `text`: a plan file's, if there is one. `known`: shapes of what fused ops make."""
-    graph = lift(model, shapes, options.precision, loaded.folder, known)
+    """The plan of a prepared model. `text`: a plan file's, if there is one.
+
+    `known`: shapes of what fused ops make. `measured`: what is known of constants already.
+    """
+    graph = lift(model, shapes, options.precision, loaded.folder, known, measured)
     judgement = _judged(graph, options, model, loaded.model)
     categories = {key: str(verdict.category) for key, verdict in judgement.verdicts.items()}
-    measured = read_costs(options.costs) if options.costs else None
-    if measured is not None and options.cuda_graph:
-        measured = replace(measured, launch=0.0)
+    times = read_costs(options.costs) if options.costs else None
+    if times is not None and options.cuda_graph:
+        times = replace(times, launch=0.0)
     device = device_named(options.device, cuda_graph=options.cuda_graph)
-    costs = price(graph, options.objective, device, options.precision, categories, measured)
+    costs = price(graph, options.objective, device, options.precision, categories, times)
     if as_is:
         low = untouched(graph, options.precision)
     elif text is not None:
@@ -220,7 +224,7 @@ def plan_prepared(
     if not as_is:  # what the judge asks for is not yet in a model as it is
         verify(graph, judgement, plan, costs)
     plan = replace(plan, model=loaded.path.name if loaded.path else model.graph.name, options=options.digest())
-    return Planned(loaded, model, options, shapes, graph, judgement, costs, plan, measured)
+    return Planned(loaded, model, options, shapes, graph, judgement, costs, plan, times)
 
 
 def _fused_if_faster(plain: Planned) -> Planned:
@@ -232,13 +236,14 @@ def _fused_if_faster(plain: Planned) -> Planned:
     lost = lost_wish(plain.graph, plain.judgement, plain.options, found.model)
     if lost:
         return replace(plain, fusing=f"left out: {lost}")
+    known, same, options = found.shapes, constants_of(plain.graph, found.own), plain.options
     try:
-        fused = plan_prepared(plain.loaded, found.model, plain.options, plain.shapes, None, known=found.shapes)
+        fused = plan_prepared(plain.loaded, found.model, options, plain.shapes, None, known=known, measured=same)
     except OptionError as error:  # the operator that a wish for low precision comes to has no such kernel
         return replace(plain, fusing=f"left out: {error}")
     if fused.plan.cost > (1 - FUSING_WORTHWHILE) * plain.plan.cost:
         return plain
-    flaw = difference(plain.prepared, found.model, plain.shapes, plain.loaded.folder)
+    flaw = difference(plain.prepared, found.model, plain.shapes, plain.loaded.folder, assumed=plain.assumed)
     if flaw:
         return replace(plain, fusing=f"left out: {flaw}")
     return replace(fused, plan=replace(fused.plan, fused=summary(found.counts)))
@@ -249,7 +254,9 @@ def _planned_as_fused(
 ) -> Planned:
     """What a plan file of a fused model asks for."""
     found = fuse(prepared, shapes) if options.fuse else None
-    flaw = difference(prepared, found.model, shapes, loaded.folder) if found is not None else "nothing is fused here"
+    flaw, assumed = "nothing is fused here", shapes.keys() - options.shapes.keys()
+    if found is not None:
+        flaw = difference(prepared, found.model, shapes, loaded.folder, assumed=assumed)
     if found is not None and not flaw and (options.keep or options.low):
         plain = plan_prepared(loaded, prepared, options, shapes, None, as_is=True)
         flaw = lost_wish(plain.graph, plain.judgement, options, found.model)

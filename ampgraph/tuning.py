@@ -19,6 +19,7 @@ from ampgraph.onnx_model.check import read_inputs, tolerance
 from ampgraph.onnx_model.fuse.accept import difference
 from ampgraph.onnx_model.fuse.fuse import fuse, summary
 from ampgraph.onnx_model.io import Loaded
+from ampgraph.onnx_model.lift import constants_of
 from ampgraph.onnx_model.profile import Settings, profile
 from ampgraph.onnx_model.run import CUDA, Feed, best_provider
 from ampgraph.onnx_model.session import chosen_provider
@@ -101,11 +102,14 @@ def _sides(plain: Planned) -> _Sides:
     if found is None:
         return _Sides(plain, None)
     flaw = lost_wish(plain.graph, plain.judgement, plain.options, found.model)
-    flaw = flaw or difference(plain.prepared, found.model, plain.shapes, plain.loaded.folder)
+    flaw = flaw or difference(plain.prepared, found.model, plain.shapes, plain.loaded.folder, assumed=plain.assumed)
     if flaw:
         return _Sides(plain, None, notes=(f"no fused candidates: {flaw}",))
     options, shapes = plain.options, plain.shapes
-    fused = plan_prepared(plain.loaded, found.model, options, shapes, None, as_is=True, known=found.shapes)
+    same = constants_of(plain.graph, found.own)
+    fused = plan_prepared(
+        plain.loaded, found.model, options, shapes, None, as_is=True, known=found.shapes, measured=same
+    )
     return _Sides(plain, replace(fused, plan=replace(fused.plan, fused=summary(found.counts))))
 
 
