@@ -196,7 +196,7 @@ def tuned_lines(tuned: Tuned) -> Iterator[str]:
     yield _tuned_row("candidate", "milliseconds", "rel. L2", "low", "casts")
     for row in tuned.rows:
         yield _trial(row)
-        yield from wrapped(f"{row.setting.words}: {row.verdict}", "    ")
+        yield from wrapped(f"{row.setting.words}: {row.verdict}" if row.ms else row.verdict, "    ")
     for note in tuned.notes:
         yield from wrapped(f"note: {note}", "  ")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -57,11 +58,13 @@ def tune(
     provider: str = "best",
     way: Way | None = None,
     profile_seconds: float = PROFILE_SECONDS,
+    alone: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Planned:
     """The plan that is fastest here in its fastest setting, measured end to end, with the table of all that were tried.
 
     `provider`: "cpu" measures there, for tests; otherwise a GPU is needed. `profile_seconds`: for measuring operators
-    where no `--costs` are given; 0 leaves that out.
+    where no `--costs` are given; 0 leaves that out. `alone`: entered while something is measured, for processes that
+    share a GPU.
     """
     _refuse(options, provider)
     way = replace(way or Way(cuda_graph=options.cuda_graph or "auto"), provider=provider)
@@ -72,9 +75,13 @@ def tune(
         source = _written(plain, folder / "source.onnx")
         said, bar = str(data) if data else "generated", tolerance(options.precision)
         known = reference(plain.loaded.model, source, options.shapes, feeds, said, bar, provider)
-        sides = _with_costs(_sides(plain), known.feeds, provider, profile_seconds)
+        sides = _sides(plain)
+        with alone():
+            sides = _with_costs(sides, known.feeds, provider, profile_seconds)
         ideas = list(_ideas(sides))
-        tuned = measure(list(_candidates(ideas, source, folder)), known, way, sides.notes)
+        candidates = list(_candidates(ideas, source, folder))
+        with alone():
+            tuned = measure(candidates, known, way, sides.notes)
     return _chosen(next(idea.planned for idea in ideas if idea.name == tuned.winner.name), tuned)
 
 
