@@ -12,14 +12,11 @@ from typing import Any
 from onnx import ModelProto
 
 from ampgraph.conversion import (
-    DIGEST_KEY,
     Converted,
     Planned,
     collector_at_rest,
     convert_model,
-    is_converted,
     plan_model,
-    remembered,
     rule_book,
 )
 from ampgraph.errors import CheckError, OptionError, RequirementError
@@ -40,6 +37,7 @@ from ampgraph.plan import to_json as plan_to_json
 from ampgraph.precision import Precision
 from ampgraph.report import Report, make_report
 from ampgraph.report import to_json as report_to_json
+from ampgraph.stamp import DIGEST_KEY, is_converted, remembered
 from ampgraph.tuning import tune as tune_model
 
 _FLOATLESS = {"other": "without floats"}  # as the report calls them
@@ -84,7 +82,9 @@ class Result:
         """Why a node is in its precision. Raises OptionError for an unknown name, with close ones."""
         name = standing_for(self.planned.prepared, node)
         part = f"{node} became part of {name}, see below; --no-fuse leaves it alone\n\n" if name != node else ""
-        return part + explain(self.planned, name, rule_book(self.planned.options), _recorded(self.planned.loaded.model))
+        session = f"\nopens in: {self.planned.session.words}\n" if self.planned.session else ""
+        recorded = _recorded(self.planned.loaded.model)
+        return part + explain(self.planned, name, rule_book(self.planned.options), recorded) + session
 
 
 def convert(
@@ -130,8 +130,9 @@ def convert(
     - `costs`: times that `ampgraph profile` measured, instead of modelled ones.
     - `fuse`: let operators that onnxruntime has one kernel for become that one, where `speed` gains by it.
     - `cuda_graph`: plan for a model that runs as a CUDA graph, where a launch costs little: small models gain there.
-    - `tune`: measure candidate plans end to end on the GPU that is here, with `data` or generated inputs, and take the
-      fastest; the saved plan gives the same bytes again without measuring.
+    - `tune`: measure candidate plans end to end on the GPU that is here, with `data` or generated inputs, in every
+      setting that a session can have, and take the fastest of all; the file records the setting, in which `Session`
+      opens it, and the saved plan gives the same bytes again without measuring.
     - `plan`: apply this saved and perhaps edited plan. `save_plan`, `report`: write the plan, the report as JSON.
     - `require`: thresholds such as {"coverage": 0.9}. `force`: write over existing files.
     - `check`: run both models, with `data` (an .npz file of inputs) or generated inputs, and compare.

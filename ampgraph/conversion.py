@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import ModelProto
 
-from ampgraph import __version__
 from ampgraph.cost import price
 from ampgraph.costs import Costs
 from ampgraph.decide import decide
@@ -43,10 +42,12 @@ from ampgraph.onnx_model.verify import verify_written
 from ampgraph.onnx_model.wellformed import refuse_ill_formed
 from ampgraph.onnx_model.wished import lost_wish, wishes_in
 from ampgraph.options import Options
-from ampgraph.plan import Plan, from_json, is_fused, make_plan, read_mark, untouched
+from ampgraph.plan import Plan, from_json, is_fused, make_plan, session_in, untouched
 from ampgraph.precision import Precision
 from ampgraph.ranges import propagate
 from ampgraph.rulebook import RuleBook, load_builtin, with_user_file
+from ampgraph.settings import MeasuredSetting
+from ampgraph.stamp import plan_text, session_of, stamp, stamp_of
 from ampgraph.worth import hardly_pays, left_alone
 
 if TYPE_CHECKING:
@@ -56,8 +57,6 @@ Look = Callable[[Path, str], None]
 
 FUSABLE = 0.3  # a bound on what fusing saves, of the modelled time; where it is less, it is not looked for
 FUSING_WORTHWHILE = 0.02  # of the modelled time: every fused operator measured faster than what it stands for
-DIGEST_KEY, VERSION_KEY, RUNTIME_KEY = "ampgraph.digest", "ampgraph.version", "ampgraph.runtime"
-TUNED_KEY = "ampgraph.tuned"
 
 
 @dataclass(frozen=True)
@@ -87,6 +86,12 @@ class Planned:
         return same and not self.plan.fused
 
     @property
+    def session(self) -> MeasuredSetting | None:
+        """The setting of a session that the result records: the plan's, or that of a file which is left as it is."""
+        left = self.changes_nothing and self.plan.session is None
+        return session_of(self.loaded.model) if left else self.plan.session
+
+    @property
     def assumed(self) -> tuple[str, ...]:
         """Inputs whose free dimensions nobody gave."""
         free = {
@@ -99,7 +104,8 @@ class Planned:
     @property
     def is_file_as_found(self) -> bool:
         """Whether the result is the source's file, byte for byte; data files have another name beside the result."""
-        return self.changes_nothing and self.loaded.path is not None and not io.external_tensors(self.loaded.model)
+        same = self.changes_nothing and self.plan.session is None
+        return same and self.loaded.path is not None and not io.external_tensors(self.loaded.model)
 
 
 @dataclass(frozen=True)
@@ -145,32 +151,6 @@ def _text_is_text(loaded: Loaded) -> Iterator[None]:
         raise ModelError(str(loaded.path or "model"), fact, "export or copy it again") from None
 
 
-def remembered(model: ModelProto, key: str) -> str:
-    """A model metadata entry, "" when there is none."""
-    return next((entry.value for entry in model.metadata_props if entry.key == key), "")
-
-
-def is_converted(loaded: Loaded, options: Options) -> bool:
-    """Whether the model is our own output under these options. Raises ModelError when it is under others."""
-    digest = remembered(loaded.model, DIGEST_KEY)
-    if digest and not _made_under(options, digest, remembered(loaded.model, TUNED_KEY)):
-        place = str(loaded.path or loaded.model.graph.name or "model")
-        raise ModelError(place, "was converted by ampgraph with other options", "convert the float32 source instead")
-    return bool(digest)
-
-
-def _made_under(options: Options, digest: str, mark: str) -> bool:
-    return _stamp_of(options) == (digest, "" if options.tune else mark)
-
-
-def _stamp_of(options: Options) -> tuple[str, str]:
-    """Digest and mark. A tuned plan, given back unchanged, is remembered as the tuning that it came from."""
-    text = _plan_text(options)
-    tuning = replace(options, plan=None, tune=True).digest()
-    mark = read_mark(text, tuning) if text is not None else ""
-    return (tuning, mark) if mark else (options.digest(), "")
-
-
 def plan_model(loaded: Loaded, options: Options, *, as_is: bool = False) -> Planned:
     """Lift, fuse, judge, decide, plan and verify; nothing is written. `as_is`: the plan that leaves the model alone."""
     with collector_at_rest(), _text_is_text(loaded):
@@ -178,7 +158,7 @@ def plan_model(loaded: Loaded, options: Options, *, as_is: bool = False) -> Plan
         prepared = io.with_operands(prepare(loaded.model), loaded.folder)
         refuse_ill_formed(prepared, str(loaded.path or prepared.graph.name or "model"))
         shapes = _shapes(prepared, options)
-        text = None if as_is else _plan_text(options)
+        text = None if as_is else plan_text(options)
         if text is not None and is_fused(text):
             return _planned_as_fused(loaded, prepared, options, shapes, text)
         plain = plan_prepared(loaded, prepared, options, shapes, text, as_is=as_is)
@@ -220,7 +200,8 @@ def plan_prepared(
         plan = left_alone(graph, judgement, costs, low)
     else:
         plan = make_plan(graph, judgement, costs, low, options.objective)
-    plan = replace(plan, tuned=_stamp_of(options)[1])
+    session = session_in(text, str(options.plan)) if text is not None else None
+    plan = replace(plan, tuned=stamp_of(options)[1], session=session)
     if not as_is:  # what the judge asks for is not yet in a model as it is
         verify(graph, judgement, plan, costs)
     plan = replace(plan, model=loaded.path.name if loaded.path else model.graph.name, options=options.digest())
@@ -324,29 +305,13 @@ def _cache_key(name: str) -> str:
     return re.sub(r"^(past|present)(_key_values)?(?=[._])", "cache", name)
 
 
-def _plan_text(options: Options) -> str | None:
-    """The plan file's text, where there is one."""
-    if options.plan is None:
-        return None
-    try:
-        return options.plan.read_text()
-    except OSError as error:
-        raise OptionError(f"--plan {options.plan}", f"cannot be read ({error.strerror})", "check the path") from None
-    except UnicodeDecodeError:
-        raise OptionError(f"--plan {options.plan}", "is not text", "name a file that --save-plan wrote") from None
-
-
 def convert_model(planned: Planned, destination: Path | None = None, look: Look | None = None) -> Converted:
     """Apply, write, check and save what is planned. Raises before anything appears at `destination`.
 
     `look` is shown the finished file, not yet at its destination, and the checker's complaint about it.
     """
     with collector_at_rest():
-        if planned.changes_nothing:
-            model = planned.loaded.model
-        else:
-            model = apply(planned.prepared, planned.graph, planned.plan, planned.loaded.folder)
-            _stamp(model, planned.options, planned.plan.tuned)
+        model = _applied(planned)
         if destination is None:
             return _held(planned, model)
         with io.staging(destination) as folder:
@@ -362,16 +327,18 @@ def convert_model(planned: Planned, destination: Path | None = None, look: Look 
     return Converted(planned, destination, None, complaint)
 
 
-def _stamp(model: ModelProto, options: Options, tuned: str) -> None:
-    runtime = onnxruntime_cuda()
-    planned_for = f"{runtime.runtime} {runtime.version}" if options.target == "onnxruntime-cuda" else ""
-    marks = {VERSION_KEY: __version__, DIGEST_KEY: _stamp_of(options)[0], RUNTIME_KEY: planned_for, TUNED_KEY: tuned}
-    for key, value in marks.items():
-        entry = next((entry for entry in model.metadata_props if entry.key == key), None)
-        if entry is not None:
-            entry.value = value
-        elif value:
-            model.metadata_props.add(key=key, value=value)
+def _applied(planned: Planned) -> ModelProto:
+    """The model that a plan makes; one that it leaves alone is stamped only where a session's setting is recorded."""
+    plan = planned.plan
+    if not planned.changes_nothing:
+        model = apply(planned.prepared, planned.graph, plan, planned.loaded.folder)
+    elif plan.session is None:
+        return planned.loaded.model
+    else:
+        model = ModelProto()
+        model.CopyFrom(planned.loaded.model)
+    stamp(model, planned.options, plan)
+    return model
 
 
 def _held(planned: Planned, model: ModelProto) -> Converted:

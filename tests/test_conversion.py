@@ -11,10 +11,11 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import ampgraph
-from ampgraph.conversion import DIGEST_KEY, low_interface, remembered
+from ampgraph.conversion import low_interface
 from ampgraph.errors import ModelError, OptionError
 from ampgraph.onnx_model.lift import lift
 from ampgraph.onnx_model.names import CAST_KEY, metadata_of
+from ampgraph.stamp import DIGEST_KEY, remembered
 from tests.models import (
     FLOAT,
     FLOAT16,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from ampgraph.conversion import DIGEST_KEY, Planned, collector_at_rest, plan_model, plan_prepared, remembered, rule_book
+from ampgraph.conversion import Planned, collector_at_rest, plan_model, plan_prepared, rule_book
 from ampgraph.cost import price
 from ampgraph.costs import Costs
 from ampgraph.devices import device_named
@@ -22,6 +22,7 @@ from ampgraph.onnx_model.prepare import prepare
 from ampgraph.options import Options
 from ampgraph.precision import LOW_PRECISIONS, Precision
 from ampgraph.ranges import propagate
+from ampgraph.stamp import DIGEST_KEY, remembered
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,12 @@ def _heading(looked: Looked, notes: tuple[str, ...]) -> Heading:
         options.device,
         options.objective,
         planned.shapes,
-        (*planned.judgement.notes, *planned.graph.notes, *_fusing(planned), *notes),
+        (*planned.judgement.notes, *planned.graph.notes, *_fusing(planned), *_session(planned), *notes),
     )
+
+
+def _session(planned: Planned) -> tuple[str, ...]:
+    return (f"a session opens it in: {planned.session.words}",) if planned.session else ()
 
 
 def _fusing(planned: Planned) -> tuple[str, ...]:
