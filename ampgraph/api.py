@@ -16,7 +16,6 @@ from ampgraph.conversion import (
     Planned,
     collector_at_rest,
     convert_model,
-    is_converted,
     plan_model,
     rule_book,
 )
@@ -39,6 +38,7 @@ from ampgraph.plan import to_json as plan_to_json
 from ampgraph.precision import Precision
 from ampgraph.report import Report, make_report
 from ampgraph.report import to_json as report_to_json
+from ampgraph.stamp import is_converted
 from ampgraph.tuning import tune as tune_model
 
 _FLOATLESS = {"other": "without floats"}  # as the report calls them
@@ -85,12 +85,13 @@ class Result:
         parts = fused_parts(planned.prepared)
         name = parts.get(node, node)
         part = f"{node} became part of {name}, see below; --no-fuse leaves it alone\n\n" if name != node else ""
+        session = f"\nopens in: {planned.session.words}\n" if planned.session else ""
         if not self.report.already_converted:
-            return part + explain(planned, name, book, parts=parts)
+            return part + explain(planned, name, book, parts=parts) + session
         from ampgraph.inspection.files import costs_in_both
 
         recorded = recorded_in(planned.prepared)
-        return part + explain(replace(planned, costs=costs_in_both(planned)), name, book, recorded, parts)
+        return part + explain(replace(planned, costs=costs_in_both(planned)), name, book, recorded, parts) + session
 
 
 def convert(
@@ -136,8 +137,9 @@ def convert(
     - `costs`: times that `ampgraph profile` measured, instead of modelled ones.
     - `fuse`: let operators that onnxruntime has one kernel for become that one, where `speed` gains by it.
     - `cuda_graph`: plan for a model that runs as a CUDA graph, where a launch costs little: small models gain there.
-    - `tune`: measure candidate plans end to end on the GPU that is here, with `data` or generated inputs, and take the
-      fastest; the saved plan gives the same bytes again without measuring.
+    - `tune`: measure candidate plans end to end on the GPU that is here, with `data` or generated inputs, in every
+      setting that a session can have, and take the fastest of all; the file records the setting, in which `Session`
+      opens it, and the saved plan gives the same bytes again without measuring.
     - `plan`: apply this saved and perhaps edited plan. `save_plan`, `report`: write the plan, the report as JSON.
     - `require`: thresholds such as {"coverage": 0.9}. `force`: write over existing files.
     - `check`: run both models, with `data` (an .npz file of inputs) or generated inputs, and compare.

@@ -128,7 +128,7 @@ for _command in (run_command, bench_command, profile_command, inspect_command, c
 @planning_options
 @click.option("--save-plan", metavar="FILE", help="Write the plan as JSON, to read or edit.")
 @click.option("--report", metavar="FILE.json", help="Write the whole report as JSON.")
-@click.option("--tune", is_flag=True, help="Measure candidate plans on the GPU that is here, and take the fastest.")
+@click.option("--tune", is_flag=True, help="Measure plans and settings on the GPU that is here, and take the fastest.")
 @click.option("--require", multiple=True, metavar="coverage=0.9", help="Exit with 3, nothing written, if not reached.")
 @click.option("--check", is_flag=True, help="Run both models and compare; exit with 1 if answers differ too much.")
 @click.option("--data", metavar="FILE.npz", help="Inputs for --check and --tune, by name; default: generated ones.")

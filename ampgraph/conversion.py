@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import ModelProto
 
-from ampgraph import __version__
 from ampgraph.cost import price
 from ampgraph.costs import Costs
 from ampgraph.decide import decide
 from ampgraph.devices import device_named
 from ampgraph.errors import ModelError, OptionError, PlanError
 from ampgraph.fusable import most_saved_by_fusing
-from ampgraph.graph import PrecisionGraph
+from ampgraph.graph import Constant, PrecisionGraph
 from ampgraph.judge import judge
 from ampgraph.judgement import Judgement
 from ampgraph.kernels import onnxruntime_cuda
@@ -34,21 +33,7 @@ from ampgraph.onnx_model.fuse.accept import difference
 from ampgraph.onnx_model.fuse.fuse import fuse, summary
 from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.io import Loaded
-from ampgraph.onnx_model.lift import lift
-from ampgraph.onnx_model.marks import (
-    DIGEST_KEY,
-    OPTIONS_KEY,
-    RUNTIME_KEY,
-    SHAPES_KEY,
-    TUNED_KEY,
-    UNCHANGED_KEY,
-    VERSION_KEY,
-    is_changed,
-    options_text,
-    remembered,
-    shapes_text,
-    stamp,
-)
+from ampgraph.onnx_model.lift import constants_of, lift
 from ampgraph.onnx_model.prepare import prepare
 from ampgraph.onnx_model.raising import at_opset, opset_of
 from ampgraph.onnx_model.types import fixed_size, modelled_inputs
@@ -56,9 +41,11 @@ from ampgraph.onnx_model.verify import verify_written
 from ampgraph.onnx_model.wellformed import refuse_ill_formed
 from ampgraph.onnx_model.wished import lost_wish, low_interface, origins_of, wishes_in
 from ampgraph.options import Options
-from ampgraph.plan import Plan, Replacement, from_json, is_fused, make_plan, read_mark, untouched
+from ampgraph.plan import Plan, Replacement, from_json, is_fused, make_plan, session_in, untouched
 from ampgraph.ranges import propagate
 from ampgraph.rulebook import RuleBook, load_builtin, with_user_file
+from ampgraph.settings import MeasuredSetting
+from ampgraph.stamp import is_output_of, plan_text, session_of, stamp, stamp_of
 from ampgraph.worth import hardly_pays, left_alone
 
 if TYPE_CHECKING:
@@ -97,6 +84,12 @@ class Planned:
         return same and not self.plan.fused
 
     @property
+    def session(self) -> MeasuredSetting | None:
+        """The setting of a session that the result records: the plan's, or that of a file which is left as it is."""
+        left = self.changes_nothing and self.plan.session is None
+        return session_of(self.loaded.model) if left else self.plan.session
+
+    @property
     def assumed(self) -> tuple[str, ...]:
         """Inputs whose free dimensions nobody gave."""
         free = {
@@ -109,7 +102,7 @@ class Planned:
     @property
     def is_as_found(self) -> bool:
         """Whether the result is the model as it was given, marks included: an output of ours, left as it is."""
-        return self.changes_nothing and _is_output(self.loaded.model, self.options)
+        return self.changes_nothing and is_output_of(self.loaded.model, self.options)
 
 
 @dataclass(frozen=True)
@@ -155,34 +148,6 @@ def _text_is_text(loaded: Loaded) -> Iterator[None]:
         raise ModelError(str(loaded.path or "model"), fact, "export or copy it again") from None
 
 
-def is_converted(loaded: Loaded, options: Options) -> bool:
-    """Whether the model is our own output under these options.
-
-    One that an earlier conversion left alone is as good as its source under any others. Raises ModelError for an output
-    under other options that has changed.
-    """
-    if _is_output(loaded.model, options):
-        return True
-    if is_changed(loaded.model):
-        place = str(loaded.path or loaded.model.graph.name or "model")
-        raise ModelError(place, "was converted by ampgraph with other options", "convert the float32 source instead")
-    return False
-
-
-def _is_output(model: ModelProto, options: Options) -> bool:
-    digest, mark = remembered(model, DIGEST_KEY), remembered(model, TUNED_KEY)
-    return bool(digest) and _stamp_of(options)[1:] == (digest, "" if options.tune else mark)
-
-
-def _stamp_of(options: Options) -> tuple[Options, str, str]:
-    """Options, digest and mark. A tuned plan, given back unchanged, is remembered as the tuning that it came from."""
-    text = _plan_text(options)
-    tuning = replace(options, plan=None, tune=True)
-    digest = tuning.digest()
-    mark = read_mark(text, digest) if text is not None else ""
-    return (tuning, digest, mark) if mark else (options, options.digest(), "")
-
-
 def plan_model(loaded: Loaded, options: Options, *, as_is: bool = False) -> Planned:
     """Lift, fuse, judge, decide, plan and verify; nothing is written. `as_is`: the plan that leaves the model alone."""
     with collector_at_rest(), _text_is_text(loaded):
@@ -190,7 +155,7 @@ def plan_model(loaded: Loaded, options: Options, *, as_is: bool = False) -> Plan
         prepared = io.with_operands(prepare(loaded.model), loaded.folder)
         refuse_ill_formed(prepared, str(loaded.path or prepared.graph.name or "model"))
         shapes = _shapes(prepared, options)
-        text = None if as_is else _plan_text(options)
+        text = None if as_is else plan_text(options)
         if text is not None and is_fused(text):
             return _planned_as_fused(loaded, prepared, options, shapes, text)
         plain = plan_prepared(loaded, prepared, options, shapes, text, as_is=as_is)
@@ -207,16 +172,20 @@ def plan_prepared(
     *,
     as_is: bool = False,
     known: Mapping[str, Shape] | None = None,
+    measured: Mapping[str, Constant] | None = None,
 ) -> Planned:
-    """The plan of a prepared model. `text`: a plan file's, if there is one. `known`: shapes of what fused ops make."""
-    graph = lift(model, shapes, options.precision, loaded.folder, known)
+    """The plan of a prepared model. `text`: a plan file's, if there is one.
+
+    `known`: shapes of what fused ops make. `measured`: what is known of constants already.
+    """
+    graph = lift(model, shapes, options.precision, loaded.folder, known, measured)
     judgement = _judged(graph, options, model, loaded.model)
     categories = {key: str(verdict.category) for key, verdict in judgement.verdicts.items()}
-    measured = read_costs(options.costs) if options.costs else None
-    if measured is not None and options.cuda_graph:
-        measured = replace(measured, launch=0.0)
+    times = read_costs(options.costs) if options.costs else None
+    if times is not None and options.cuda_graph:
+        times = replace(times, launch=0.0)
     device = device_named(options.device, cuda_graph=options.cuda_graph)
-    costs = price(graph, options.objective, device, options.precision, categories, measured)
+    costs = price(graph, options.objective, device, options.precision, categories, times)
     if as_is:
         low = untouched(graph, options.precision)
     elif text is not None:
@@ -228,11 +197,12 @@ def plan_prepared(
         plan = left_alone(graph, judgement, costs, low)
     else:
         plan = make_plan(graph, judgement, costs, low, options.objective)
-    plan = replace(plan, tuned=_stamp_of(options)[2])
+    session = session_in(text, str(options.plan)) if text is not None else None
+    plan = replace(plan, tuned=stamp_of(options)[1], session=session)
     if not as_is:  # what the judge asks for is not yet in a model as it is
         verify(graph, judgement, plan, costs)
     plan = replace(plan, model=loaded.path.name if loaded.path else model.graph.name, options=options.digest())
-    return Planned(loaded, model, options, shapes, graph, judgement, costs, plan, measured)
+    return Planned(loaded, model, options, shapes, graph, judgement, costs, plan, times)
 
 
 def _fused_if_faster(plain: Planned) -> Planned:
@@ -244,13 +214,14 @@ def _fused_if_faster(plain: Planned) -> Planned:
     lost = lost_wish(plain.graph, plain.judgement, plain.options, found.model)
     if lost:
         return replace(plain, fusing=f"left out: {lost}")
+    known, same, options = found.shapes, constants_of(plain.graph, found.own), plain.options
     try:
-        fused = plan_prepared(plain.loaded, found.model, plain.options, plain.shapes, None, known=found.shapes)
+        fused = plan_prepared(plain.loaded, found.model, options, plain.shapes, None, known=known, measured=same)
     except OptionError as error:  # the operator that a wish for low precision comes to has no such kernel
         return replace(plain, fusing=f"left out: {error}")
     if fused.plan.cost > (1 - FUSING_WORTHWHILE) * plain.plan.cost:
         return plain
-    flaw = difference(plain.prepared, found.model, plain.shapes, plain.loaded.folder)
+    flaw = difference(plain.prepared, found.model, plain.shapes, plain.loaded.folder, assumed=plain.assumed)
     if flaw:
         return replace(plain, fusing=f"left out: {flaw}")
     return named_as_fused(fused, found.counts)
@@ -261,7 +232,9 @@ def _planned_as_fused(
 ) -> Planned:
     """What a plan file of a fused model asks for."""
     found = fuse(prepared, shapes) if options.fuse else None
-    flaw = difference(prepared, found.model, shapes, loaded.folder) if found is not None else "nothing is fused here"
+    flaw, assumed = "nothing is fused here", shapes.keys() - options.shapes.keys()
+    if found is not None:
+        flaw = difference(prepared, found.model, shapes, loaded.folder, assumed=assumed)
     if found is not None and not flaw and (options.keep or options.low):
         plain = plan_prepared(loaded, prepared, options, shapes, None, as_is=True)
         flaw = lost_wish(plain.graph, plain.judgement, options, found.model)
@@ -317,18 +290,6 @@ def _judged(graph: PrecisionGraph, options: Options, model: ModelProto, file: Mo
     return judge(graph, rule_book(options), propagate(graph), options.precision, kernels, wishes)
 
 
-def _plan_text(options: Options) -> str | None:
-    """The plan file's text, where there is one."""
-    if options.plan is None:
-        return None
-    try:
-        return options.plan.read_text()
-    except OSError as error:
-        raise OptionError(f"--plan {options.plan}", f"cannot be read ({error.strerror})", "check the path") from None
-    except UnicodeDecodeError:
-        raise OptionError(f"--plan {options.plan}", "is not text", "name a file that --save-plan wrote") from None
-
-
 def convert_model(planned: Planned, destination: Path | None = None, look: Look | None = None) -> Converted:
     """Apply, write, check and save what is planned. Raises before anything appears at `destination`.
 
@@ -356,18 +317,7 @@ def _made(planned: Planned) -> ModelProto:
     if planned.is_as_found:
         return planned.loaded.model
     model = apply(planned.prepared, planned.graph, planned.plan, planned.loaded.folder)
-    options, digest, _ = _stamp_of(planned.options)
-    runtime = onnxruntime_cuda()
-    marks = {
-        VERSION_KEY: __version__,
-        DIGEST_KEY: digest,
-        RUNTIME_KEY: f"{runtime.runtime} {runtime.version}" if options.target == "onnxruntime-cuda" else "",
-        TUNED_KEY: planned.plan.tuned,
-        OPTIONS_KEY: options_text(options),
-        SHAPES_KEY: shapes_text(planned.shapes),
-        UNCHANGED_KEY: "yes" if planned.changes_nothing else "",
-    }
-    stamp(model, marks)
+    stamp(model, planned.options, planned.plan, planned.shapes, unchanged=planned.changes_nothing)
     return model
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from ampgraph.bounds import is_fixed_low, is_free
 from ampgraph.costs import Costs
@@ -17,6 +18,8 @@ from ampgraph.judgement import Cause, Judgement
 from ampgraph.placement import Cast, Demand, assignment_cost, demand, place_casts
 from ampgraph.precision import LOW_PRECISIONS, Precision
 from ampgraph.reasons import find_reasons
+from ampgraph.settings import MeasuredSetting
+from ampgraph.settings import from_json as setting_from_json
 
 __all__ = [
     "Cast",
@@ -62,6 +65,7 @@ class Plan:
     `cost` and `baseline`: the plan's price and that of leaving the model alone, in `unit`.
     `model`, `options`, `fused`, `replaced` (by op id): what the caller may record of the graph it is of, opaque here.
     `tuned`: the mark of decisions that a stopwatch chose, so that the modelled price does not judge them.
+    `session`: the setting that it chose with them, which the written file records.
     """
 
     precision: Precision
@@ -76,6 +80,7 @@ class Plan:
     options: str = ""
     fused: str = ""
     tuned: str = ""
+    session: MeasuredSetting | None = None
     replaced: Mapping[str, Replacement] = field(default_factory=dict)
 
     @cached_property
@@ -165,6 +170,7 @@ def to_json(plan: Plan) -> str:
         "options": plan.options,
         **({"fused": plan.fused} if plan.fused else {}),
         **({"tuned": plan.tuned} if plan.tuned else {}),
+        **({"session": plan.session.as_json()} if plan.session else {}),
         "unit": plan.unit,
         "cost": plan.cost,
         "baseline": plan.baseline,
@@ -220,28 +226,47 @@ def from_json(text: str, place: str, graph: PrecisionGraph, judgement: Judgement
 
 def is_fused(text: str) -> bool:
     """Whether a plan file is of a fused graph; False for what is no plan, of which `from_json` complains."""
+    return bool(_content(text).get("fused"))
+
+
+def session_in(text: str, place: str) -> MeasuredSetting | None:
+    """The setting of a session in a plan file, None where it has none. `place` names the file in errors."""
+    content = _content(text)
+    if "session" not in content:
+        return None
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(content, dict) and bool(content.get("fused"))
+        return setting_from_json(content["session"])
+    except ValueError as error:
+        raise PlanError(f"{place}, session", str(error), "mend it, or delete the line") from None
 
 
-def mark_of_tuned(options: str, fused: str, low: Collection[str]) -> str:
-    """The mark of decisions that were chosen by measuring, under options of this digest."""
-    return hashlib.sha256(_json([options, fused, sorted(low)]).encode()).hexdigest()[:16]
+def mark_of_tuned(options: str, fused: str, low: Collection[str], session: MeasuredSetting | None = None) -> str:
+    """The mark of decisions and a session's setting that were chosen by measuring, under options of this digest."""
+    chosen: list[object] = [options, fused, sorted(low)]
+    chosen += [session.as_json()] if session else []
+    return hashlib.sha256(json.dumps(chosen, ensure_ascii=False, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def read_mark(text: str, options: str) -> str:
     """The mark in a plan file, where its decisions and the options' digest still are those that were measured."""
+    content = _content(text)
     try:
-        content = json.loads(text)
         records, fused = content["decisions"].items(), content.get("fused", "")
         low = [id for id, record in records if record["precision"] == content["precision"]]
         mark = str(content.get("tuned", ""))
-    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
+        session = setting_from_json(content["session"]) if "session" in content else None
+    except (ValueError, TypeError, KeyError, AttributeError):
         return ""  # no plan: `from_json` complains of it
-    return mark if mark == mark_of_tuned(options, fused, low) else ""
+    return mark if mark == mark_of_tuned(options, fused, low, session) else ""
+
+
+def _content(text: str) -> dict[str, Any]:
+    """What a plan file holds; nothing where it is no plan, of which `from_json` complains."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 @dataclass(frozen=True)

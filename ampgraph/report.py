@@ -16,6 +16,7 @@ from ampgraph.kernels import KernelTable, onnxruntime_cuda
 from ampgraph.measured import mismatches
 from ampgraph.plan import BY_PRICE, Choice, Plan
 from ampgraph.precision import FORMATS, Precision
+from ampgraph.settings import MeasuredSetting
 
 if TYPE_CHECKING:
     from ampgraph.conversion import Planned
@@ -103,6 +104,7 @@ class Report:
     checker: str = ""
     check: Check | None = None
     tuned: Tuned | None = None
+    session: MeasuredSetting | None = None  # that the file records and `Session` opens it in
 
 
 def make_report(
@@ -148,6 +150,7 @@ def make_report(
         changes_nothing=planned.changes_nothing,
         already_converted=already_converted,
         tuned=planned.tuned,
+        session=planned.session,
     )
 
 
@@ -155,6 +158,7 @@ def to_json(report: Report) -> str:
     """The whole report, for machines."""
     content = {"format": FORMAT, **asdict(report)}
     content["coverage"]["share"] = report.coverage.share
+    content["session"] = report.session and report.session.as_json()
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -64,6 +64,8 @@ def _figures(report: Report) -> Iterator[str]:
         what = "modelled time" if report.unit == "picoseconds" else "modelled memory"
         before_after = (format_amount(amount, report.unit) for amount in (report.before, report.after))
         yield from _row(what, " -> ".join(before_after))
+    if report.session is not None:
+        yield from _row("session", report.session.words)
     if report.shapes:
         yield from _row("modelled at", _shapes(report))
 
@@ -147,6 +149,8 @@ def _remark_sentences(report: Report) -> Iterator[str]:
 def nothing_to_convert(report: Report) -> str:
     """The line for a model that is written as it is."""
     by_cost = sum(kept.count for kept in report.kept if kept.cause == "cost")
+    if report.session is not None:
+        return "nothing to convert: the model is written as it is, with the session's setting in its metadata"
     if not by_cost:
         return "nothing to convert: the model is written as it is"
     return (
@@ -185,24 +189,25 @@ def check_lines(check: Check) -> Iterator[str]:
 
 
 def tuned_lines(tuned: Tuned) -> Iterator[str]:
-    """The table of `--tune`: milliseconds with quartiles, error, low decisions, casts, and the verdict beneath."""
-    where = f"tuned on {tuned.device} with {tuned.inputs} inputs, {tuned.rounds} interleaved rounds"
-    yield from wrapped(f"{where}; milliseconds with quartiles, decided {tuned.setting}, where the source is fastest")
-    yield _tuned_row("candidate", "plain", "as CUDA graph", "rel. L2", "low", "casts")
+    """The table of `--tune`: milliseconds with quartiles, error, low decisions, casts; setting and verdict beneath."""
+    where = f"tuned on {tuned.device} with {tuned.inputs} inputs, all run {tuned.way}"
+    how = f"{tuned.rounds} interleaved rounds of the fastest, after a heat of each against the source"
+    yield from wrapped(f"{where}; milliseconds with quartiles, {how}")
+    yield _tuned_row("candidate", "milliseconds", "rel. L2", "low", "casts")
     for row in tuned.rows:
         yield _trial(row)
-        yield from wrapped(row.verdict, "    ")
+        yield from wrapped(f"{row.setting.words}: {row.verdict}" if row.ms else row.verdict, "    ")
     for note in tuned.notes:
         yield from wrapped(f"note: {note}", "  ")
 
 
 def _trial(row: Trial) -> str:
     error = "-" if row.error is None else f"{row.error:.1e}"
-    return _tuned_row(row.name, _milliseconds(row.plain), _milliseconds(row.graph), error, str(row.low), str(row.casts))
+    return _tuned_row(row.name, _milliseconds(row.ms), error, str(row.low), str(row.casts))
 
 
-def _tuned_row(name: str, plain: str, graph: str, error: str, low: str, casts: str) -> str:
-    return f"  {name:<15} {plain:>19} {graph:>19} {error:>8} {low:>5} {casts:>5}"
+def _tuned_row(name: str, ms: str, error: str, low: str, casts: str) -> str:
+    return f"  {name:<24} {ms:>22} {error:>9} {low:>7} {casts:>7}"
 
 
 def _milliseconds(spread: Spread | None) -> str:

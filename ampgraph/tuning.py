@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,15 +22,16 @@ from ampgraph.devices import device_named
 from ampgraph.errors import AmpgraphError, OptionError, PlanError
 from ampgraph.laws import verify
 from ampgraph.measured import MeasuredCosts
-from ampgraph.onnx_model import tune as trials
 from ampgraph.onnx_model.check import read_inputs, tolerance
 from ampgraph.onnx_model.fuse.accept import difference
 from ampgraph.onnx_model.fuse.fuse import fuse
 from ampgraph.onnx_model.io import Loaded
+from ampgraph.onnx_model.lift import constants_of
 from ampgraph.onnx_model.profile import Settings, profile
+from ampgraph.onnx_model.race import measure
 from ampgraph.onnx_model.run import CUDA, Feed, best_provider
-from ampgraph.onnx_model.session import chosen_provider
-from ampgraph.onnx_model.tune import Candidate, Way
+from ampgraph.onnx_model.setup import chosen_provider
+from ampgraph.onnx_model.tune import OWN, Candidate, Tuned, Way, reference
 from ampgraph.onnx_model.wished import lost_wish
 from ampgraph.options import Options
 from ampgraph.plan import Plan, make_plan, mark_of_tuned, untouched
@@ -64,26 +66,40 @@ def tune(
     provider: str = "best",
     way: Way | None = None,
     profile_seconds: float = PROFILE_SECONDS,
+    alone: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Planned:
-    """The plan that is fastest here, measured end to end, with the table of all that were tried.
+    """The plan that is fastest here in its fastest setting, measured end to end, with the table of all that were tried.
 
     `provider`: "cpu" measures there, for tests; otherwise a GPU is needed. `profile_seconds`: for measuring operators
-    where no `--costs` are given; 0 leaves that out.
+    where no `--costs` are given; 0 leaves that out. `alone`: entered while something is measured, for processes that
+    share a GPU.
     """
     _refuse(options, provider)
-    way = replace(way or Way(), provider=provider)
+    way = replace(way or Way(cuda_graph=options.cuda_graph or "auto"), provider=provider)
     feeds = read_inputs(data, loaded.model) if data else None
     with collector_at_rest(), TemporaryDirectory(prefix="ampgraph-tune-") as scratch:
         folder = Path(scratch)
         plain = plan_model(loaded, options, as_is=True)
         source = _written(plain, folder / "source.onnx")
         said, bar = str(data) if data else "generated", tolerance(options.precision)
-        known = trials.reference(plain.loaded.model, source, options.shapes, feeds, said, bar, provider)
-        sides = _with_costs(_sides(plain), known.feeds, provider, profile_seconds)
+        known = reference(plain.loaded.model, source, options.shapes, feeds, said, bar, provider)
+        sides = _sides(plain)
+        with alone():
+            sides = _with_costs(sides, known.feeds, provider, profile_seconds)
         ideas = list(_ideas(sides))
-        tuned = trials.measure(list(_candidates(ideas, source, folder)), known, way, sides.notes)
-    chosen = next(index for index, row in enumerate(tuned.rows) if row.chosen)
-    return replace(ideas[chosen].planned, tuned=tuned)
+        candidates = list(_candidates(ideas, source, folder))
+        with alone():
+            tuned = measure(candidates, known, way, sides.notes)
+    return _chosen(next(idea.planned for idea in ideas if idea.name == tuned.winner.name), tuned)
+
+
+def _chosen(planned: Planned, tuned: Tuned) -> Planned:
+    """The plan that won, with the setting that it won in; the source as a session opens it anyway stays untouched."""
+    if planned.changes_nothing and tuned.winner.setting == OWN:
+        return replace(planned, tuned=tuned)
+    plan, measured = planned.plan, tuned.measured
+    mark = mark_of_tuned(planned.options.digest(), plan.fused, plan.low, measured)
+    return replace(planned, plan=replace(plan, session=measured, tuned=mark), tuned=tuned)
 
 
 def _refuse(options: Options, provider: str) -> None:
@@ -108,11 +124,14 @@ def _sides(plain: Planned) -> _Sides:
     if found is None:
         return _Sides(plain, None)
     flaw = lost_wish(plain.graph, plain.judgement, plain.options, found.model)
-    flaw = flaw or difference(plain.prepared, found.model, plain.shapes, plain.loaded.folder)
+    flaw = flaw or difference(plain.prepared, found.model, plain.shapes, plain.loaded.folder, assumed=plain.assumed)
     if flaw:
         return _Sides(plain, None, notes=(f"no fused candidates: {flaw}",))
     options, shapes = plain.options, plain.shapes
-    fused = plan_prepared(plain.loaded, found.model, options, shapes, None, as_is=True, known=found.shapes)
+    same = constants_of(plain.graph, found.own)
+    fused = plan_prepared(
+        plain.loaded, found.model, options, shapes, None, as_is=True, known=found.shapes, measured=same
+    )
     return _Sides(plain, named_as_fused(fused, found.counts))
 
 

@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import os
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -17,17 +18,22 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 
 import ampgraph
-from ampgraph.conversion import Planned, plan_model
+from ampgraph.conversion import Planned, convert_model, plan_model
 from ampgraph.cost import modelled_milliseconds, price
 from ampgraph.devices import device_named
 from ampgraph.onnx_model.fastest import settings_of
+from ampgraph.onnx_model.run import CUDA, best_provider
 from ampgraph.onnx_model.session import Session
 from ampgraph.onnx_model.sources import as_loaded
+from ampgraph.onnx_model.tune import Way
+from ampgraph.options import make_options
 from ampgraph.placement import assignment_cost
+from ampgraph.tuning import tune
 from benchmarks import gpu_models
 from benchmarks.converters import quiet
 from benchmarks.gpu_limits import Work, work
@@ -36,6 +42,9 @@ from benchmarks.weightless import KEY, filled, restored
 
 FLOAT32, TF32, OURS = "float32", "tf32", "ampgraph"
 FOR_GRAPHS = "ampgraph --cuda-graph"  # planned for what it costs to launch kernels in a CUDA graph
+TUNED = "ampgraph, tuned"  # `convert --tune --cuda-graph`, opened by a plain Session as the file records
+OF_OURS = (FLOAT32, TF32, OURS, FOR_GRAPHS, TUNED)  # no peers
+_FOR_PROFILE = 0.2  # of the time to tune, for measuring operators
 _NOTE = "benchmarks.note"  # metadata of a prepared model
 # onnxruntime.transformers.optimizer: model type, heads and width by network. It knows nothing to fuse in the others.
 _OPTIMIZER: Mapping[str, tuple[str, int, int]] = {
@@ -51,6 +60,7 @@ _OPTIMIZER: Mapping[str, tuple[str, int, int]] = {
 
 Feeds = dict[str, Array]
 Setting = dict[str, Any]
+Result = tuple[onnx.ModelProto, Mapping[str, Any]]  # a model, and what is to be said about it
 
 
 class NotHereError(Exception):
@@ -76,8 +86,8 @@ class Case:
 
     def path(self, title: str) -> Path:
         """Where a converter's model lies; ours is another for every batch, since shapes decide what pays."""
-        batch = f".b{self.batch}" if title in (OURS, FOR_GRAPHS) else ""
-        return self.folder / f"{self.network}.{title.replace(' ', '_')}{batch}.onnx"
+        batch = f".b{self.batch}" if title in (OURS, FOR_GRAPHS, TUNED) else ""
+        return self.folder / f"{self.network}.{title.replace(',', '').replace(' ', '_')}{batch}.onnx"
 
 
 @dataclass(frozen=True)
@@ -114,10 +124,16 @@ def source_path(name: str, models: Path | None, scratch: Path) -> Path:
     return path
 
 
-def prepared(case: Case) -> list[Made]:
-    """What every converter makes of the network, from files where they are there."""
+def prepared(case: Case, own_only: bool = False) -> list[Made]:
+    """What every converter makes of the network, from files where they are there. `own_only`: without the peers."""
     ways = [title for title in _WAYS if title != OURS or case.runs_plain]
+    ways = [title for title in ways if title in OF_OURS or not own_only]
     return [Made(FLOAT32, case.source), Made(TF32, case.source), *(_prepare(case, title) for title in ways)]
+
+
+def tuned(case: Case, seconds: float, provider: str, turns: Turns) -> Made:
+    """What `convert --tune --cuda-graph` makes in about so many seconds of the GPU, from a file where it is there."""
+    return _prepare(case, TUNED, lambda case: _tuned(case, seconds, provider, turns))
 
 
 def contenders(case: Case, models: list[Made], turns: Turns, plain: bool, provider: str) -> Iterator[Contender]:
@@ -126,12 +142,14 @@ def contenders(case: Case, models: list[Made], turns: Turns, plain: bool, provid
     for made in models:
         if made.title == (FOR_GRAPHS if plain else OURS) and case.runs_plain:  # a plan is for one way of running
             continue
+        if plain and made.title == TUNED:  # likewise
+            continue
         if made.path is None:
             print(f"{case.network} {made.title}: {made.failure}", flush=True)
             continue
         model = onnx.load(made.path, load_external_data=False)
         nodes = _signature(model)
-        if made.title not in (FLOAT32, TF32, OURS, FOR_GRAPHS) and nodes in seen:
+        if made.title not in OF_OURS and nodes in seen:
             print(f"{case.network} {made.title}: the nodes of {seen[nodes]}", flush=True)
             continue
         seen.setdefault(nodes, made.title)
@@ -152,12 +170,13 @@ def _opened(case: Case, made: Made, setting: Setting, turns: Turns, provider: st
         return
     words = "graph" if bound.cuda_graph else "plain"
     more = "; ".join((*filter(None, (made.note,)), *session.notes))
+    words += " recorded" if session.recorded else ""
     yield Contender(made.title, f"{words}{_words(setting, session.nhwc)}", bound.run, bound.wait, answer, more)
 
 
 def _words(setting: Setting, nhwc: bool) -> str:
     said = " nhwc" if nhwc else ""
-    said += " default" if setting["nhwc"] == "auto" and not setting.get("native") else ""
+    said += " default" if setting.get("nhwc") == "auto" and not setting.get("native") else ""
     said += " native" if setting.get("native") else ""
     said += " no tf32" if setting.get("tf32", True) is False else ""
     return said + "".join(f" {key}={value}" for key, value in setting.get("provider_options", {}).items())
@@ -167,6 +186,9 @@ def _settings(title: str, model: onnx.ModelProto) -> Iterator[Setting]:
     """Convolutions first or last where there are any; of ours the session's own choice and what else it could take."""
     if title == FLOAT32:
         yield {"nhwc": False, "tf32": False}
+        return
+    if title == TUNED:
+        yield {}
         return
     convolves = any(node.op_type == "Conv" for node in model.graph.node)
     if title not in (OURS, FOR_GRAPHS):
@@ -182,13 +204,13 @@ def _signature(model: onnx.ModelProto) -> Any:  # noqa: ANN401  (to be compared 
     return frozenset(operators.items()), frozenset(types.items())
 
 
-def _prepare(case: Case, title: str) -> Made:
+def _prepare(case: Case, title: str, way: Callable[[Case], Result] | None = None) -> Made:
     path = case.path(title)
     complaint = path.with_suffix(".failed")
     if not path.exists() and not complaint.exists():
         try:
             with quiet(), contextlib.redirect_stderr(io.StringIO()):  # a progress bar
-                model, said = _WAYS[title](case)
+                model, said = (way or _WAYS[title])(case)
             onnx.helper.set_model_props(model, {**_properties(model), _NOTE: json.dumps(said)})
             _save(model, path)
         except NotHereError as error:
@@ -218,9 +240,6 @@ def _written(folder: Path, name: str) -> Path:
     return folder / f"{name}.onnx"
 
 
-Result = tuple[onnx.ModelProto, Mapping[str, Any]]  # a model, and what is to be said about it
-
-
 def _modelled(planned: Planned) -> float:
     """Milliseconds of a plan as a CUDA graph by the cost model."""
     graph, device = planned.graph, device_named(planned.options.device, cuda_graph=True)
@@ -243,6 +262,23 @@ def _ours(case: Case, cuda_graph: bool = False) -> Result:
     modelled = {"plan_ms": _modelled(result.planned), "source_ms": _modelled(alone)}
     said = {"note": note, "work": asdict(work(result.planned, shapes)), "modelled": modelled}
     return model, said
+
+
+def _tuned(case: Case, seconds: float, provider: str, turns: Turns) -> Result:
+    if provider != "cpu" and best_provider() != CUDA:
+        raise NotHereError("there is no GPU here to tune on")
+    options = make_options(device=device_short_name(), shapes=case.shapes, tune=True, cuda_graph=True)
+    profiling = _FOR_PROFILE * seconds
+    way = Way(seconds=seconds - profiling, cuda_graph=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        data = Path(scratch, "inputs.npz")
+        np.savez(data, **case.feeds)  # type: ignore[arg-type]  (no input is called allow_pickle)
+        loaded = as_loaded(case.source)
+        planned = tune(loaded, options, data, provider=provider, way=way, profile_seconds=profiling, alone=turns.alone)
+    assert planned.tuned is not None
+    tried = sum(row.ms is not None for row in planned.tuned.rows)
+    note = f"{planned.tuned.winner.name} with {planned.tuned.winner.setting.words}, of {tried} measured"
+    return convert_model(planned).model, {"note": "; ".join((note, *planned.tuned.notes))}
 
 
 def _float16(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -3,10 +3,15 @@
 Networks of benchmarks/gpu_models.py at their large batch and at batch 1, or the models of the corpus at 1 and 16. All
 contenders of a network at a batch run in one process in interleaved rounds, with the same weights: float32, TF32,
 ampgraph, every other converter (gpu_onnx.py), torch in half precision (gpu_torch.py). Like with like: CUDA graphs, or
-with `--plain` runs without them; of each contender the faster layout of convolutions.
+with `--plain` runs without them; of each contender the faster layout of convolutions. Ampgraph runs in every setting of
+a session, and tuned: the file that `convert --tune` makes in `--tune-seconds`, opened as it records.
 
 Results are added case by case to one file, so a run that is cut short keeps what it has. Networks may be measured by
-several processes at a time with the same `--lock`: they open models side by side and measure alone.
+several processes at a time with the same `--lock`: they open models side by side and measure alone, tuning included.
+
+`--own-only` measures float32, TF32 and ampgraph again where the peers are kept already. Such a case is kept beside the
+whole one, under a key of its own, so no row holds figures of two runs; gpu_summary.py says how they are set together.
+A whole measurement of the case replaces both.
 
 `python -m benchmarks.gpu_rows --add FILE` adds a file from another machine to the kept ones.
 """
@@ -18,7 +23,7 @@ import gc
 import json
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,14 +36,15 @@ from ampgraph.onnx_model.feeds import batch_axes, batched
 from benchmarks import gpu_models, gpu_onnx, gpu_torch
 from benchmarks.corpus_inputs import stream_for
 from benchmarks.gpu_limits import Ceilings, Work, as_json, ceilings, limits
-from benchmarks.gpu_onnx import FLOAT32, FOR_GRAPHS, OURS, TF32, Case
+from benchmarks.gpu_onnx import FOR_GRAPHS, OF_OURS, OURS, TUNED, Case
 from benchmarks.gpu_timing import Contender, Turns, relative, timed
 from benchmarks.record import RESULTS, add, machine, table
 
 BEST = "ampgraph, best setting"
 _TOLERANCE = 5e-2  # relative L2: who is further off is no peer; random ResNet-50 in float16 is at 3e-2, whoever made it
+OWN_ONLY = " own only"  # ends the key of a case without its peers
 _CORPUS_BATCHES = (1, 16)
-_NO_PEERS = (FLOAT32, TF32, OURS, FOR_GRAPHS, BEST)
+_NO_PEERS = (*OF_OURS, BEST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,7 @@ def summary(rows: Sequence[Row], allowed: Mapping[str, float]) -> dict[str, Any]
         "best_peer": best and f"{best.contender}, {best.setting}",
         "best_peer_ms": best and best.ms,
     }
-    for name, key in ((_ours_in(rows), "ampgraph"), (BEST, "ampgraph_best")):
+    for name, key in ((_ours_in(rows), "ampgraph"), (BEST, "ampgraph_best"), (TUNED, "ampgraph_tuned")):
         row = least([row for row in rows if row.contender == name])
         said[f"{key}_ms"] = row and row.ms
         said[f"{key}_to_best_peer"] = row and best and row.ms / best.ms
@@ -113,7 +119,8 @@ def line(key: str, said: Mapping[str, Any], allowed: Mapping[str, float]) -> str
         return "-" if said[name] is None else f"{said[name]:.3g}"
 
     words = [
-        f"{key}: ampgraph {figure('ampgraph_ms')} ms (best setting {figure('ampgraph_best_ms')})",
+        f"{key}: ampgraph {figure('ampgraph_ms')} ms (best setting {figure('ampgraph_best_ms')}, tuned "
+        f"{figure('ampgraph_tuned_ms')})",
         f"best ONNX peer {figure('best_onnx_peer_ms')} ({said['best_onnx_peer']})",
         f"best peer {figure('best_peer_ms')} ({said['best_peer']})",
         f"ours/peer {figure('ampgraph_to_best_peer')} (best setting {figure('ampgraph_best_to_best_peer')})",
@@ -153,7 +160,7 @@ def contenders(case: Case, made: list[gpu_onnx.Made], arguments: argparse.Namesp
     found = list(gpu_onnx.contenders(case, made, turns, arguments.plain, arguments.provider))
     if arguments.corpus is not None and not arguments.plain and arguments.provider != "cpu":
         found += gpu_onnx.contenders(case, made, turns, plain=True, provider=arguments.provider)
-    if arguments.corpus is None and torch.cuda.is_available():
+    if arguments.corpus is None and torch.cuda.is_available() and not arguments.own_only:
         compiled = gpu_torch.COMPILED[: 1 + arguments.max_autotune]
         modes = () if arguments.plain or arguments.no_compile else compiled
         try:
@@ -167,7 +174,7 @@ def run_case(
     case: Case, key: str, arguments: argparse.Namespace, turns: Turns, reached: Ceilings | None
 ) -> Ceilings | None:
     """Measure one case, print and keep it. Returns the GPU's ceilings, measured once in a process."""
-    made = gpu_onnx.prepared(case)
+    made = _made(case, arguments, turns)
     found = contenders(case, made, arguments, turns)
     with turns.alone():
         if reached is None and torch.cuda.is_available():
@@ -181,8 +188,21 @@ def run_case(
     print(table(["contender", "ms", "error", "setting"], cells))
     print(line(key, said, allowed), flush=True)
     kept = _kept(case, said, rows, made) | _limits_kept(work, reached, allowed)
-    add(arguments.result, {key: kept}, arguments.result_dir)
+    add(arguments.result, {key: kept}, arguments.result_dir, stale([key]))
     return reached
+
+
+def _made(case: Case, arguments: argparse.Namespace, turns: Turns) -> list[gpu_onnx.Made]:
+    """Everybody's model, ours tuned last: that takes the GPU's time."""
+    made = gpu_onnx.prepared(case, arguments.own_only)
+    if arguments.without_tune or arguments.plain:
+        return made
+    return [*made, gpu_onnx.tuned(case, arguments.tune_seconds, arguments.provider, turns)]
+
+
+def stale(keys: Iterable[str]) -> list[str]:
+    """What a later measurement of whole cases stands for too: those of ours alone."""
+    return [f"{key}{OWN_ONLY}" for key in keys if not key.endswith(OWN_ONLY)]
 
 
 def _kept(case: Case, said: Mapping[str, Any], rows: list[Row], made: list[gpu_onnx.Made]) -> dict[str, Any]:
@@ -204,8 +224,9 @@ def _limits_kept(work: Work | None, reached: Ceilings | None, allowed: Mapping[s
     return {"work": as_json(work), "ceilings": as_json(reached), "limits_ms": dict(allowed)}
 
 
-def _key(case: Case, plain: bool) -> str:
-    return f"{case.network} b{case.batch}{' plain' if plain else ''}"
+def _key(case: Case, arguments: argparse.Namespace) -> str:
+    plain, own = " plain" if arguments.plain else "", OWN_ONLY if arguments.own_only else ""
+    return f"{case.network} b{case.batch}{plain}{own}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -216,6 +237,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", default="", help="comma-separated substrings of the networks")
     parser.add_argument("--batches", default="large,1")
     parser.add_argument("--plain", action="store_true", help="runs without CUDA graphs")
+    parser.add_argument("--own-only", action="store_true", help="float32, TF32 and ours, where peers are kept already")
+    parser.add_argument("--without-tune", action="store_true", help="without what `convert --tune` makes")
+    parser.add_argument("--tune-seconds", type=float, default=25.0, metavar="S", help="of the GPU to tune a case in")
     parser.add_argument("--no-compile", action="store_true", help="without torch.compile")
     parser.add_argument("--max-autotune", action="store_true", help="torch.compile in that mode too")
     parser.add_argument("--provider", default="cuda", help="cpu: to try the benchmark itself")
@@ -237,7 +261,8 @@ def main() -> None:
     """Measure case by case; or add files of other runs."""
     arguments = _parser().parse_args()
     for file in arguments.add:
-        print(add(arguments.result, json.loads(file.read_text())["figures"], arguments.result_dir))
+        figures = json.loads(file.read_text())["figures"]
+        print(add(arguments.result, figures, arguments.result_dir, stale(figures)))
     if arguments.add:
         return
     warnings.simplefilter("ignore")
@@ -246,11 +271,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         cases = corpus_cases if arguments.corpus is not None else network_cases
         for case in cases(arguments, Path(scratch)):
-            key = _key(case, arguments.plain)
+            key = _key(case, arguments)
             if key in done:
                 continue
             if arguments.prepare:
-                made = gpu_onnx.prepared(case)
+                made = _made(case, arguments, turns)
                 print(key, *(f"{each.title}: {each.failure or each.note}" for each in made), sep="; ", flush=True)
                 continue
             try:

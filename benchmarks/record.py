@@ -51,10 +51,10 @@ def keep(name: str, figures: Any) -> Path:  # noqa: ANN401  (whatever JSON can s
     return path
 
 
-def add(name: str, cases: Mapping[str, Mapping[str, Any]], folder: Path = RESULTS) -> Path:
+def add(name: str, cases: Mapping[str, Mapping[str, Any]], folder: Path = RESULTS, without: Sequence[str] = ()) -> Path:
     """Add cases, by key, to the figures of a benchmark that is measured in parts; each names its machine.
 
-    A case that is there already is replaced. Several processes may add to one file.
+    A case that is there already is replaced, and those in `without` go. Several processes may add to one file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
@@ -62,7 +62,8 @@ def add(name: str, cases: Mapping[str, Mapping[str, Any]], folder: Path = RESULT
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
         text = file.read()
-        figures = {**(json.loads(text)["figures"] if text else {}), **cases}
+        kept = json.loads(text)["figures"] if text else {}
+        figures = {**{key: case for key, case in kept.items() if key not in without}, **cases}
         file.truncate(0)
         file.write(json.dumps({"figures": figures}, indent=1) + "\n")
     return path

@@ -21,7 +21,7 @@ MIDDLE = (
     "inspection.plan_diff_text", "inspection.recorded_plan", "inspection.verdict", "intervals", "judge",
     "judgement", "kernels", "laws", "matching", "measured", "network", "numbering", "options", "outputs",
     "placement", "plan", "precision", "range_rules", "range_table", "ranges", "reasons", "report", "report_text",
-    "rule", "rule_text", "rulebook", "training", "work", "worth",
+    "rule", "rule_text", "rulebook", "settings", "training", "work", "worth",
 )  # fmt: skip
 
 
@@ -69,7 +69,7 @@ def test_every_module_outside_the_dialects_is_either_middle_or_edge() -> None:
     flat = {name.removeprefix("ampgraph.") for name in MODULES if name.count(".") == 1}
     edges = {
         "__init__", "__main__", "api", "cli", "conversion", "demo", "digits", "drawing", "exporting", "painting",
-        "tuning", "tutorial",
+        "stamp", "tuning", "tutorial",
     }  # fmt: skip
     assert flat <= edges | set(MIDDLE), "say where the new module belongs"
 

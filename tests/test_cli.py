@@ -139,6 +139,13 @@ def test_help_and_import_load_no_heavy_library() -> None:
         assert min(float(line.partition(" ")[0]) for line in found) < 0.3
 
 
+def test_a_conversion_loads_no_library_that_it_does_without(source: Path, tmp_path: Path) -> None:
+    script = f"import sys, ampgraph; ampgraph.convert({str(source)!r}, {str(tmp_path / 'out.onnx')!r}); "
+    script += "print(*(name for name in ('onnx_ir', 'onnxscript', 'sympy', 'torch', 'rich') if name in sys.modules))"
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert shown.strip() == ""
+
+
 def test_piped_output_is_plain_and_a_closed_pipe_is_quiet(source: Path) -> None:
     piped = program("convert", source, "--dry-run", env={**os.environ, "FORCE_COLOR": "1"})
     assert piped.returncode == 0, piped.stderr

@@ -12,7 +12,7 @@ from ampgraph.api import Result
 from ampgraph.onnx_model.check import check
 from ampgraph.onnx_model.io import Loaded
 from ampgraph.onnx_model.run import CPU, CUDA, best_provider, random_inputs
-from ampgraph.onnx_model.simulate import cuda_only
+from ampgraph.onnx_model.stepwise import cuda_only
 from ampgraph.precision import Precision
 from tests.models import parse
 

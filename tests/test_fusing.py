@@ -1,6 +1,7 @@
 """Fusing on the whole road: when a fused model is taken, what it keeps, and that its plan is a plan like any other."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -13,6 +14,7 @@ from ampgraph.errors import OptionError, PlanError
 from ampgraph.fusable import most_saved_by_fusing
 from ampgraph.onnx_model.fuse.accept import difference
 from ampgraph.onnx_model.fuse.fuse import fuse
+from ampgraph.onnx_model.lift import constants_of, lift
 from ampgraph.onnx_model.prepare import prepare
 from ampgraph.onnx_model.run import CPU, open_session, random_inputs, run
 from ampgraph.onnx_model.sources import as_loaded
@@ -190,6 +192,41 @@ def test_a_fused_model_with_other_answers_is_named(transformer):
     assert "answers differently" in difference(transformer, found.model, SHAPES, None)
 
 
+def test_what_is_known_of_weights_is_not_measured_again_and_is_the_same(transformer):
+    source = prepare(transformer)
+    found, before = fuse(source, SHAPES), lift(source, SHAPES)
+    known = constants_of(before, found.own)
+    assert {"w_last0", "b_o1", "eight"} & found.own == known.keys() & {"w_last0", "b_o1", "eight"} >= {"w_last0"}
+    assert not {name for name in known if name in ("w_q0", "b_q0")}, "side by side in a new one"
+    anew = lift(found.model, SHAPES, known=found.shapes)
+    assert lift(found.model, SHAPES, known=found.shapes, measured=known).values == anew.values
+    wrong = {name: replace(constant, lowest=-7.0) for name, constant in known.items()}
+    assert lift(found.model, SHAPES, known=found.shapes, measured=wrong).values["w_last0"].constant.lowest == -7.0
+
+
+def swish(index: int, value: str, output: str) -> str:
+    steps = f"p{index} = Add({value}, three) c{index} = Clip(p{index}, zero, six) m{index} = Mul({value}, c{index})"
+    return f"{steps} {output} = Div(m{index}, six)"
+
+
+def test_a_model_that_runs_at_other_sizes_than_modelled_is_fused():
+    line = "k = Conv<strides = [16, 1]>(h, w)"
+    last = "s = Squeeze(r, two) z = Concat<axis = 1>(s, s) y = Expand(z, fit)"
+    body = f"{swish(0, 'x', 'h')} {line} {swish(1, 'k', 'r')} {last}"
+    model = parse(f"g (float[N,8,H,W] x) => (float[N,16,V] y) {{ {body} }}")
+    weight = np.random.default_rng(0).standard_normal((8, 8, 16, 1)).astype(np.float32)
+    numbers = {"three": 3.0, "zero": 0.0, "six": 6.0}
+    given = {name: np.float32(value) for name, value in numbers.items()}
+    given |= {"w": weight, "two": np.array([2]), "fit": np.array([1, 16, 1])}
+    model.graph.initializer.extend(numpy_helper.from_array(np.asarray(value), name) for name, value in given.items())
+    found = ampgraph.convert(model)
+    assert kinds(found.model)["HardSwish"] == 2
+    assert found.planned.fusing == ""
+    given_sizes = ampgraph.convert(model, shapes={"x": (1, 8, 224, 224)})
+    assert kinds(given_sizes.model)["HardSwish"] == 0
+    assert "does not run on generated inputs" in given_sizes.planned.fusing
+
+
 def test_external_weights_are_fused_around_not_merged(transformer, tmp_path):
     path, copy = tmp_path / "m.onnx", ModelProto()
     copy.CopyFrom(transformer)  # saving takes the weights out of it
@@ -264,3 +301,20 @@ def test_functions_that_cannot_be_inlined_are_kept(transformer):
     model.graph.node.append(helper.make_node("Ours", ["x"], ["more"], domain="own"))
     model.graph.output.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, ["n", TOKENS, WIDTH]))
     assert [each.name for each in fuse(prepare(model), SHAPES).model.functions] == ["Ours"]
+
+
+def test_weights_in_constant_nodes_are_fused_like_initializers_and_come_back(transformer):
+    model = ModelProto()
+    model.CopyFrom(transformer)
+    large = [tensor for tensor in transformer.graph.initializer if tensor.name.startswith("w_")]
+    kept = [tensor for tensor in transformer.graph.initializer if not tensor.name.startswith("w_")]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    for tensor in large:
+        model.graph.node.insert(0, helper.make_node("Constant", [], [tensor.name], value=tensor))
+    found = fuse(model, SHAPES)
+    assert found.counts == fuse(transformer, SHAPES).counts
+    assert difference(transformer, found.model, SHAPES, None) == ""
+    last = next(node for node in found.model.graph.node if "w_last1" in node.output)
+    assert last == next(node for node in model.graph.node if "w_last1" in node.output)
+    assert "w_last1" in found.own

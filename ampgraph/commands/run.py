@@ -51,8 +51,9 @@ def run(
 
     from ampgraph.onnx_model.feeds import inputs_for
     from ampgraph.onnx_model.io import load
-    from ampgraph.onnx_model.session import Choice, Session
+    from ampgraph.onnx_model.session import Session
     from ampgraph.options import parse_shape
+    from ampgraph.settings import Choice
 
     _verify(model, data, save, repeat, force)
     sizes = dict(map(parse_shape, shapes))

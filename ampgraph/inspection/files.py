@@ -132,8 +132,22 @@ def _heading(looked: Looked, notes: tuple[str, ...]) -> Heading:
         options.device,
         options.objective,
         planned.shapes,
-        (*planned.judgement.notes, *planned.graph.notes, *_fusing(planned), *_past(looked), *_assumed(looked), *notes),
+        (
+            *planned.judgement.notes,
+            *planned.graph.notes,
+            *_fusing(planned),
+            *_session(planned),
+            *_past(looked),
+            *_assumed(looked),
+            *notes,
+        ),
     )
+
+
+def _of_model(looked: Looked) -> tuple[str, ...]:
+    """Notes on how it was, or would be, converted."""
+    planned = looked.planned
+    return (*_fusing(planned), *_session(planned), *_past(looked), *_assumed(looked))
 
 
 def _past(looked: Looked) -> tuple[str, ...]:
@@ -149,6 +163,10 @@ def _assumed(looked: Looked) -> tuple[str, ...]:
         given = {name: each for name, each in given.items() if name in past.options.shapes or each != past.shapes[name]}
     names = replace(planned, options=replace(planned.options, shapes=given)).assumed
     return (f"free dimensions of {', '.join(names)} are assumed; say yours with --shape",) if names else ()
+
+
+def _session(planned: Planned) -> tuple[str, ...]:
+    return (f"a session opens it in: {planned.session.words}",) if planned.session else ()
 
 
 def _fusing(planned: Planned) -> tuple[str, ...]:

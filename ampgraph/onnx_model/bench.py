@@ -16,7 +16,9 @@ from ampgraph.onnx_model.feeds import inputs_for
 from ampgraph.onnx_model.io import load
 from ampgraph.onnx_model.memory import with_peak
 from ampgraph.onnx_model.run import CPU, Array, Feed
-from ampgraph.onnx_model.session import Bound, Choice, Session, chosen_provider
+from ampgraph.onnx_model.session import Bound, Session
+from ampgraph.onnx_model.setup import chosen_provider
+from ampgraph.settings import Choice
 
 ROUNDS = 15
 _SAMPLE = 0.03  # seconds that a sample should take: the clock and the scheduler are far finer

@@ -23,13 +23,12 @@ from ampgraph.onnx_model.run import (
     Feed,
     best_provider,
     fitted,
-    lowered_by_runtime,
     open_session,
     optimized_graph,
     run,
 )
-from ampgraph.onnx_model.simulate import cuda_only, for_any_provider, simulate
 from ampgraph.onnx_model.sizes import fitting_inputs
+from ampgraph.onnx_model.stepwise import cuda_only
 from ampgraph.precision import FORMATS, Precision
 
 Subject = onnx.ModelProto | Path
@@ -128,6 +127,8 @@ def _errors(
     feeds: Mapping[str, Feed], expected: Mapping[str, Any], candidate: Subject, simulated: bool
 ) -> tuple[tuple[OutputError, ...], str]:
     """Errors of the outputs, and what went wrong where the conversion does not run."""
+    from ampgraph.onnx_model.simulate import simulate  # onnx_ir is slow to import
+
     try:
         if simulated:
             candidate = simulate(_proto(candidate))
@@ -144,6 +145,8 @@ def _proto(candidate: Subject) -> onnx.ModelProto:
 
 def _lacks_kernels_alone(candidate: Subject) -> bool:
     """Whether a file that opens in no CPU session opens once operators that only CUDA has are standard ones."""
+    from ampgraph.onnx_model.simulate import for_any_provider  # as above
+
     model = _proto(candidate)
     return bool(cuda_only(model)) and not _cpu_complaint(for_any_provider(model))
 
@@ -158,6 +161,8 @@ def _cpu_complaint(candidate: Subject) -> str:
 
 def _lowered(candidate: Subject, kept: Collection[str]) -> tuple[tuple[str, ...], str]:
     """What the runtime lowers of `kept`, and why its graph could not be looked at."""
+    from ampgraph.onnx_model.lowered import lowered_by_runtime  # as above
+
     if not kept:
         return (), ""
     try:

@@ -22,32 +22,14 @@ from ampgraph.onnx_model.names import walk
 from ampgraph.onnx_model.native.opening import may_gain
 from ampgraph.onnx_model.preferences import CONVOLUTIONS, has_grouped_convolutions, prefers_channels_last
 from ampgraph.onnx_model.run import CUDA, Feed
-from ampgraph.onnx_model.session import Bound, Choice, Session, chosen_provider
+from ampgraph.onnx_model.session import Bound, Session
+from ampgraph.onnx_model.setup import chosen_provider
 from ampgraph.onnx_model.sources import as_loaded
+from ampgraph.settings import Choice, Setting
 
 ROUNDS = 7
 _AGREES = 3e-2  # relative L2 between settings: TF32 in deep networks
 _IN_TF32 = (*CONVOLUTIONS, "MatMul", "Gemm", "Einsum", "LSTM", "GRU", "RNN", "Attention")
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What can be chosen of a CUDA session; "auto" is the session's own rule, `bias_inside` None too.
-
-    `native`: kernels of our own where there are some.
-    """
-
-    nhwc: Choice = "auto"
-    tf32: Choice = "auto"
-    bias_inside: bool | None = None
-    native: bool = False
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The arguments of `Session` that make it so."""
-        bias = {} if self.bias_inside is None else {"fuse_conv_bias": str(int(self.bias_inside))}
-        own = {"native": True} if self.native else {}
-        return {"nhwc": self.nhwc, "tf32": self.tf32, "provider_options": bias, **own}
 
 
 @dataclass(frozen=True)
@@ -58,7 +40,7 @@ class _Tried:
 
 
 def settings_of(model: ModelProto) -> tuple[Setting, ...]:
-    """The settings that could be faster one than the other, the session's own choice first."""
+    """The settings that could be faster one than the other, the session's own rule first."""
     low = {tensor.name for tensor in model.graph.initializer if tensor.data_type != TensorProto.FLOAT}
     places = [Setting()]
     if any(node.op_type in CONVOLUTIONS for node in model.graph.node):
@@ -105,10 +87,12 @@ def _opened(
     given: Mapping[str, Any],
 ) -> Iterator[_Tried]:
     """Sessions in every setting that opens, bound, and gives the first one's answers."""
-    own = _Tried(Setting(), first, first.bind(feeds))
+    own = _Tried(first.recorded.setting if first.recorded else Setting(), first, first.bind(feeds))
     answers = own.bound.outputs()
     yield own
-    for setting in settings_of(as_loaded(source).model)[1:]:
+    for setting in settings_of(as_loaded(source).model):
+        if setting == own.setting:
+            continue
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)  # the first one has said it
@@ -121,10 +105,4 @@ def _opened(
 
 
 def _words(setting: Setting, took: Spread, count: int) -> str:
-    said = [] if setting.nhwc == "auto" else ["channels last" if setting.nhwc else "channels first"]
-    said += ["without TF32"] if setting.tf32 is False else []
-    said += ["kernels of our own"] if setting.native else []
-    said += (
-        [] if setting.bias_inside is None else [f"biases {'inside' if setting.bias_inside else 'after'} convolutions"]
-    )
-    return f"fastest of {count} settings: {', '.join(said) or 'its own choice'}, {took.median:.3g} ms a run"
+    return f"fastest of {count} settings: {setting.words}, {took.median:.3g} ms a run"

@@ -5,7 +5,7 @@ The model must be prepared (`prepare.py`): functions inlined, nodes in topologic
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -35,16 +35,21 @@ def lift(
     precision: Precision | None = Precision.FLOAT16,
     folder: Path | None = None,
     known: Mapping[str, tuple[int, ...]] | None = None,
+    measured: Mapping[str, Constant] | None = None,
 ) -> PrecisionGraph:
     """Lift a prepared model.
 
     `shapes`: concrete shapes of graph inputs by name, for those with free dimensions. `precision`: the low precision
     that constants are measured for; None measures no constant. `folder`: where external data lie. `known`: shapes of
-    values that no inference tells.
+    values that no inference tells. `measured`: what is known of constants already.
     Raises ModelError when the graph does not type-check or its external data cannot be read.
     """
     draft = _Draft(
-        {o.domain: o.version for o in model.opset_import}, precision, folder or Path(), node_ids(model.graph)
+        {o.domain: o.version for o in model.opset_import},
+        precision,
+        folder or Path(),
+        node_ids(model.graph),
+        measured or {},
     )
     inferred = infer(model, modelled_inputs(model, shapes or {}), sizes=precision is not None, known=known)
     draft.scopes[""] = Scope("", None, "", 1.0)
@@ -65,6 +70,12 @@ def lift(
         tuple(draft.ties),
         tuple(draft.notes),
     )
+
+
+def constants_of(graph: PrecisionGraph, names: Iterable[str]) -> dict[str, Constant]:
+    """What is known of the main graph's constants of these names, for `lift` of another model that has them too."""
+    found = {name: graph.values[name] for name in names if name in graph.values}
+    return {name: value.constant for name, value in found.items() if value.constant is not None and not value.scope}
 
 
 class _Environment(dict[str, str]):
@@ -88,6 +99,7 @@ class _Draft:
     precision: Precision | None
     folder: Path
     ids: Mapping[int, str]  # position in walk order -> op id
+    measured: Mapping[str, Constant]  # by name in the main graph
     scopes: dict[str, Scope] = field(default_factory=dict)
     values: dict[str, Value] = field(default_factory=dict)
     types: dict[str, Type] = field(default_factory=lambda: {"": ABSENT})  # by value id
@@ -112,11 +124,14 @@ class _Draft:
         """What is known of a value; nothing of an empty optional."""
         return self.types.get(key, NOTHING_KNOWN)
 
-    def facts(self, data: list[TensorProto]) -> Sequence[Constant | None]:
-        """What is to be known of constants' data."""
+    def facts(self, data: Mapping[str, TensorProto], scope: str) -> Mapping[str, Constant | None]:
+        """What is to be known of constants' data, by name."""
         if self.precision is None:
-            return [tensors.unmeasured(tensor) for tensor in data]
-        return tensors.measure_all(data, self.folder, self.precision)
+            return {name: tensors.unmeasured(tensor) for name, tensor in data.items()}
+        known = {} if scope else self.measured
+        new = [name for name in data if name not in known]
+        found = tensors.measure_all([data[name] for name in new], self.folder, self.precision)
+        return {**known, **dict(zip(new, found, strict=True))}
 
     def scalar_of(self, slot: Slot) -> float | None:
         """The constant scalar in a slot."""
@@ -183,9 +198,10 @@ def _interface_input(draft: _Draft, name: str, known: Type, environment: _Enviro
 
 def _constants(draft: _Draft, graph: GraphProto, scope: str, environment: _Environment, overridable: set[str]) -> None:
     data = [tensor for tensor in graph.initializer if tensor.name not in overridable]
-    for tensor, facts in zip(data, draft.facts(data), strict=True):
+    facts = draft.facts({tensor.name: tensor for tensor in data}, scope)
+    for tensor in data:
         known = Type(NAMES[tensor.data_type], "tensor", tuple(tensor.dims))
-        _value(draft, environment, tensor.name, scope, known, constant=facts)
+        _value(draft, environment, tensor.name, scope, known, constant=facts[tensor.name])
     for sparse in graph.sparse_initializer:
         known = Type(NAMES[sparse.values.data_type], "sparse", tuple(sparse.dims))
         present = precision_of(known.dtype)
@@ -227,14 +243,15 @@ def _resolve(environment: _Environment, name: str, place: str) -> str:
 def _nodes(
     draft: _Draft, graph: GraphProto, inferred: GraphProto, scope: str, environment: _Environment, types: Types
 ) -> None:
-    constants = [tensor for node in graph.node if (tensor := constant_tensor(node)) is not None]
-    facts = iter(draft.facts(constants))
+    constants = {node.output[0]: tensor for node in graph.node if (tensor := constant_tensor(node)) is not None}
+    facts = draft.facts(constants, scope)
     for node, twin in zip(graph.node, inferred.node, strict=True):
         key = draft.next_id()
-        tensor = constant_tensor(node)
+        name = node.output[0] if node.output else ""
+        tensor = constants.get(name)
         if tensor is not None:
             known = Type(NAMES[tensor.data_type], "tensor", tuple(tensor.dims))
-            _value(draft, environment, node.output[0], scope, known, constant=next(facts))
+            _value(draft, environment, name, scope, known, constant=facts[name])
         else:
             _node(draft, node, twin, key, scope, environment, types)
 

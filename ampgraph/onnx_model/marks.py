@@ -26,7 +26,7 @@ def remembered(model: ModelProto, key: str) -> str:
     return next((entry.value for entry in model.metadata_props if entry.key == key), "")
 
 
-def stamp(model: ModelProto, marks: Mapping[str, str]) -> None:
+def write(model: ModelProto, marks: Mapping[str, str]) -> None:
     """Write marks in place of all that an earlier conversion wrote; empty ones are left out."""
     kept = [(entry.key, entry.value) for entry in model.metadata_props if not entry.key.startswith(PREFIX)]
     del model.metadata_props[:]

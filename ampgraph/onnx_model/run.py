@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import math
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -15,14 +15,11 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnx_ir as ir
 import onnxruntime as ort
-from onnx import parser
+from onnx import TensorProto, parser
 from onnx.helper import np_dtype_to_tensor_dtype, tensor_dtype_to_np_dtype
-from onnx_ir import traversal
 
 from ampgraph.errors import ModelError
-from ampgraph.onnx_model.element_types import LOW, fill_element_types
 from ampgraph.onnx_model.types import modelled_inputs
 
 Provider = Literal["best", "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"]
@@ -47,7 +44,7 @@ UNKNOWN_TO_NUMPY = {
     f"tensor({name.replace('_', '')})": np.dtype(getattr(ml_dtypes, name))
     for name in ("bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz")
 }
-_FLOATS = (*LOW, ir.DataType.FLOAT, ir.DataType.DOUBLE)
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 
 
 @cache
@@ -83,6 +80,8 @@ def open_session(
     without: Sequence[str] = (),
     library: Path | None = None,
     shapes_first: bool = False,
+    weights: Mapping[str, Array] | None = None,
+    once: bool = False,
 ) -> ort.InferenceSession:
     """Open a session. `folder` holds the external data of a model given as a proto; CUDA keeps the CPU as fallback.
 
@@ -90,9 +89,16 @@ def open_session(
     `provider_options` are handed to the CUDA or TensorRT provider, `config` to the session, as they are. `sizes`: of
     free dimensions, by symbol, which the session then takes no other of. `without`: onnxruntime's names of the
     optimizations that it shall leave out. `library`: of custom operators. `shapes_first`: a shape is asked for as
-    soon as its tensor is there, which may then go; otherwise last, where it is but an output.
+    soon as its tensor is there, which may then go; otherwise last, where it is but an output. `weights`: of a model
+    with references in their place (`skeleton.weights_apart`), which the caller keeps for as long as the session.
+    `once`: the session is for a run or two, and prepares nothing that only more of them would pay for.
     """
     options = _options(optimize)
+    if once:
+        options.enable_mem_reuse = False  # planning it is most of what opening takes; the peak is the same
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if weights:
+        options.add_external_initializers(list(weights), [ort_value(array) for array in weights.values()])
     if library is not None:
         options.register_custom_ops_library(str(library))
     if shapes_first:
@@ -174,23 +180,6 @@ def optimized_graph(model: onnx.ModelProto | Path, provider: Provider = "best") 
         return onnx.load(str(target), load_external_data=False)
 
 
-def lowered_by_runtime(optimized: onnx.ModelProto, names: Iterable[str]) -> tuple[str, ...]:
-    """Those of `names`, nodes or values that a plan keeps in float32, which the runtime's graph holds in low precision.
-
-    A node is judged by its floating-point outputs, or its inputs where it has none. Names that the runtime fused away
-    are not judged: what is inside a fused kernel is the kernel's business, and its own row in the target's table.
-    """
-    model = ir.from_proto(optimized)
-    fill_element_types(model)
-    nodes = list(traversal.RecursiveGraphIterator(model.graph))
-    low_nodes = {node.name for node in nodes if any(_low_flags(node))}
-    low_values = {
-        value.name for node in nodes for value in (*node.inputs, *node.outputs) if value and value.dtype in LOW
-    }
-    named = {node.name for node in nodes}
-    return tuple(name for name in names if name in (low_nodes if name in named else low_values))
-
-
 def _options(optimize: Optimize) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL
@@ -263,19 +252,10 @@ def _random_value(kind: onnx.TypeProto, shape: tuple[int, ...] | None, generator
 
 
 def _random_array(elem_type: int, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
-    if elem_type == onnx.TensorProto.STRING:
+    if elem_type == TensorProto.STRING:
         return np.full(shape, "text", dtype=object)
     dtype = tensor_dtype_to_np_dtype(elem_type)
     if elem_type in _FLOATS:
         return np.asarray(generator.standard_normal(shape), dtype=np.float32).astype(dtype)
     drawn = generator.integers(0, 2, shape) if shape else np.ones(())
     return np.asarray(drawn).astype(dtype)
-
-
-def _low_flags(node: ir.Node) -> list[bool]:
-    """Whether each floating-point output, or input where there is no such output, is low."""
-    for values in (node.outputs, node.inputs):
-        flags = [value.dtype in LOW for value in values if value is not None and value.dtype in _FLOATS]
-        if flags:
-            return flags
-    return []

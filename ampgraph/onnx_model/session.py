@@ -5,40 +5,37 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import count
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 import onnxruntime as ort
-from onnx import ModelProto
 
 from ampgraph.errors import ModelError, OptionError
 from ampgraph.onnx_model import buffers
 from ampgraph.onnx_model.buffers import NO_GRAPH, Buffers
-from ampgraph.onnx_model.cpu_nodes import RECORD, CpuNode, cpu_nodes, warning_line, without_shape_arithmetic
-from ampgraph.onnx_model.io import Loaded, first_line
+from ampgraph.onnx_model.cpu_nodes import CpuNode, cpu_nodes, warning_line, without_shape_arithmetic
+from ampgraph.onnx_model.io import first_line
 from ampgraph.onnx_model.native.opening import with_kernels
-from ampgraph.onnx_model.plain_casts import with_plain_casts
-from ampgraph.onnx_model.preferences import (
-    has_biases_apart,
-    has_grouped_convolutions,
-    prefers_channels_last,
-    prefers_tf32,
+from ampgraph.onnx_model.run import CPU, Feed, fitted, run
+from ampgraph.onnx_model.setup import (
+    GRAPH,
+    NHWC,
+    Record,
+    chosen_provider,
+    first_setup,
+    opened,
+    read_record,
+    settled,
+    symbol_sizes,
+    without,
 )
-from ampgraph.onnx_model.run import CPU, CUDA, TENSORRT, Feed, Provider, best_provider, fitted, open_session, run
 from ampgraph.onnx_model.sources import as_loaded
+from ampgraph.settings import Choice, MeasuredSetting, Setting
 
 Made = TypeVar("Made")
-Choice = bool | Literal["auto"]
 ConvSearch = Literal["EXHAUSTIVE", "HEURISTIC", "DEFAULT"]
-PROVIDERS: Mapping[str, Provider] = {"best": "best", "cpu": CPU, "cuda": CUDA, "tensorrt": TENSORRT}
-# Where shapes are fixed onnxruntime makes a product and the sum after it one Gemm, which hides the sum from its own
-# BiasGelu and copies the bias out first. On one H200, 6,304 x 768 by 768 x 3,072 and GELU, float16: 196 us against 99.
-LEFT_OUT = ("MatMulAddFusion",)
-BIAS_FUSION = "ConvAddFusion"  # puts the biases back that fusing took apart (fuse/bias.py)
-GRAPH, NHWC = "a CUDA graph", "channels last"  # what "auto" can give up
 MOST_GRAPHS = 16  # captured per session: each holds its inputs and outputs on the device
 
 
@@ -56,20 +53,6 @@ class Bound:
     cuda_graph: bool = False
 
 
-@dataclass(frozen=True)
-class _Setup:
-    """How a session is opened."""
-
-    provider: Provider
-    tf32: bool
-    cuda_graph: bool
-    nhwc: bool
-    conv_search: str
-    more: Mapping[str, str] = field(default_factory=dict)
-    sizes: Mapping[str, int] = field(default_factory=dict)  # of free dimensions, by symbol
-    library: Path | None = None  # of kernels of our own
-
-
 class Session:
     """An onnxruntime session on CUDA where that really opens, with CUDA graphs where they can be had, else on the CPU.
 
@@ -85,7 +68,10 @@ class Session:
     - `provider_options`: further options of the CUDA or TensorRT provider.
     - `shapes`: of the inputs, by name, where they never change: shape arithmetic is then done once, when the session
       opens, and what it kept from becoming a CUDA graph can become one. Runs of other shapes fail.
-    - `native`: kernels of our own for float16 convolutions and the like; ModelError where none of them can be had.
+    - `native`: kernels of our own for float16 convolutions and the like; True raises ModelError where none of them can
+      be had, "auto" takes them where the file records that they are the fastest.
+    - `recorded`: what is left at "auto" is as the file records that it was measured (`convert --tune`), where it does,
+      and that can be had on this provider; else, or with False, by rules of what the model is. `notes` say which.
 
     `providers` are those in use, `on_cpu` the nodes that fell to the CPU provider although a GPU is in use, without the
     shape arithmetic that onnxruntime puts there on purpose; a RuntimeWarning names them.
@@ -102,21 +88,23 @@ class Session:
         conv_search: ConvSearch = "EXHAUSTIVE",
         provider_options: Mapping[str, str] | None = None,
         shapes: Mapping[str, Sequence[int]] | None = None,
-        native: bool = False,
+        native: Choice = "auto",
+        recorded: bool = True,
     ) -> None:
         self._loaded = as_loaded(model)
         self._place = str(self._loaded.path or self._loaded.model.graph.name or "model")
         self._asked: dict[str, Choice] = {"cuda_graph": cuda_graph, "nhwc": nhwc, "tf32": tf32}
-        self._notes: list[str] = []
-        self._setup = _settled(_setup(provider, cuda_graph), self._loaded.model, self._asked)
-        self._setup = replace(self._setup, conv_search=conv_search, more=dict(provider_options or {}))
-        self._setup = replace(self._setup, sizes=symbol_sizes(self._loaded.model, shapes or {}))
-        if native:
-            self._take_kernels(shapes or {})
+        chosen = chosen_provider(provider)
+        self._record = read_record(self._loaded.model, chosen, cuda_graph) if recorded else Record()
+        self._notes = [self._record.note] if self._record.note else []
+        setup = first_setup(chosen, cuda_graph, self._record.measured)
+        setup = replace(setup, conv_search=conv_search, more=dict(provider_options or {}))
+        setup = replace(setup, sizes=symbol_sizes(self._loaded.model, shapes or {}))
+        self._setup = settled(setup, self._loaded.model, self._asked)
         self._lock, self._ids = threading.RLock(), count(1)
         self._seen: set[Any] = set()  # shapes that came once
         self._captured: dict[Any, Buffers] = {}  # by shapes
-        self._session = self._open()
+        self._session = self._first_opened(native, shapes or {})
         self.on_cpu = self._fallen()
         self._check_graph()
 
@@ -156,8 +144,18 @@ class Session:
         return self._setup.nhwc
 
     @property
+    def native(self) -> bool:
+        """Whether kernels of our own are in use."""
+        return self._setup.library is not None
+
+    @property
+    def recorded(self) -> MeasuredSetting | None:
+        """The setting that the file records and the session is in, as far as it was left to it."""
+        return self._record.measured
+
+    @property
     def notes(self) -> tuple[str, ...]:
-        """What was not done as asked for, and why."""
+        """What was done as the file records, and what was not done as asked for, and why."""
         return tuple(self._notes)
 
     @property
@@ -190,6 +188,21 @@ class Session:
             bound = bound or self._placed(given)
         return Bound(bound.run, bound.wait, bound.outputs, bound.graph_id != NO_GRAPH)
 
+    def _first_opened(self, native: Choice, shapes: Mapping[str, Sequence[int]]) -> ort.InferenceSession:
+        """Open as asked for and recorded; by the rules where what is recorded cannot be had here."""
+        loaded, setup = self._loaded, self._setup
+        try:
+            if native is True or (native == "auto" and setup.recorded.native):
+                self._take_kernels(shapes)
+            return self._open()
+        except ModelError as error:
+            if native is True or self._record.measured is None:
+                raise
+            self._record = Record(None, f"not in the setting that the file records: {error.fact}")
+        self._loaded, self._notes = loaded, [self._record.note]
+        self._setup = settled(replace(setup, recorded=Setting()), loaded.model, self._asked)
+        return self._open()
+
     def _take_kernels(self, shapes: Mapping[str, Sequence[int]]) -> None:
         own = with_kernels(self._loaded, shapes, self._place, self._setup.provider)
         self._loaded, self._setup = own.loaded, replace(self._setup, library=own.library)
@@ -199,12 +212,12 @@ class Session:
         """Open as asked for, without what "auto" can do without where it does not open so."""
         while True:
             try:
-                return _open(self._loaded, self._setup)
+                return opened(self._loaded, self._setup)
             except OptionError:
                 raise
             except Exception as error:  # onnxruntime's exceptions share no base class
                 said = first_line(error)[:300]
-            given_up, self._setup = _without(self._setup, self._asked, said)
+            given_up, self._setup = without(self._setup, self._asked, said)
             if not given_up:
                 remedy = "check the model, or choose another provider"
                 raise ModelError(self._place, f"does not open on {self._setup.provider} ({said})", remedy)
@@ -215,7 +228,7 @@ class Session:
         """What was left to us may be another without what was given up."""
         if given_up == NHWC:
             self._asked["nhwc"] = False
-        self._setup = _settled(self._setup, self._loaded.model, self._asked)
+        self._setup = settled(self._setup, self._loaded.model, self._asked)
 
     def _fallen(self) -> tuple[CpuNode, ...]:
         if self._setup.provider == CPU:
@@ -290,82 +303,6 @@ class Session:
         self._settle(GRAPH)
         self._captured.clear()
         self._session = self._open()
-
-
-def chosen_provider(name: str) -> Provider:
-    """The provider of a short or full name; for "best", the one that really opens."""
-    known = {**PROVIDERS, **{value.lower(): value for value in PROVIDERS.values()}}
-    if name.lower() not in known:
-        raise OptionError(f"--provider {name}", "is no provider", f"choose one of {', '.join(PROVIDERS)}")
-    chosen = known[name.lower()]
-    return best_provider() if chosen == "best" else chosen
-
-
-def _setup(provider: str, cuda_graph: Choice) -> _Setup:
-    name = chosen_provider(provider)
-    if cuda_graph is True and name != CUDA:
-        raise OptionError("cuda_graph", f"is asked for, but {name} is in use", "leave it at 'auto', or use CUDA")
-    return _Setup(name, tf32=True, cuda_graph=name == CUDA and bool(cuda_graph), nhwc=False, conv_search="")
-
-
-def _settled(setup: _Setup, model: ModelProto, asked: Mapping[str, Choice]) -> _Setup:
-    """The setup with TF32 and layout as asked for; by what the model is and how it runs where that is "auto"."""
-    tf32 = prefers_tf32(model, setup.cuda_graph) if asked["tf32"] == "auto" else asked["tf32"]
-    nhwc = prefers_channels_last(model, bool(tf32)) if asked["nhwc"] == "auto" else asked["nhwc"]
-    return replace(setup, tf32=bool(tf32), nhwc=setup.provider == CUDA and bool(nhwc))
-
-
-def _open(loaded: Loaded, setup: _Setup) -> ort.InferenceSession:
-    options = dict(setup.more)
-    if setup.provider == CUDA:
-        options = {
-            "prefer_nhwc": str(int(setup.nhwc)),
-            "fuse_conv_bias": str(int(setup.nhwc and not has_grouped_convolutions(loaded.model))),
-            "enable_cuda_graph": str(int(setup.cuda_graph)),
-            "cudnn_conv_algo_search": setup.conv_search,
-            **options,
-        }
-    model = with_plain_casts(loaded.model)
-    as_found = loaded.path if model is loaded.model else None
-    session = open_session(
-        as_found or model,
-        provider=setup.provider,
-        tf32=setup.tf32,
-        provider_options=options,
-        config=RECORD,
-        folder=None if as_found else loaded.folder,
-        sizes=setup.sizes,
-        without=_left_out(loaded.model) if setup.provider == CUDA else (),
-        library=setup.library,
-    )
-    if setup.provider not in session.get_providers():
-        fact = "its libraries cannot be loaded, or there is no device"
-        raise OptionError(f"provider {setup.provider}", f"does not open here: {fact}", "use the provider 'best'")
-    return session
-
-
-def _left_out(model: ModelProto) -> tuple[str, ...]:
-    """onnxruntime's optimizations that cost time here."""
-    return (*LEFT_OUT, BIAS_FUSION) if has_biases_apart(model) else LEFT_OUT
-
-
-def symbol_sizes(model: ModelProto, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
-    """What the symbols of free dimensions stand for in these shapes; one of several sizes is none (exporters' "?")."""
-    found: dict[str, set[int]] = {}
-    for value in model.graph.input:
-        for dim, size in zip(value.type.tensor_type.shape.dim, shapes.get(value.name, ()), strict=False):
-            if dim.dim_param:
-                found.setdefault(dim.dim_param, set()).add(size)
-    return {symbol: sizes.pop() for symbol, sizes in found.items() if len(sizes) == 1}
-
-
-def _without(setup: _Setup, asked: Mapping[str, Choice], said: str) -> tuple[str, _Setup]:
-    """What "auto" gives up next after a complaint, in words, and the setup without it: first what it speaks of."""
-    graph = setup.cuda_graph and asked["cuda_graph"] == "auto"
-    nhwc = setup.nhwc and asked["nhwc"] == "auto"
-    if graph and ("graph capture" in said or not nhwc):
-        return GRAPH, replace(setup, cuda_graph=False)
-    return (NHWC, replace(setup, nhwc=False)) if nhwc else ("", setup)
 
 
 def _unbound(compute: Callable[[], dict[str, Any]]) -> Bound:

@@ -30,6 +30,7 @@ from ampgraph.onnx_model.stepwise import (
     OLDEST_OPSET,
     SCHEMA_FUNCTIONS,
     STEPPED,
+    cuda_only,
     function_for,
     steps_of,
 )
@@ -75,12 +76,6 @@ def for_any_provider(model: onnx.ModelProto) -> onnx.ModelProto:
     _expand_steps(whole, low_too=False)
     InlinePass()(whole)
     return ir.to_proto(whole)
-
-
-def cuda_only(model: onnx.ModelProto) -> tuple[str, ...]:
-    """The types of its operators that only CUDA has a kernel for, those in bodies left aside."""
-    found = (node.op_type for node in model.graph.node if node.domain == "com.microsoft" and node.op_type in CUDA_ONLY)
-    return tuple(sorted(set(found)))
 
 
 @dataclass

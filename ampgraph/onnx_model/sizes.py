@@ -7,7 +7,7 @@ then, a window of sound has 512 samples since a convolution takes no fewer.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from onnx import ModelProto
@@ -19,21 +19,70 @@ from ampgraph.onnx_model.types import fixed_size, modelled_inputs
 Shapes = Mapping[str, tuple[int, ...]]
 USUAL = (512, 256, 64, 48, 32, 16, 1)  # of images, text and sound
 MOST_CHANGED, MOST_TRIED = 2, 120
+MOST_SMALL = 24  # where finding none costs a fusion, not a refusal
+SMALL = (64, 96, 80)  # of images that stand for any: unequal, so that height and width are not one
+_SMALLER = tuple(size for size in reversed(USUAL) if size <= SMALL[0])
 
 
 def fitting_inputs(
     model: ModelProto, session: InferenceSession, shapes: Shapes
 ) -> tuple[dict[str, Feed], dict[str, Any]]:
     """Generated inputs and what the model answers; raises what the session says of the modelled sizes if none fit."""
+    return first_that_runs(model, session, candidates(model, shapes))
+
+
+def first_that_runs(
+    model: ModelProto, session: InferenceSession, tried: Iterable[Shapes]
+) -> tuple[dict[str, Feed], dict[str, Any]]:
+    """Generated inputs of the first sizes that fit and what the model answers; raises what was said of the first."""
     first: Exception | None = None
-    for sizes in itertools.islice(candidates(model, shapes), MOST_TRIED):
+    for sizes in itertools.islice(tried, MOST_TRIED):
         feeds = random_inputs(model, shapes=sizes)
         try:
             return feeds, run(session, fitted(session, feeds))
         except Exception as error:  # onnxruntime's exceptions share no base class
             first = first or error
-    assert first is not None  # the modelled sizes are always tried
+    assert first is not None  # some sizes are always tried
     raise first
+
+
+def small_first(model: ModelProto, shapes: Shapes, assumed: Collection[str]) -> Iterator[Shapes]:
+    """Shapes by input, MOST_SMALL at most: images small, then with one size smaller, as modelled, as `candidates`.
+
+    `shapes`: as modelled, of which those of inputs in `assumed` may change.
+    """
+    seen: list[Shapes] = []
+    for sizes in _small_first(model, shapes, assumed):
+        if len(seen) == MOST_SMALL:
+            return
+        if sizes not in seen:
+            seen.append(sizes)
+            yield sizes
+
+
+def _small_first(model: ModelProto, shapes: Shapes, assumed: Collection[str]) -> Iterator[Shapes]:
+    settled = {name: shape for name, shape in shapes.items() if name not in assumed}
+    start = {**modelled_inputs(model, shapes), **shapes}
+    places = _free_places(model, settled)
+    of_images = {key: found for key, found in places.items() if all(_is_large(start, *place) for place in found)}
+    small = _changed(start, of_images, dict(zip(of_images, itertools.cycle(SMALL), strict=False)))
+    yield small
+    for key, size in itertools.product(of_images, _SMALLER):
+        yield _changed(small, of_images, {key: size})
+    yield start
+    yield from candidates(model, settled)
+
+
+def _is_large(shapes: Shapes, name: str, axis: int) -> bool:
+    return shapes[name][axis] > max(SMALL) and axis >= len(shapes[name]) - 2 and len(shapes[name]) > 3
+
+
+def _changed(shapes: Shapes, places: Mapping[str, list[tuple[str, int]]], sizes: Mapping[str, int]) -> Shapes:
+    """The shapes with these sizes, by symbol, in their places."""
+    taken = {place: size for key, size in sizes.items() for place in places[key]}
+    return {
+        name: tuple(taken.get((name, axis), size) for axis, size in enumerate(shape)) for name, shape in shapes.items()
+    }
 
 
 def candidates(model: ModelProto, shapes: Shapes) -> Iterator[Shapes]:
@@ -44,11 +93,7 @@ def candidates(model: ModelProto, shapes: Shapes) -> Iterator[Shapes]:
     for count in range(1, MOST_CHANGED + 1):
         for changed in itertools.combinations(places, count):
             for sizes in itertools.product(USUAL, repeat=count):
-                taken = {place: size for key, size in zip(changed, sizes, strict=True) for place in places[key]}
-                yield {
-                    name: tuple(taken.get((name, axis), size) for axis, size in enumerate(shape))
-                    for name, shape in start.items()
-                }
+                yield _changed(start, places, dict(zip(changed, sizes, strict=True)))
 
 
 def _free_places(model: ModelProto, shapes: Shapes) -> dict[str, list[tuple[str, int]]]:

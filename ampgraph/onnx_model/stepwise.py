@@ -339,3 +339,9 @@ def function_for(node: onnx.NodeProto, steps: Steps, name: str, low: int, opset:
 
 def _constant(name: str, value: float, low: int) -> str:
     return f"{name}32 = Constant<value: tensor = float {{{value!r}}}>() {name} = Cast<to = {low}>({name}32)"
+
+
+def cuda_only(model: onnx.ModelProto) -> tuple[str, ...]:
+    """The types of its operators that only CUDA has a kernel for, those in bodies left aside."""
+    found = (node.op_type for node in model.graph.node if node.domain == "com.microsoft" and node.op_type in CUDA_ONLY)
+    return tuple(sorted(set(found)))

@@ -1,32 +1,29 @@
-"""Tune: models of one network timed side by side, and the one that is safely the fastest.
+"""Tune: models of one network in the settings of a session, timed side by side, and what is safely the fastest.
 
-Candidates are judged where the source itself runs fastest, plain or as a CUDA graph: what cannot run that way cannot
-win. A winner's quartiles lie below the source's, so the choice is never slower than the source beyond the noise.
+All are judged where the source itself runs fastest, plain or as a CUDA graph: what cannot run that way cannot win. Each
+is first timed against the source in the session's own setting; the best stay open and are timed together (race.py). A
+winner's quartiles lie below those of the source in its fastest setting, so the choice is never slower beyond the noise.
 """
 
 from __future__ import annotations
 
-import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from onnx import ModelProto
 
 from ampgraph.errors import ModelError
-from ampgraph.onnx_model.bench import ROUNDS, Spread, interleaved, sampler, spread
-from ampgraph.onnx_model.compare import OutputError, output_errors
+from ampgraph.onnx_model.bench import ROUNDS, Spread
 from ampgraph.onnx_model.io import first_line
-from ampgraph.onnx_model.run import CUDA, Feed, fitted, open_session, run
-from ampgraph.onnx_model.session import Bound, Choice, Session, chosen_provider
+from ampgraph.onnx_model.run import Feed, fitted, open_session, run
+from ampgraph.onnx_model.setup import chosen_provider
 from ampgraph.onnx_model.sizes import fitting_inputs
-from ampgraph.onnx_model.timing import device_name
+from ampgraph.settings import GRAPH, Choice, MeasuredSetting, Setting
 
 SECONDS = 75.0
-GRAPH, PLAIN = "as CUDA graph", "plain"
+OWN = Setting()
 
 
 @dataclass(frozen=True)
@@ -43,36 +40,38 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Trial:
-    """What was measured of a candidate. `out`: why it cannot be chosen; `verdict`: chosen, or why not, in words.
+    """What was measured of a candidate in a setting. `out`: why it cannot be chosen; `verdict`: chosen, or why not.
 
-    `plain` and `graph`: milliseconds of a run, None where there is none. `error`: relative L2 of the worst output
-    against the source in float32, None where it is not a number.
+    `ms`: milliseconds of a run, None where there is none; `last`: of the last rounds, in which the best took turns,
+    else of a first heat. `error`: relative L2 of the worst output against the source in float32, None where it is not a
+    number.
     """
 
     name: str
     low: int
     casts: int
-    plain: Spread | None = None
-    graph: Spread | None = None
+    setting: Setting = OWN
+    ms: Spread | None = None
+    last: bool = False
     error: float | None = None
     out: str = ""
     chosen: bool = False
     verdict: str = ""
 
-    def time(self, setting: str) -> Spread | None:
-        """Milliseconds in a setting."""
-        return self.graph if setting == GRAPH else self.plain
-
 
 @dataclass(frozen=True)
 class Tuned:
-    """The table of a tuning; the source is its first row. `setting`: in which the choice was made."""
+    """The table of a tuning; the source in the session's own setting is its first row. `way`: of running, of all rows.
+
+    `shapes`: of the inputs. `inputs`: "generated", or the file they come from.
+    """
 
     device: str
     provider: str
     inputs: str
+    shapes: Mapping[str, tuple[int, ...]]
     rounds: int
-    setting: str
+    way: str
     rows: tuple[Trial, ...]
     notes: tuple[str, ...] = ()
 
@@ -81,14 +80,24 @@ class Tuned:
         """The row that was chosen."""
         return next(row for row in self.rows if row.chosen)
 
+    @property
+    def measured(self) -> MeasuredSetting:
+        """The setting that was chosen, as a file records it."""
+        return MeasuredSetting(self.winner.setting, self.device, self.provider, self.way == GRAPH, self.shapes)
+
 
 @dataclass(frozen=True)
 class Way:
-    """Where and how long to measure. `seconds`: no further candidate is opened after them."""
+    """Where and how long to measure. `seconds`: nothing further is opened after them.
+
+    `cuda_graph`: True for runs as a CUDA graph wherever the source can be one, False for plain ones, "auto" for those
+    that are faster.
+    """
 
     provider: str = "best"
     rounds: int = ROUNDS
     seconds: float = SECONDS
+    cuda_graph: Choice = "auto"
 
 
 @dataclass(frozen=True)
@@ -99,69 +108,6 @@ class Reference:
     answers: Mapping[str, Any]
     inputs: str
     bar: float  # relative L2 error that an output may have
-
-
-@dataclass(frozen=True)
-class _Opened:
-    plain: Bound
-    graph: Bound | None
-
-
-# the choice
-
-
-def setting_of(source: Trial) -> str:
-    """How the source runs fastest."""
-    assert source.plain is not None  # the source was timed
-    return GRAPH if source.graph is not None and source.graph.median < source.plain.median else PLAIN
-
-
-def decided(trials: Sequence[Trial]) -> tuple[Trial, ...]:
-    """The rows, the source first, with exactly one chosen and words about each.
-
-    A candidate must beat the source by more than the noise: its upper quartile lies below the source's lower one. Of
-    those that the noise does not tell from the fastest, the one with the fewest low decisions is taken.
-    """
-    setting = setting_of(trials[0])
-    source = trials[0].time(setting)
-    assert source is not None
-    faster = {index: at for index, trial in enumerate(trials) if (at := _beats(trial, source, setting))}
-    chosen = 0
-    if faster:
-        best = min(faster.values(), key=lambda at: at.median)
-        tied = [index for index, at in faster.items() if at.low <= best.high]
-        chosen = min(tied, key=lambda i: (trials[i].low, trials[i].casts, faster[i].median, i))
-    words = [_verdict(trial, index, chosen, faster, setting) for index, trial in enumerate(trials)]
-    return tuple(
-        replace(trial, chosen=index == chosen, verdict=word)
-        for index, (trial, word) in enumerate(zip(trials, words, strict=True))
-    )
-
-
-def _beats(trial: Trial, source: Spread, setting: str) -> Spread | None:
-    """A candidate's time where it may be chosen."""
-    at = trial.time(setting)
-    return at if not trial.out and at is not None and at.high < source.low else None
-
-
-def _verdict(trial: Trial, index: int, chosen: int, faster: Mapping[int, Spread], setting: str) -> str:
-    if index == chosen:
-        return "chosen" if index else "chosen: nothing is faster by more than the noise"
-    if index == 0:
-        return "slower than what is chosen"
-    if trial.out:
-        return f"out: {trial.out}"
-    if trial.time(setting) is None:
-        return f"out: does not run {setting}, where the source is fastest"
-    if index not in faster:
-        return "not faster than the source by more than the noise"
-    at, taken = faster[index], faster[chosen]
-    if at.low <= taken.high and taken.low <= at.high:
-        return "as fast as what is chosen, which has no more low decisions"
-    return "slower than what is chosen" if at.median > taken.median else "faster, but not beyond the noise of all"
-
-
-# the measurement
 
 
 def reference(
@@ -185,81 +131,37 @@ def reference(
     return Reference(feeds, answers, said, bar)
 
 
-def measure(
-    candidates: Sequence[Candidate], known: Reference, way: Way | None = None, notes: Sequence[str] = ()
-) -> Tuned:
-    """Time all candidates, the source first, in interleaved rounds on the same inputs, and choose."""
-    way = way or Way()
-    provider, start = chosen_provider(way.provider), time.monotonic()
-    opened: dict[int, _Opened] = {}
-    trials = []
-    for index, candidate in enumerate(candidates):
-        trial = Trial(candidate.name, candidate.low, candidate.casts, out=_skipped(candidate))
-        if not trial.out and index and time.monotonic() - start > way.seconds:
-            trial = replace(trial, out="not tried: time was up")
-        if not trial.out:
-            trial, found = _tried(candidate, trial, known, provider, is_source=not index)
-            opened |= {index: found} if found else {}
-        trials.append(trial)
-    rows = decided(_timed(trials, opened, way.rounds))
-    setting = setting_of(rows[0])
-    return Tuned(device_name(provider), provider, known.inputs, way.rounds, setting, rows, tuple(notes))
+def decided(trials: Sequence[Trial]) -> tuple[Trial, ...]:
+    """The rows, those of the source by the first one's name, with exactly one chosen and words about each.
+
+    A candidate must beat the source in its fastest setting by more than the noise: its upper quartile lies below the
+    source's lower one. Where none does, the source stays, in another setting only if that beats the session's own
+    likewise. Of those that the noise does not tell from the fastest, the one with the fewest low decisions is taken.
+    """
+    times = {i: trial.ms for i, trial in enumerate(trials) if trial.ms is not None and trial.last and not trial.out}
+    own = times[0]
+    source = [i for i in times if trials[i].name == trials[0].name]
+    bar = min((times[i] for i in source), key=lambda at: at.median)
+    faster = [i for i, at in times.items() if i not in source and at.high < bar.low]
+    able = faster or [0, *(i for i in source if times[i].high < own.low)]
+    best = min((times[i] for i in able), key=lambda at: at.median)
+    tied = [i for i in able if times[i].low <= best.high]
+    chosen = min(tied, key=lambda i: (trials[i].low, trials[i].casts, trials[i].setting.changes, times[i].median, i))
+    words = [_verdict(i, chosen, trials, times, able) for i in range(len(trials))]
+    return tuple(replace(trial, chosen=i == chosen, verdict=words[i]) for i, trial in enumerate(trials))
 
 
-def _skipped(candidate: Candidate) -> str:
-    return f"the same plan as {candidate.same_as}" if candidate.same_as else candidate.flaw
-
-
-def _tried(
-    candidate: Candidate, trial: Trial, known: Reference, provider: str, *, is_source: bool
-) -> tuple[Trial, _Opened | None]:
-    """Open a candidate and hold its answers against the source's. The source is in, whatever TF32 makes of it."""
-    try:
-        found = _open(candidate, known.feeds, provider)
-        errors = [error for bound in (found.plain, found.graph) if bound for error in _errors(known, bound)]
-    except Exception as error:  # of no common class: memory, kernels, the model itself
-        if is_source:
-            raise
-        return replace(trial, out=f"does not run here ({first_line(error)[:200]})"), None
-    worst = max((error.relative for error in errors), default=0.0)
-    flaw = next((_off(error, known.bar) for error in errors if not error.within(known.bar)), "")
-    out = "" if is_source else flaw
-    return replace(trial, error=worst if np.isfinite(worst) else None, out=out), found
-
-
-def _open(candidate: Candidate, feeds: Mapping[str, Feed], provider: str) -> _Opened:
-    shapes = {name: feed.shape for name, feed in feeds.items() if isinstance(feed, np.ndarray)}
-
-    def bound(cuda_graph: Choice) -> Bound:
-        session = Session(candidate.model, provider=provider, cuda_graph=cuda_graph, shapes=shapes)
-        return session.bind(feeds)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # nodes on the CPU show in the times
-        plain, graph = bound(False), bound("auto") if provider == CUDA else None
-    return _Opened(plain, graph if graph is not None and graph.cuda_graph else None)
-
-
-def _errors(known: Reference, bound: Bound) -> tuple[OutputError, ...]:
-    return output_errors(known.answers, bound.outputs())
-
-
-def _off(error: OutputError, bar: float) -> str:
-    if error.mismatch or error.nonfinite:
-        return f"output {error.name}: {error.mismatch or f'{error.nonfinite} elements are finite in one only'}"
-    return f"output {error.name} is off by {error.relative:.2g} relative L2, more than {bar:.2g}"
-
-
-def _timed(trials: Sequence[Trial], opened: Mapping[int, _Opened], rounds: int) -> list[Trial]:
-    """The trials with their times: all settings of all candidates take turns."""
-    places = [(index, name, bound) for index, each in opened.items() for name, bound in _bounds(each)]
-    steps: list[Callable[[], float]] = [sampler(bound) for _, _, bound in places]
-    found = list(trials)
-    for (index, name, _), samples in zip(places, interleaved(steps, rounds), strict=True):
-        at = spread(samples)
-        found[index] = replace(found[index], graph=at) if name == GRAPH else replace(found[index], plain=at)
-    return found
-
-
-def _bounds(opened: _Opened) -> list[tuple[str, Bound]]:
-    return [(PLAIN, opened.plain), *([(GRAPH, opened.graph)] if opened.graph is not None else [])]
+def _verdict(i: int, chosen: int, trials: Sequence[Trial], times: Mapping[int, Spread], able: Sequence[int]) -> str:
+    trial, taken = trials[i], times[chosen]
+    if i == chosen:
+        return "chosen" if i else "chosen: nothing is faster by more than the noise"
+    if trial.out:
+        return f"out: {trial.out}"
+    if i not in times:
+        return "slower in its heat than those that ran the last rounds"
+    if times[i].low > taken.high:
+        return "slower than what is chosen"
+    if i in able:
+        return "as fast as what is chosen, which changes no more"
+    is_source = trial.name == trials[0].name
+    return f"not {'slower than what is chosen' if is_source else 'faster than the source'} by more than the noise"

@@ -6,18 +6,20 @@ stops (contrib and custom ops) the source's word stands.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
+import numpy.typing as npt
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto
 
 from ampgraph.onnx_model.dtypes import NAMES
-from ampgraph.onnx_model.shape_constants import infer_once, infer_with_sizes
+from ampgraph.onnx_model.shape_constants import infer_once, infer_with_sizes, sizes_in
 
 LARGEST_CONSTANT_FOR_INFERENCE = 1024  # elements; shape operands are far smaller, weights far larger
-_HEAVY = (AttributeProto.TENSOR, AttributeProto.GRAPH)
 _FREE_BATCH, _FREE_SPATIAL, _FREE_LENGTH = 1, 224, 128
 
 
@@ -129,6 +131,16 @@ def infer(
     return infer_with_sizes(light) if sizes else infer_once(light)
 
 
+def sizes_at(
+    light: ModelProto, shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[dict[str, tuple[int, ...]], dict[str, npt.NDArray[Any]]]:
+    """Shapes of a weightless model's values, its inputs at concrete `shapes`, and small results; both by name."""
+    copy = ModelProto()
+    copy.CopyFrom(light)
+    _fill_inputs(copy.graph, shapes)
+    return sizes_in(copy)
+
+
 def weightless(model: ModelProto) -> ModelProto:
     """A copy that has no inner value_info except on outputs of ops without a schema, and no data of large constants."""
     light = ModelProto()
@@ -146,11 +158,15 @@ def _lighten(source: GraphProto, target: GraphProto, opsets: Mapping[str, int]) 
     target.sparse_initializer.extend(source.sparse_initializer)
     for tensor in source.initializer:
         _copy_tensor(tensor, target.initializer.add())
-    if not any(attribute.type in _HEAVY for node in source.node for attribute in node.attribute):
+    heavy = {index for index, node in enumerate(source.node) if node.attribute and _is_heavy(node)}
+    if not heavy:
         target.node.extend(source.node)
     else:
-        for node in source.node:
-            _copy_node(node, target.node.add(), opsets)
+        for index, node in enumerate(source.node):
+            if index in heavy:
+                _copy_node(node, target.node.add(), opsets)
+            else:
+                target.node.add().CopyFrom(node)
     unknown: set[str] = set()
     for node in source.node:
         if not _is_standard(node.op_type, node.domain, opsets.get(node.domain, 1)):
@@ -163,21 +179,30 @@ def _is_standard(op_type: str, domain: str, opset: int) -> bool:
     return bool(onnx.defs.has(op_type, opset, domain))
 
 
+def _is_light(tensor: onnx.TensorProto) -> bool:
+    small = math.prod(tensor.dims) <= LARGEST_CONSTANT_FOR_INFERENCE
+    return small and tensor.data_location != onnx.TensorProto.EXTERNAL
+
+
 def _copy_tensor(source: onnx.TensorProto, target: onnx.TensorProto) -> None:
-    elements = 1
-    for size in source.dims:
-        elements *= size
-    if elements <= LARGEST_CONSTANT_FOR_INFERENCE and source.data_location != onnx.TensorProto.EXTERNAL:
+    if _is_light(source):
         target.CopyFrom(source)
     else:
         target.name, target.data_type = source.name, source.data_type
         target.dims.extend(source.dims)
 
 
+def _is_heavy(node: NodeProto) -> bool:
+    """Whether a node has a body or data that inference does without."""
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.GRAPH:
+            return True
+        if attribute.type == AttributeProto.TENSOR and not _is_light(attribute.t):
+            return True
+    return False
+
+
 def _copy_node(source: NodeProto, target: NodeProto, opsets: Mapping[str, int]) -> None:
-    if not any(attribute.type in _HEAVY for attribute in source.attribute):
-        target.CopyFrom(source)
-        return
     target.op_type, target.domain = source.op_type, source.domain
     target.input.extend(source.input)
     target.output.extend(source.output)

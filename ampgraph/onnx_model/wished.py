@@ -22,9 +22,11 @@ def wishes_in(model: ModelProto, options: Options, low_interface: frozenset[str]
 
     A file that ampgraph wrote was matched when it was made: what fusing took away is in it no more.
     """
+    asked = {pattern for pattern in (options.keep, options.low) if pattern}
+    if not asked:
+        return Wishes(low_interface=low_interface)
     names = [node.name for node in walk(file.graph) if node.name]
     written = is_changed(file)
-    asked = {pattern for pattern in (options.keep, options.low) if pattern}
     found = frozenset(pattern for pattern in asked if written or any(re.search(pattern, name) for name in names))
     return Wishes(options.keep, options.low, low_interface, origins_of(model), found)
 
@@ -40,6 +42,8 @@ def lost_wish(graph: PrecisionGraph, judgement: Judgement, options: Options, fus
 
     A node that only moves values rounds none, and may go. `graph` and `judgement` are of the model before.
     """
+    if not (options.keep or options.low):
+        return ""
     present = {node.name for node in walk(fused.graph)}.union(*origins_of(fused).values())
     for op in graph.ops.values():
         decisions = graph.decisions_of.get(op.id, ())

@@ -11,10 +11,11 @@ import pytest
 from onnx import numpy_helper
 
 import ampgraph
+from ampgraph.onnx_model.run import CPU, best_provider
 from benchmarks import gpu_onnx, gpu_rows
 from benchmarks.gpu_limits import Ceilings, Work, limits, work
-from benchmarks.gpu_onnx import FLOAT32, FOR_GRAPHS, OURS, TF32, Case
-from benchmarks.gpu_rows import BEST, Row, fastest, summary
+from benchmarks.gpu_onnx import FLOAT32, FOR_GRAPHS, OURS, TF32, TUNED, Case
+from benchmarks.gpu_rows import BEST, OWN_ONLY, Row, fastest, stale, summary
 from benchmarks.gpu_timing import Turns, relative
 from benchmarks.record import add
 
@@ -32,11 +33,18 @@ def case(tmp_path: Path) -> Case:
     return Case("tiny", ROWS, path, {"x": np.ones((ROWS, INNER), np.float32)}, tmp_path)
 
 
+def words(case: Case, **more: object) -> argparse.Namespace:
+    """What the command line says, on the CPU."""
+    given = ["--provider", "cpu", "--corpus", str(case.folder), "--result", "rows", "--result-dir", str(case.folder)]
+    arguments = gpu_rows._parser().parse_args(given)
+    vars(arguments).update(more)
+    return arguments
+
+
 def test_a_case_is_measured_and_added_to_the_file(case: Case, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("benchmarks.gpu_timing.SAMPLE", 1e-4)
-    words = {"provider": "cpu", "corpus": case.folder, "plain": True, "result": "rows", "result_dir": case.folder}
     add("rows", {"other b1": {"batch": 1}}, case.folder)
-    gpu_rows.run_case(case, "tiny b4", argparse.Namespace(**words), Turns(), None)
+    gpu_rows.run_case(case, "tiny b4", words(case, plain=True), Turns(), None)
     figures = json.loads((case.folder / "rows.json").read_text())["figures"]
     assert list(figures) == ["other b1", "tiny b4"]
     kept = figures["tiny b4"]
@@ -44,6 +52,42 @@ def test_a_case_is_measured_and_added_to_the_file(case: Case, monkeypatch: pytes
     assert kept["summary"]["best_onnx_peer"].startswith("ort float16")
     assert kept["machine"]["versions"]["onnx"]
     assert set(kept["not_there"]) == {"ort optimizer", "modelopt"}
+
+
+def test_what_is_tuned_is_a_contender_with_the_setting_that_its_file_records(case: Case, monkeypatch):
+    monkeypatch.setattr("benchmarks.gpu_timing.SAMPLE", 1e-4)
+    gpu_rows.run_case(case, "tiny b4", words(case, tune_seconds=5.0), Turns(), None)
+    kept = json.loads((case.folder / "rows.json").read_text())["figures"]["tiny b4"]
+    (row,) = [row for row in kept["rows"] if row["contender"] == TUNED]
+    assert kept["summary"]["ampgraph_tuned_ms"] == row["ms"]
+    recorded = ampgraph.Session(case.path(TUNED), provider="cpu").recorded
+    assert row["setting"].startswith("plain recorded" if recorded else "plain")
+    assert " of " in row["note"]
+    assert kept["summary"]["best_onnx_peer"].startswith("ort")
+
+
+def test_tuning_waits_for_a_gpu_and_leaves_no_complaint_in_a_file(case: Case):
+    if best_provider() != CPU:
+        pytest.skip("there is a GPU")
+    made = gpu_onnx.tuned(case, 5, "cuda", Turns())
+    assert (made.path, made.failure) == (None, "there is no GPU here to tune on")
+    assert not case.path(TUNED).with_suffix(".failed").exists()
+
+
+def test_ours_alone_is_kept_beside_the_whole_case_until_that_is_measured_again(case: Case, monkeypatch):
+    monkeypatch.setattr("benchmarks.gpu_timing.SAMPLE", 1e-4)
+    whole, own = "tiny b4", f"tiny b4{OWN_ONLY}"
+    assert gpu_rows._key(case, words(case, own_only=True)) == own
+    add("rows", {whole: {"batch": 4}}, case.folder)
+    gpu_rows.run_case(case, own, words(case, own_only=True, without_tune=True), Turns(), None)
+    figures = json.loads((case.folder / "rows.json").read_text())["figures"]
+    assert figures[whole] == {"batch": 4}
+    assert {row["contender"] for row in figures[own]["rows"]} == {FLOAT32, TF32, FOR_GRAPHS}
+    assert figures[own]["summary"]["best_peer"] is None
+    add("rows", {whole: {"batch": 5}}, case.folder, stale([whole]))
+    assert json.loads((case.folder / "rows.json").read_text())["figures"] == {whole: {"batch": 5}}
+    add("rows", {whole: {}, own: {}}, case.folder, stale([whole, own]))  # of one file, measured in this order
+    assert list(json.loads((case.folder / "rows.json").read_text())["figures"]) == [whole, own]
 
 
 def test_conversions_are_made_once(case: Case, monkeypatch: pytest.MonkeyPatch):

@@ -8,8 +8,9 @@ from onnx import ModelProto, numpy_helper, parser
 
 from ampgraph import Session
 from ampgraph.cli import main
-from ampgraph.onnx_model.fastest import Setting, settings_of
+from ampgraph.onnx_model.fastest import settings_of
 from ampgraph.onnx_model.run import CPU, best_provider
+from ampgraph.settings import Setting
 
 HEADER = '<ir_version: 8, opset_import: ["" : 17]>'
 FEEDS = {"x": np.ones((1, 4, 8, 8), np.float32)}
@@ -52,11 +53,6 @@ def test_nothing_to_choose_is_one_setting() -> None:
         '<ir_version: 8, opset_import: ["" : 17]> g (float[2] x) => (float[2] y) { y = Relu(x) }'
     )
     assert settings_of(model) == (Setting(),)
-
-
-def test_options_are_those_of_a_session() -> None:
-    assert Setting().options == {"nhwc": "auto", "tf32": "auto", "provider_options": {}}
-    assert Setting(True, False, True).options["provider_options"] == {"fuse_conv_bias": "1"}
 
 
 def test_on_the_cpu_it_is_the_plain_session() -> None:

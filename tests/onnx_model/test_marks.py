@@ -15,7 +15,7 @@ from ampgraph.onnx_model.marks import (
     notes_on,
     options_to_look_at,
     recall,
-    stamp,
+    write,
 )
 from ampgraph.options import Options, make_options
 from tests.small_models import classifier
@@ -86,7 +86,7 @@ def test_marks_replace_marks_and_nothing_else() -> None:
     model = onnx.ModelProto()
     model.metadata_props.add(key="author", value="")
     for shapes in ("{}", ""):
-        stamp(model, {OPTIONS_KEY: "{}", SHAPES_KEY: shapes})
+        write(model, {OPTIONS_KEY: "{}", SHAPES_KEY: shapes})
         said = {entry.key: entry.value for entry in model.metadata_props}
         assert said == {"author": "", OPTIONS_KEY: "{}", **({SHAPES_KEY: shapes} if shapes else {})}
     assert all(key.startswith(PREFIX) for key in (OPTIONS_KEY, SHAPES_KEY))

@@ -17,7 +17,8 @@ from ampgraph.onnx_model import buffers
 from ampgraph.onnx_model import session as sessions
 from ampgraph.onnx_model.cpu_nodes import RECORD, CpuNode, cpu_nodes, warning_line, without_shape_arithmetic
 from ampgraph.onnx_model.run import CPU, CUDA, best_provider, open_session
-from ampgraph.onnx_model.session import Session, chosen_provider, symbol_sizes
+from ampgraph.onnx_model.session import Session
+from ampgraph.onnx_model.setup import chosen_provider, symbol_sizes, without
 
 HEADER = '<ir_version: 10, opset_import: ["" : 17]>'
 
@@ -124,10 +125,10 @@ def test_what_auto_gives_up_first() -> None:
     """What the complaint speaks of; what was demanded stays."""
     setup = replace(Session(DOUBLE, provider="cpu")._setup, cuda_graph=True, nhwc=True)
     auto = {"cuda_graph": "auto", "nhwc": "auto"}
-    assert sessions._without(setup, auto, "cannot use the graph capture feature")[1] == replace(setup, cuda_graph=False)
-    assert sessions._without(setup, auto, "no kernel")[1] == replace(setup, nhwc=False)
-    assert sessions._without(replace(setup, nhwc=False), auto, "no kernel")[0] == "a CUDA graph"
-    assert sessions._without(setup, {"cuda_graph": True, "nhwc": True}, "no kernel") == ("", setup)
+    assert without(setup, auto, "cannot use the graph capture feature")[1] == replace(setup, cuda_graph=False)
+    assert without(setup, auto, "no kernel")[1] == replace(setup, nhwc=False)
+    assert without(replace(setup, nhwc=False), auto, "no kernel")[0] == "a CUDA graph"
+    assert without(setup, {"cuda_graph": True, "nhwc": True}, "no kernel") == ("", setup)
 
 
 def test_a_capture_whose_replay_answers_otherwise_is_refused() -> None:

@@ -10,20 +10,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ampgraph
-from ampgraph.api import convert
-from ampgraph.conversion import Planned, convert_model, is_converted, plan_model
-from ampgraph.errors import ModelError
+from ampgraph.api import convert, examine
+from ampgraph.conversion import Planned, convert_model, plan_model
+from ampgraph.errors import ModelError, PlanError
 from ampgraph.onnx_model import io
 from ampgraph.onnx_model.bench import Spread
+from ampgraph.onnx_model.fastest import settings_of
 from ampgraph.onnx_model.marks import TUNED_KEY, remembered
-from ampgraph.onnx_model.tune import GRAPH, PLAIN, Candidate, Reference, Trial, Way, decided, measure, reference
+from ampgraph.onnx_model.run import CPU
+from ampgraph.onnx_model.session import Session
+from ampgraph.onnx_model.tune import OWN, Trial, Way, decided
 from ampgraph.options import Options, make_options
 from ampgraph.plan import to_json
 from ampgraph.report import make_report
 from ampgraph.report import to_json as report_to_json
 from ampgraph.report_text import WIDTH, to_text
+from ampgraph.settings import SESSION_KEY, Setting
+from ampgraph.stamp import is_converted
 from ampgraph.tuning import tune
-from tests.small_models import classifier, parse, random, saved
+from tests.small_models import classifier, parse, random, saved, unmarked
 
 QUICK = Way(rounds=3)
 GELU = """g (float[N,64] x) => (float[N,64] y) {
@@ -34,12 +39,12 @@ def at(median: float, noise: float = 0.01) -> Spread:
     return Spread(median, median - noise, median + noise)
 
 
-def row(name: str, plain: float, graph: float | None = None, low: int = 1, out: str = "") -> Trial:
-    return Trial(name, low, 0, at(plain), None if graph is None else at(graph), 0.0, out)
+def row(name: str, ms: float, low: int = 1, setting: Setting = OWN, out: str = "") -> Trial:
+    return Trial(name, low, 0, setting, at(ms), True, 0.0, out)
 
 
-def chosen(*rows: Trial) -> str:
-    (found,) = [each.name for each in decided(rows) if each.chosen]
+def chosen(*rows: Trial) -> tuple[str, Setting]:
+    (found,) = [(each.name, each.setting) for each in decided(rows) if each.chosen]
     return found
 
 
@@ -48,64 +53,47 @@ def spreads() -> st.SearchStrategy[Spread]:
     return times.map(lambda each: Spread(each[1], each[0], each[2]))
 
 
+SETTINGS = (OWN, NATIVE := Setting(native=True), LAST := Setting(True, True))
+
+
 @given(
-    st.tuples(spreads(), st.none() | spreads()),
-    st.lists(st.tuples(st.none() | spreads(), st.none() | spreads(), st.integers(0, 3), st.sampled_from(["", "no"]))),
+    st.lists(spreads(), min_size=1, max_size=3),
+    st.lists(st.tuples(st.none() | spreads(), st.booleans(), st.integers(0, 3), st.sampled_from(["", "no"]))),
 )
-def test_the_choice_is_never_slower_than_the_source_beyond_noise(source, others) -> None:
-    trials = [Trial("source", 0, 0, *source, 0.0)]
-    trials += [Trial(f"c{i}", low, 0, a, b, 0.0, out) for i, (a, b, low, out) in enumerate(others)]
+def test_the_choice_is_never_slower_than_the_source_in_its_fastest_setting_beyond_noise(source, others) -> None:
+    trials = [Trial("source", 0, 0, setting, ms, True, 0.0) for setting, ms in zip(SETTINGS, source, strict=False)]
+    trials += [Trial(f"c{i}", low, 0, OWN, ms, last, 0.0, out) for i, (ms, last, low, out) in enumerate(others)]
     rows = decided(trials)
     (winner,) = [each for each in rows if each.chosen]
-    fastest = GRAPH if source[1] is not None and source[1].median < source[0].median else PLAIN
-    own, start = winner.time(fastest), rows[0].time(fastest)
     assert all(each.verdict for each in rows)
-    able = [each for each in rows[1:] if not each.out and each.time(fastest)]
-    if winner is rows[0]:
-        assert all(each.time(fastest).high >= start.low for each in able)
+    sources, able = (
+        rows[: len(source)],
+        [each for each in rows[len(source) :] if each.ms and each.last and not each.out],
+    )
+    start = min((each.ms for each in sources), key=lambda at: at.median)
+    faster = [each for each in able if each.ms.high < start.low]
+    if not faster:
+        assert winner is rows[0] or winner.ms.high < rows[0].ms.low
+        assert winner in sources
         return
-    assert not winner.out
-    assert own.high < start.low
-    best = min((each.time(fastest) for each in able if each.time(fastest).high < start.low), key=lambda x: x.median)
-    assert own.low <= best.high
-    for each in able:
-        if each.time(fastest).high < start.low and each.time(fastest).low <= best.high:
-            assert winner.low <= each.low
+    assert winner in faster
+    best = min((each.ms for each in faster), key=lambda at: at.median)
+    assert winner.ms.low <= best.high
+    assert winner.low <= min(each.low for each in faster if each.ms.low <= best.high)
 
 
-def test_ties_go_to_the_source_then_to_the_fewest_low_decisions() -> None:
-    assert chosen(row("source", 1.0), row("same", 0.985)) == "source"
-    assert chosen(row("source", 1.0), row("many", 0.5, low=9), row("few", 0.51, low=2)) == "few"
-    assert chosen(row("source", 1.0), row("many", 0.5, low=9), row("slow", 0.6, low=2)) == "many"
+def test_ties_go_to_the_source_then_to_the_fewest_low_decisions_then_to_the_session_s_own_setting() -> None:
+    assert chosen(row("source", 1.0), row("same", 0.985)) == ("source", OWN)
+    assert chosen(row("source", 1.0), row("many", 0.5, low=9), row("few", 0.51, low=2)) == ("few", OWN)
+    assert chosen(row("source", 1.0), row("many", 0.5, low=9), row("slow", 0.6, low=2)) == ("many", OWN)
+    assert chosen(row("source", 1.0), row("c", 0.5, setting=NATIVE), row("c", 0.51)) == ("c", OWN)
+    assert chosen(row("source", 1.0), row("c", 0.5, setting=NATIVE), row("c", 0.9)) == ("c", NATIVE)
 
 
-def test_the_source_s_fastest_setting_decides() -> None:
-    """What is fast plain and cannot be captured loses to a source that can."""
-    rows = decided([row("source", 1.0, 0.4), row("uncaptured", 0.5), row("other", 2.0, 0.3)])
-    assert [each.chosen for each in rows] == [False, False, True]
-    assert rows[1].verdict == "out: does not run as CUDA graph, where the source is fastest"
-    assert chosen(row("source", 1.0, 1.2), row("fast", 0.5, 1.1)) == "fast"
-
-
-def test_wrong_answers_are_out_however_fast(tmp_path: Path) -> None:
-    """Two models that do a twentieth of the work, one of them wrongly."""
-    chain = " ".join(f"v{i + 1} = MatMul({'x' if i == 0 else f'v{i}'}, w)" for i in range(20))
-    body = f"{chain} z = Mul(v20, none) y = Add(z, x)"
-    slow = parse(f"g (float[N,256] x) => (float[N,256] y) {{ {body} }}", w=random(256, 256), none=random(1) * 0)
-    right = parse("g (float[N,256] x) => (float[N,256] y) { y = Identity(x) }")
-    wrong = parse("g (float[N,256] x) => (float[N,256] y) { y = Neg(x) }")
-    paths = [saved(model, tmp_path / f"{i}.onnx") for i, model in enumerate((slow, wrong, right))]
-    known: Reference = reference(slow, paths[0], {"x": (64, 256)}, None, "generated", 0.03, "cpu")
-    tried = [Candidate(name, path, 0, 0) for name, path in zip(("source", "wrong", "right"), paths, strict=True)]
-    tried += [Candidate("again", None, 0, 0, same_as="right"), Candidate("gone", tmp_path / "none.onnx", 0, 0)]
-    found = measure(tried, known, replace(QUICK, provider="cpu"))
-    assert found.winner.name == "right"
-    verdicts = {each.name: each.verdict for each in found.rows}
-    assert "output y is off by 2 relative L2" in verdicts["wrong"]
-    assert verdicts["again"] == "out: the same plan as right"
-    assert "does not run here" in verdicts["gone"]
-    late = measure(tried[:2], known, Way("cpu", 2, seconds=0))
-    assert late.rows[1].verdict == "out: not tried: time was up"
+def test_the_source_s_fastest_setting_is_what_others_must_beat() -> None:
+    assert chosen(row("source", 1.0), row("source", 0.5, setting=LAST), row("c", 0.6)) == ("source", LAST)
+    assert chosen(row("source", 1.0), row("source", 0.99, setting=LAST), row("c", 0.99)) == ("source", OWN)
+    assert chosen(row("source", 1.0), row("source", 0.5, setting=LAST), row("c", 0.4)) == ("c", OWN)
 
 
 @pytest.fixture(scope="module")
@@ -115,42 +103,69 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Planned:
     return tune(io.load(source), options, provider="cpu", way=QUICK, profile_seconds=3)
 
 
-def test_every_candidate_has_a_row(tuned: Planned) -> None:
+def test_every_candidate_has_a_row_in_every_setting_that_was_tried(tuned: Planned) -> None:
     assert tuned.tuned is not None
-    rows = {each.name: each for each in tuned.tuned.rows}
-    assert list(rows) == ["source", "roofline", "graph roofline", "measured", "all low"]
-    assert (rows["source"].low, rows["source"].casts) == (0, 0)
-    assert rows["all low"].low == 5
-    assert rows["all low"].plain is not None
-    assert rows["roofline"].verdict.startswith("out: the same plan as source")
+    rows = tuned.tuned.rows
+    names = ["source", "roofline", "graph roofline", "measured", "all low"]
+    assert list(dict.fromkeys(each.name for each in rows)) == names
+    by_setting = {(each.name, each.setting): each for each in rows}
+    assert len(by_setting) == len(rows)
+    assert {setting for name, setting in by_setting if name == "source"} == set(settings_of(classifier()))
+    assert len([setting for name, setting in by_setting if name == "all low"]) > 1
+    assert (rows[0].low, rows[0].casts, rows[0].setting, rows[0].last) == (0, 0, OWN, True)
+    assert by_setting["all low", OWN].low == 5
+    assert by_setting["all low", OWN].ms is not None
+    assert by_setting["roofline", OWN].verdict.startswith("out: the same plan as source")
 
 
 def test_the_report_has_the_table(tuned: Planned) -> None:
     report = make_report(tuned)
     shown = to_text(report)
     assert max(map(len, shown.splitlines())) <= WIDTH
-    assert "decided plain" in " ".join(shown.split())
+    assert "all run plain" in " ".join(shown.split())
     content = json.loads(report_to_json(report))["tuned"]
     assert [each["chosen"] for each in content["rows"]].count(True) == 1
-    assert set(content["rows"][0]["plain"]) == {"median", "low", "high"}
+    assert set(content["rows"][0]["ms"]) == {"median", "low", "high"}
+    assert set(content["rows"][0]["setting"]) == {"nhwc", "tf32", "bias_inside", "native"}
 
 
-def of_row(model: onnx.ModelProto, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Planned, Path]:
-    """What tuning gives where that candidate is the fastest."""
+def of_row(
+    model: onnx.ModelProto, tmp_path: Path, name: str, setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Planned, Path]:
+    """What tuning gives where that candidate is the fastest, in that setting."""
     path = saved(model, tmp_path / "source.onnx")
 
     def taken(trials):
-        return tuple(replace(each, chosen=each.name == name, verdict="taken") for each in trials)
+        is_it = [(each.name, each.setting) == (name, setting) for each in trials]
+        assert is_it.count(True) == 1
+        return tuple(replace(each, chosen=it, verdict="taken") for each, it in zip(trials, is_it, strict=True))
 
-    monkeypatch.setattr("ampgraph.onnx_model.tune.decided", taken)
+    monkeypatch.setattr("ampgraph.onnx_model.race.decided", taken)
+    monkeypatch.setattr("ampgraph.onnx_model.race.LEADERS", 9)
+    monkeypatch.setattr("ampgraph.onnx_model.race.REACH", 1e9)
     return tune(io.load(path), Options(tune=True), provider="cpu", way=QUICK, profile_seconds=0), path
 
 
-@pytest.mark.parametrize("name", ["source", "all low", "fused", "fused, all low"])
-def test_the_plan_gives_the_same_bytes_without_measuring(tmp_path: Path, name: str, monkeypatch) -> None:
+def gelu() -> onnx.ModelProto:
     numbers = {"root": 2**0.5, "one": 1.0, "half": 0.5}
-    model = parse(GELU, w=random(64, 64), **{key: random(1) * 0 + value for key, value in numbers.items()})
-    planned, path = of_row(model, tmp_path, name, monkeypatch)
+    return parse(GELU, w=random(64, 64), **{key: random(1) * 0 + value for key, value in numbers.items()})
+
+
+NO_TF32 = Setting(tf32=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("all low", OWN),
+        ("fused", OWN),
+        ("fused", NO_TF32),
+        ("fused, all low", OWN),
+        ("source", NO_TF32),
+    ],
+)
+def test_the_plan_gives_the_same_bytes_without_measuring(tmp_path: Path, name: str, setting, monkeypatch) -> None:
+    planned, path = of_row(gelu(), tmp_path, name, setting, monkeypatch)
     first, second, plan = tmp_path / "first.onnx", tmp_path / "second.onnx", tmp_path / "plan.json"
     convert_model(planned, first)
     plan.write_text(to_json(planned.plan).replace('"model": "source.onnx"', '"model": "elsewhere"'))
@@ -160,11 +175,13 @@ def test_the_plan_gives_the_same_bytes_without_measuring(tmp_path: Path, name: s
     assert first.read_bytes() == second.read_bytes()
     loaded = io.load(first)
     assert remembered(loaded.model, TUNED_KEY)
+    assert planned.plan.session.setting == setting
     for options in (Options(tune=True), Options(plan=plan)):  # a second conversion leaves it as it is
         assert is_converted(loaded, options)
         assert plan_model(loaded, options, as_is=True).changes_nothing
     again = ampgraph.convert(first, tmp_path / "third.onnx", tune=True)
     assert again.report.already_converted
+    assert again.report.session == planned.plan.session
     assert (tmp_path / "third.onnx").read_bytes() == first.read_bytes()
     plan.write_text(plan.read_text().replace('"tuned": "', '"tuned": "0'))
     for options in (Options(), Options(tune=True, device="t4"), Options(plan=plan)):
@@ -173,3 +190,45 @@ def test_the_plan_gives_the_same_bytes_without_measuring(tmp_path: Path, name: s
         else:
             with pytest.raises(ModelError, match="other options"):
                 is_converted(loaded, options)
+
+
+def test_the_source_as_a_session_opens_it_anyway_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned, path = of_row(gelu(), tmp_path, "source", OWN, monkeypatch)
+    convert_model(planned, tmp_path / "same.onnx")
+    assert unmarked(onnx.load(tmp_path / "same.onnx")) == onnx.load(path)
+    assert make_report(planned).session is None
+
+
+def test_a_source_that_is_left_alone_differs_by_what_it_remembers(tmp_path: Path, monkeypatch) -> None:
+    planned, path = of_row(gelu(), tmp_path, "source", NO_TF32, monkeypatch)
+    written = convert_model(planned, tmp_path / "first.onnx").model
+    assert remembered(written, SESSION_KEY)
+    assert unmarked(written) == onnx.load(path)
+    assert "with the session's setting in its metadata" in " ".join(to_text(make_report(planned)).split())
+
+
+def test_a_session_opens_what_was_tuned_as_it_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned, _ = of_row(gelu(), tmp_path, "fused", NO_TF32, monkeypatch)
+    path = tmp_path / "tuned.onnx"
+    convert_model(planned, path)
+    session = Session(path, provider="cpu")
+    assert session.recorded == planned.plan.session
+    assert (session.recorded.setting, session.recorded.provider) == (NO_TF32, CPU)
+    assert session.notes[0].startswith("the file records: without TF32, as measured on ")
+    words = planned.plan.session.words
+    assert words in " ".join(str(ampgraph.inspect(path)).split())
+    explained = examine(path).explain("y")
+    assert explained.count(f"opens in: {words}") == 1
+
+
+def test_an_edited_setting_is_no_longer_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned, path = of_row(gelu(), tmp_path, "fused", NO_TF32, monkeypatch)
+    plan, text = tmp_path / "plan.json", to_json(planned.plan)
+    assert json.loads(text)["session"]["tf32"] is False
+    plan.write_text(text.replace('"tf32": false', '"tf32": true'))
+    edited = convert(path, plan=plan).model
+    assert not remembered(edited, TUNED_KEY)
+    assert json.loads(remembered(edited, SESSION_KEY))["tf32"] is True
+    plan.write_text(text.replace('"tf32": false', '"tf32": 3'))
+    with pytest.raises(PlanError, match=r"session: has no known tf32 \(3\)"):
+        convert(path, plan=plan)

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 from onnx import ModelProto, TensorProto, numpy_helper
 
 from ampgraph.onnx_model.attributes import constant_tensor
@@ -35,7 +34,8 @@ from ampgraph.onnx_model.fuse.split_gelu import fuse_split_gelu
 from ampgraph.onnx_model.fuse.turned import fuse_turned
 from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.plain_casts import with_plain_casts
-from ampgraph.onnx_model.types import LARGEST_CONSTANT_FOR_INFERENCE, fixed_size, infer, types_in
+from ampgraph.onnx_model.skeleton import is_stripped, large_constant, large_data, skeleton
+from ampgraph.onnx_model.types import fixed_size, sizes_at, weightless
 
 PASSES: tuple[Callable[[Net], Fusion], ...] = (
     fuse_turned,
@@ -56,7 +56,6 @@ PASSES: tuple[Callable[[Net], Fusion], ...] = (
     fuse_bias,
 )
 _WHOLE_STEP = 32  # sizes that are halved, and doubled and added again later, want whole halves
-_KEPT = ("node", "input", "output", "value_info", "sparse_initializer", "metadata_props", "quantization_annotation")
 # What a pattern cannot do without: an operator on the result of one of these; None: on anything.
 _ANCHORS: Mapping[str, tuple[str, ...] | None] = {
     "MatMul": ("Softmax", "Where", "Identity"),
@@ -86,11 +85,15 @@ FUSED = (
 
 @dataclass(frozen=True)
 class Fused:
-    """A fused model, how many operators of each kind came in, and the shapes of what they make, as modelled."""
+    """A fused model, how many operators of each kind came in, and the shapes of what they make, as modelled.
+
+    `own`: names of the constants that are the source's, with its data.
+    """
 
     model: ModelProto
     counts: Mapping[str, int]
     shapes: Mapping[str, Shape]
+    own: frozenset[str] = frozenset()
 
 
 def fuse(model: ModelProto, shapes: Mapping[str, Shape]) -> Fused | None:
@@ -100,23 +103,27 @@ def fuse(model: ModelProto, shapes: Mapping[str, Shape]) -> Fused | None:
     bones = skeleton(model)
     simple = with_plain_casts(rewritten(bones, [simplify(bones)]))
     first = varied_sizes(model, shapes)
-    one = _inferred(simple, first)
-    other = _inferred_apart(model, simple, first, one)
-    source = _source(model, simple, first, one)
-    found, again = _looks(simple, (one, other), source)
+    light = weightless(simple)
+    one = _Sizes(*sizes_at(light, first))
+    other = _apart(model, light, first, one)
+    source = _source(model, simple, light, one, apart_sizes(model, first))
+    as_modelled = [] if first == shapes else [_Sizes(*sizes_at(light, shapes))]
+    looks = _looks(simple, (one, other, *as_modelled), source)
+    found, again, known = looks[0], looks[1], looks[2 if as_modelled else 0].shapes
     before, after = _counts(bones), _counts(found.model)
     counts = {kind: after[kind] - before[kind] for kind in FUSED if after[kind] > before[kind]} | dict(found.kinds)
     apart = found.kinds.get(WINDOWS, 0)  # one product for queries, keys and values has become three, attention one
     if not counts or _heavy(after) > _heavy(before) + apart:
         return None
-    if again.model != found.model:
+    if again.model is not found.model and again.model != found.model:
         return None
-    known = found.shapes if first == shapes else _looks(simple, (_inferred(simple, shapes), other), source)[0].shapes
     made = [name for node in found.model.graph.node if node.domain == CONTRIB for name in node.output if name]
+    own = _names_of_constants(model) & _names_of_constants(found.model) - found.merged.keys()
     return Fused(
         _with_weights(found.model, model, simple, found.merged),
         counts,
         {name: known[name] for name in made if name in known},
+        frozenset(own),
     )
 
 
@@ -128,12 +135,12 @@ class _Sizes:
     computed: Mapping[str, Array]
 
 
-def _inferred_apart(model: ModelProto, bones: ModelProto, shapes: Mapping[str, Shape], one: _Sizes) -> _Sizes:
+def _apart(model: ModelProto, light: ModelProto, shapes: Mapping[str, Shape], one: _Sizes) -> _Sizes:
     """What inference says at other sizes of free dimensions, as much as at the first, where steps allow that."""
-    found = _inferred(bones, other_sizes(model, shapes))
+    found = _Sizes(*sizes_at(light, other_sizes(model, shapes)))
     if len(found.shapes) >= len(one.shapes):
         return found
-    whole = _inferred(bones, other_sizes(model, shapes, _WHOLE_STEP))
+    whole = _Sizes(*sizes_at(light, other_sizes(model, shapes, _WHOLE_STEP)))
     return max((found, whole), key=lambda each: len(each.shapes))
 
 
@@ -147,42 +154,58 @@ class _Look:
     kinds: Mapping[str, int] = field(default_factory=dict)
 
 
-def _inferred(bones: ModelProto, shapes: Mapping[str, Shape]) -> _Sizes:
-    inferred = infer(bones, shapes).graph
-    known = {name: each.shape for name, each in types_in(inferred).items() if each.shape is not None}
-    given = {tensor.name for tensor in bones.graph.initializer}
-    return _Sizes(known, {t.name: numpy_helper.to_array(t) for t in inferred.initializer if t.name not in given})
-
-
-def _source(model: ModelProto, bones: ModelProto, shapes: Mapping[str, Shape], one: _Sizes) -> Source:
+def _source(model: ModelProto, bones: ModelProto, light: ModelProto, one: _Sizes, other: Mapping[str, Shape]) -> Source:
     """What the skeleton leaves out, and what masks are causal at these sizes of the inputs and at others."""
-    source = Source({tensor.name: tensor for tensor in model.graph.initializer})
+    source = Source(large_data(model))
     net = read(bones, one.shapes, one.computed, source=source)
     if not has_masks(net):
         return source
-    other = _inferred(bones, apart_sizes(model, shapes))
-    return replace(source, causal=causal_scores(net, read(bones, other.shapes, other.computed, source=source)))
+    apart = _Sizes(*sizes_at(light, other))
+    return replace(source, causal=causal_scores(net, read(bones, apart.shapes, apart.computed, source=source)))
 
 
-def _looks(bones: ModelProto, sizes: Sequence[_Sizes], source: Source) -> tuple[_Look, _Look]:
-    """What every pass, in order, finds at two sets of sizes; from both together follows which dimensions are free."""
+def _looks(bones: ModelProto, sizes: Sequence[_Sizes], source: Source) -> list[_Look]:
+    """What every pass, in order, finds at some sizes; each look has the first two to tell which dimensions are free."""
     looks = [_Look(bones, {}, each.shapes) for each in sizes]
     nets: list[Net] = []
     for each in PASSES:
-        if not nets:  # something has changed
-            pairs = zip(looks, sizes, reversed(looks), strict=True)
-            nets = [read(look.model, look.shapes, at.computed, other.shapes, source) for look, at, other in pairs]
+        nets = nets or _nets(looks, sizes, source)  # none: something has changed
         found = [each(net) for net in nets]
         if any(fusion.nodes or fusion.replaced or fusion.removed for fusion in found):
-            looks, nets = [_further(look, fusion) for look, fusion in zip(looks, found, strict=True)], []
-    return looks[0], looks[1]
+            looks, nets = _further(looks, found), []
+    return looks
 
 
-def _further(look: _Look, found: Fusion) -> _Look:
-    kinds = Counter(look.kinds)
-    kinds.update(found.kinds)
-    shapes, merged = {**look.shapes, **found.shapes}, {**look.merged, **found.merged}
-    return _Look(rewritten(look.model, [found]), merged, shapes, kinds)
+def _nets(looks: Sequence[_Look], sizes: Sequence[_Sizes], source: Source) -> list[Net]:
+    """The models as the passes read them, one that several looks have in common read once."""
+    nets: dict[int, Net] = {}
+    found = []
+    for index, (look, at) in enumerate(zip(looks, sizes, strict=True)):
+        others = looks[0 if index == 1 else 1].shapes
+        known = nets.get(id(look.model)) or read(look.model, look.shapes, at.computed, others, source)
+        nets[id(look.model)] = known
+        found.append(replace(known, shapes=look.shapes, computed=at.computed, others=others))
+    return found
+
+
+def _further(looks: Sequence[_Look], found: Sequence[Fusion]) -> list[_Look]:
+    """The looks after a pass; those that had one model and found the same have one again."""
+    further: list[_Look] = []
+    for index, (look, fusion) in enumerate(zip(looks, found, strict=True)):
+        same = (i for i in range(index) if looks[i].model is look.model and _rewrites_alike(found[i], fusion))
+        first = next(same, None)
+        model = rewritten(look.model, [fusion]) if first is None else further[first].model
+        kinds = Counter(look.kinds)
+        kinds.update(fusion.kinds)
+        shapes, merged = {**look.shapes, **fusion.shapes}, {**look.merged, **fusion.merged}
+        further.append(_Look(model, merged, shapes, kinds))
+    return further
+
+
+def _rewrites_alike(one: Fusion, other: Fusion) -> bool:
+    """Whether two fusions make the same of a model."""
+    same = bool(one.removed) == bool(other.removed) and one.replaced == other.replaced
+    return same and one.nodes == other.nodes and one.constants == other.constants
 
 
 def _has_anchor(model: ModelProto) -> bool:
@@ -231,36 +254,6 @@ def apart_sizes(model: ModelProto, shapes: Mapping[str, Shape]) -> dict[str, Sha
     return found
 
 
-def skeleton(model: ModelProto) -> ModelProto:
-    """A copy whose large initializers have a shape and no data."""
-    bones = ModelProto()
-    bones.ir_version = model.ir_version
-    bones.opset_import.extend(model.opset_import)
-    bones.metadata_props.extend(model.metadata_props)
-    bones.functions.extend(model.functions)  # those that could not be inlined
-    for said in ("producer_name", "producer_version", "domain", "doc_string", "model_version"):
-        setattr(bones, said, getattr(model, said))
-    source, target = model.graph, bones.graph
-    target.name, target.doc_string = source.name, source.doc_string
-    for repeated in (
-        "node",
-        "input",
-        "output",
-        "value_info",
-        "sparse_initializer",
-        "metadata_props",
-        "quantization_annotation",
-    ):
-        getattr(target, repeated).extend(getattr(source, repeated))
-    for tensor in source.initializer:
-        small = np.prod(tensor.dims) <= LARGEST_CONSTANT_FOR_INFERENCE
-        if small or tensor.data_location == TensorProto.EXTERNAL:
-            target.initializer.add().CopyFrom(tensor)
-        else:
-            target.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
-    return bones
-
-
 def _with_weights(bones: ModelProto, model: ModelProto, simple: ModelProto, merged: Mapping[str, Recipe]) -> ModelProto:
     """The skeleton with the model's weights, and those that are made of them.
 
@@ -271,19 +264,22 @@ def _with_weights(bones: ModelProto, model: ModelProto, simple: ModelProto, merg
     made = _made(_needed(merged, left), _constants(simple) | _constants(model))
     full = ModelProto()
     full.CopyFrom(bones)
+    constants = {node.output[0]: node for node in model.graph.node if large_constant(node) is not None}
+    for node in full.graph.node:
+        if large_constant(node) is not None and node.output[0] in constants:
+            node.CopyFrom(constants[node.output[0]])
     del full.graph.initializer[:]
     for tensor in bones.graph.initializer:
         if tensor.name in made:
             full.graph.initializer.append(made[tensor.name])
         else:
-            full.graph.initializer.add().CopyFrom(weights[tensor.name] if _is_stripped(tensor) else tensor)
+            full.graph.initializer.add().CopyFrom(weights[tensor.name] if is_stripped(tensor) else tensor)
     return full
 
 
-def _is_stripped(tensor: TensorProto) -> bool:
-    """Whether a tensor left its data behind in `skeleton`."""
-    large = np.prod(tensor.dims) > LARGEST_CONSTANT_FOR_INFERENCE
-    return bool(large) and not tensor.raw_data and tensor.data_location != TensorProto.EXTERNAL
+def _names_of_constants(model: ModelProto) -> set[str]:
+    made = {node.output[0] for node in model.graph.node if node.op_type == "Constant" and node.output}
+    return made | {tensor.name for tensor in model.graph.initializer}
 
 
 def _constants(model: ModelProto) -> dict[str, TensorProto]:

@@ -14,7 +14,7 @@ from ampgraph.onnx_model.attributes import constant_tensor
 from ampgraph.onnx_model.fuse.recipes import Recipe
 from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.places import scopes_of_all
-from ampgraph.onnx_model.prepare import captured, in_order, prepare
+from ampgraph.onnx_model.prepare import captured, in_order
 from ampgraph.onnx_model.raising import opset_of
 from ampgraph.onnx_model.types import LARGEST_CONSTANT_FOR_INFERENCE, bodies
 
@@ -217,7 +217,7 @@ def rewritten(model: ModelProto, fusions: Collection[Fusion]) -> ModelProto:
     _forget_unused(copy.graph)
     if not any(entry.domain == CONTRIB for entry in copy.opset_import):
         copy.opset_import.add(domain=CONTRIB, version=1)
-    return prepare(copy)
+    return copy
 
 
 def _reading(each: NodeProto, renamed: Mapping[str, str]) -> NodeProto:

@@ -11,11 +11,12 @@ from own import model_of
 import ampgraph
 from ampgraph.errors import ModelError
 from ampgraph.native.build import library
-from ampgraph.onnx_model.fastest import Setting, settings_of
+from ampgraph.onnx_model.fastest import settings_of
 from ampgraph.onnx_model.native.opening import with_kernels
 from ampgraph.onnx_model.native.step import DOMAIN
 from ampgraph.onnx_model.run import CPU, CUDA, best_provider
 from ampgraph.onnx_model.sources import as_loaded
+from ampgraph.settings import Setting
 
 
 def convolution() -> ModelProto:
@@ -84,5 +85,5 @@ def test_the_fastest_setting_does_without_them_where_they_are_not() -> None:
 
 def test_the_setting_is_one_of_the_session() -> None:
     assert Setting(native=True).options["native"] is True
-    assert "native" not in Setting().options
+    assert Setting().options["native"] is False
     assert dataclasses.replace(Setting(), native=True) == Setting(native=True)
