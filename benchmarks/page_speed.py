@@ -58,7 +58,7 @@ async ([what, at]) => {
   };
   const [target, act] = acts[what];
   const start = performance.now();
-  const wait = changed(target, {childList: true});
+  const wait = changed(target, {childList: true, subtree: true});
   act();
   await wait;
   await new Promise((done) => requestAnimationFrame(() => setTimeout(done, 0)));

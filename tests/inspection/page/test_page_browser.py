@@ -4,6 +4,7 @@ from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -139,6 +140,90 @@ def test_arrow_keys_follow_edges(show: Opener) -> None:
     assert page.locator(".box.selected").get_attribute("id") != second
     settled(page, "Escape")
     assert page.locator(".box.selected").count() == 0
+
+
+# All of the picture, without what is chosen or found in it; attributes in order of their names.
+_PICTURE = """
+() => {
+  const told = (element) => {
+    const passing = ["selected", "lit", "hit"];
+    const attributes = [...element.attributes].map(({name, value}) => {
+      if (name === "class") value = value.split(/ +/).filter((word) => !passing.includes(word)).join(" ").trim();
+      return `${name}=${value}`;
+    });
+    return [element.tagName, attributes.sort(), [...element.childNodes].map(
+      (child) => child.nodeType === Node.TEXT_NODE ? child.data : told(child),
+    )];
+  };
+  return JSON.stringify(told(document.querySelector("#graph > g > g")));
+}
+"""
+
+
+@pytest.mark.parametrize("make", [transformer, flat])
+def test_a_picture_changed_step_by_step_is_the_one_drawn_at_once(show: Opener, make: Any) -> None:
+    """Boxes that stay are not drawn again: they must stand and look as if they were."""
+    model = make(1200)
+    page = show(model, comparison(model))
+    row = page.locator("#panel .rows .link").nth
+    steps = (
+        lambda: page.fill("#search", "op:softmax"),
+        row(0).click, row(9).click, row(25).click,
+        lambda: page.keyboard.press("c"),
+        lambda: page.locator(".box.open .sign").last.dispatch_event("click"),
+        row(9).click,
+        lambda: page.keyboard.press("t"),
+        row(3).click,
+        lambda: page.keyboard.press("t"),
+    )  # fmt: skip
+    seen = set()
+    for step in steps:
+        step()
+        page.focus("#graph")
+        settled(page)
+        again = show(model, comparison(model), page.evaluate("location.hash"))
+        if page.get_attribute("#colour", "aria-pressed") == "false":
+            settled(again, "c")
+        seen.add(picture := page.evaluate(_PICTURE))
+        assert picture == again.evaluate(_PICTURE)
+    assert len(seen) > 5
+
+
+def test_a_jump_leaves_the_boxes_that_were_there_alone(show: Opener) -> None:
+    page = show(transformer(1200))
+    page.evaluate("for (const box of document.querySelectorAll('.box')) box.known = true")
+    before = boxes(page)
+    page.fill("#search", "op:softmax")
+    page.locator("#panel .rows .link").nth(20).click()
+    settled(page)
+    assert boxes(page) > before
+    assert page.evaluate("[...document.querySelectorAll('.box')].filter((box) => box.known).length") >= before - 3
+
+
+def test_the_start_shows_all_of_the_picture_and_nothing_covers_it(show: Opener) -> None:
+    page = show(MODEL)
+    frame = page.locator("#graph").bounding_box()
+    for at in range(boxes(page)):
+        box = page.locator(".box").nth(at).bounding_box()
+        assert frame["x"] <= box["x"]
+        assert box["x"] + box["width"] <= frame["x"] + frame["width"]
+        assert frame["y"] <= box["y"]
+        assert box["y"] + box["height"] <= frame["y"] + frame["height"]
+    foot = page.locator("#foot").bounding_box()
+    assert foot["y"] >= frame["y"] + frame["height"] - 1
+    assert page.locator("#foot #legend").inner_text()
+
+
+@pytest.mark.parametrize("word", ["id", "name"])
+def test_a_link_to_a_node_shows_it_large_enough_to_read(show: Opener, word: str) -> None:
+    node = [each for each in transformer(1200).graph.nodes if each.type == "Softmax"][20]
+    page = show(transformer(1200), None, f"#n={quote(getattr(node, word), safe='')}")
+    settled(page)
+    assert page.locator("#details .path").inner_text() == node.name
+    box, frame = page.locator(".box.selected").bounding_box(), page.locator("#graph").bounding_box()
+    assert box["height"] >= 0.7 * 39
+    assert abs(box["y"] + box["height"] / 2 - frame["y"] - frame["height"] / 2) < frame["height"] / 2 - 20
+    assert abs(box["x"] + box["width"] / 2 - frame["x"] - frame["width"] / 2) < frame["width"] / 2 - 20
 
 
 def test_a_link_opens_at_its_node(show: Opener) -> None:

@@ -49,7 +49,7 @@ function searching(page: Page, field: HTMLInputElement): void {
     page.search(field.value);
   });
   field.addEventListener("keydown", (event) => {
-    if (event.key === "Enter") void page.first();
+    if (event.key === "Enter") void page.firstFound();
   });
 }
 

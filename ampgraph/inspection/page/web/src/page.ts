@@ -1,6 +1,7 @@
 /** The page: its state, and what changes it. Views are made anew from the state; only this module holds any. */
 
 import { read, written } from "./address";
+import { READABLE } from "./camera";
 import type { Comparison, Difference, Document } from "./contract";
 import { errorPanel, mistakeOf } from "./chart";
 import { byId, h } from "./dom";
@@ -13,12 +14,15 @@ import { boundaryList, islandList, resultList } from "./lists";
 import { bounded, MOST, revealed, visible } from "./opening";
 import { markOf, type Mistake, mistakes } from "./overlay";
 import { section } from "./parts";
+import { nodeNamed } from "./model";
 import { Picture, type View } from "./picture";
 import { find, terms } from "./search";
 import { type Direction, neighbour, standIn } from "./seen";
 import { carried, counterpart, type Side, sideOf } from "./side";
 import { summaryPanel } from "./summary";
 import { isGroup } from "./tree";
+
+const LEAST = 0.4; // scale that a step to a neighbour leaves as it is
 
 export type Tab = "summary" | "search" | "boundaries" | "islands" | "errors";
 
@@ -35,6 +39,7 @@ export class Page {
   private query = "";
   private answer: { query: string; side: Side | null; found: readonly number[] } = { query: "", side: null, found: [] };
   private closed = 0;
+  private readonly firsts = new Map<Side, ReadonlySet<number>>();
   private readonly errorsOf = new Map<Side, ReadonlyMap<number, Mistake>>();
   private readonly differences = new Map<string, Difference[]>();
 
@@ -44,7 +49,7 @@ export class Page {
     layout: Layout,
   ) {
     this.sides = { after: sideOf(document, false), before: null };
-    this.open = this.side.start;
+    this.open = this.side.openings[0]!;
     this.errors = comparison !== null;
     for (const one of comparison?.values ?? [])
       this.differences.set(one.node, [...(this.differences.get(one.node) ?? []), one]);
@@ -74,8 +79,9 @@ export class Page {
   private async arrive(): Promise<void> {
     const place = read(location.hash);
     this.before = place.before;
-    this.adopt(place.open);
-    const node = place.node === "" ? undefined : this.side.model.nodeAt.get(place.node);
+    this.touched = place.open !== null;
+    this.open = await this.opened(place.open);
+    const node = place.node === "" ? undefined : nodeNamed(this.side.model, place.node);
     const item = node !== undefined ? this.side.tree.itemOf[node]! : place.group;
     this.selected = item > 0 && item < this.side.tree.items.length ? item : null;
     if (this.selected !== null) this.open = revealed(this.side.tree, this.open, this.selected);
@@ -85,13 +91,32 @@ export class Page {
     if (this.selected !== null) this.picture.bring(this.selected);
   }
 
-  private adopt(open: readonly number[] | null): void {
+  /** Groups that an address has open, those of the start where it names none. */
+  private async opened(open: readonly number[] | null): Promise<ReadonlySet<number>> {
     const { items } = this.side.tree;
-    this.touched = open !== null;
-    this.open =
-      open === null
-        ? this.side.start
-        : new Set(open.filter((id) => id > 0 && id < items.length && isGroup(items[id]!)));
+    if (open === null) return this.first();
+    return new Set(open.filter((id) => id > 0 && id < items.length && isGroup(items[id]!)));
+  }
+
+  /** What a side opens first: as much as can be read while all of it is in sight. */
+  private async first(): Promise<ReadonlySet<number>> {
+    const { side } = this;
+    let found = this.firsts.get(side);
+    if (found !== undefined) return found;
+    found = side.openings[0]!;
+    for (const open of side.openings.slice(1)) {
+      if ((await this.picture.fitting(this.view(open))) < READABLE) break;
+      found = open;
+    }
+    this.firsts.set(side, found);
+    return found;
+  }
+
+  private view(open: ReadonlySet<number>): View {
+    const { side } = this;
+    const errors = this.errors && !this.before ? this.overlayOf(side) : null;
+    const marks = errors === null ? null : (item: number) => markOf(errors.get(item));
+    return { side, open, shown: { constants: this.constants, constantsOf: this.constantsOf, marks }, errors };
   }
 
   /** Draws the state anew; `anchor` is the box that keeps its place. */
@@ -101,15 +126,7 @@ export class Page {
     const bound = bounded(side.tree, this.open, anchor ?? this.selected ?? -1);
     this.open = bound.open;
     this.closed = bound.closed.length;
-    const errors = this.errors && !this.before ? this.overlayOf(side) : null;
-    const marks = errors === null ? null : (item: number) => markOf(errors.get(item));
-    const view: View = {
-      side,
-      open: this.open,
-      shown: { constants: this.constants, constantsOf: this.constantsOf, marks },
-      errors,
-    };
-    const latest = await this.picture.show(view, rect, anchor ?? -1);
+    const latest = await this.picture.show(this.view(this.open), rect, anchor ?? -1);
     if (!latest) return false;
     this.picture.select(this.selected);
     this.picture.mark(this.found());
@@ -134,7 +151,7 @@ export class Page {
         ? ` ${format.plural(this.closed, "group")} closed: at most ${MOST} boxes are drawn. Open or search for what you miss.`
         : "";
     byId("count").textContent = `${format.plural(boxes, "box").replace("boxs", "boxes")} for ${nodes}.${notice}`;
-    byId("legend").replaceChildren(this.errors && !this.before ? errorLegend() : precisionLegend(model.graph));
+    this.legend(this.errors && !this.before ? "errors" : this.side);
     byId("toggle").setAttribute("aria-pressed", String(this.before));
     byId("toggle").textContent = this.before ? "Before" : "After";
     byId("weights").setAttribute("aria-pressed", String(this.constants));
@@ -142,7 +159,23 @@ export class Page {
     byId("colour").hidden = this.comparison === null;
   }
 
+  private legendOf: Side | "errors" | null = null;
+
+  private legend(what: Side | "errors"): void {
+    if (this.legendOf === what) return;
+    this.legendOf = what;
+    byId("legend").replaceChildren(what === "errors" ? errorLegend() : precisionLegend(what.model.graph));
+  }
+
+  private remembering = 0;
+
+  /** Keeps the state in the address, after what was asked for is seen: browsers take their time for it. */
   private remember(): void {
+    clearTimeout(this.remembering);
+    this.remembering = setTimeout(() => this.keepAddress(), 60);
+  }
+
+  private keepAddress(): void {
     const item = this.selected === null ? undefined : this.side.tree.items[this.selected];
     const node = item === undefined || item.node < 0 ? "" : this.side.model.graph.nodes[item.node]!.id;
     const group = item !== undefined && item.node < 0 ? item.id : -1;
@@ -162,7 +195,7 @@ export class Page {
     if (!open.delete(item)) open.add(item);
     this.open = open;
     if (this.selected !== null && !open.has(item)) this.selected = standIn(this.side.tree, open, this.selected);
-    if (await this.draw(item)) this.picture.bring(item);
+    if (await this.draw(item)) this.picture.bring(item, LEAST);
   }
 
   /** Opens all groups inside an item, as far as the picture allows, or those of the start. */
@@ -177,9 +210,9 @@ export class Page {
         open.delete(id);
         break;
       }
-    } else open = new Set(this.side.start);
-    this.open = open;
-    this.selected = this.selected === null ? null : standIn(this.side.tree, open, this.selected);
+    }
+    this.open = all ? open : await this.first();
+    this.selected = this.selected === null ? null : standIn(this.side.tree, this.open, this.selected);
     if (await this.draw(null)) this.picture.fit(!all);
   }
 
@@ -193,7 +226,11 @@ export class Page {
 
   private details(): void {
     const panel = byId("details");
-    byId("page").classList.toggle("with-details", this.selected !== null);
+    const { classList } = byId("page");
+    if (classList.contains("with-details") !== (this.selected !== null)) {
+      classList.toggle("with-details");
+      this.picture.camera.resized();
+    }
     if (this.selected === null) {
       panel.replaceChildren(
         h(
@@ -266,7 +303,7 @@ export class Page {
     const rect = this.selected === null ? null : this.picture.places.get(this.selected);
     this.before = !this.before;
     const to = this.side;
-    this.open = this.touched ? carried(from.tree, to.tree, this.open) : to.start;
+    this.open = this.touched ? carried(from.tree, to.tree, this.open) : await this.first();
     this.selected = this.selected === null ? null : this.other(from, to, this.selected);
     if (this.selected !== null) this.open = revealed(to.tree, this.open, this.selected);
     if (!(await this.draw(null))) return;
@@ -306,7 +343,7 @@ export class Page {
       this.selected === null ? first : neighbour(side, this.open, this.picture.places, this.selected, direction);
     if (next === null || next === undefined) return;
     this.select(next);
-    this.picture.bring(next);
+    this.picture.bring(next, LEAST);
   }
 
   /** Opens or closes what is selected. */
@@ -359,7 +396,7 @@ export class Page {
   }
 
   /** The first result of the search. */
-  async first(): Promise<void> {
+  async firstFound(): Promise<void> {
     const [node] = this.found();
     if (node !== undefined) await this.jump(node);
   }
