@@ -32,7 +32,7 @@ const LEAST = 0.03;
 const LARGEST = 4;
 const MARGIN = 28;
 export const READABLE = 0.6; // scale at which texts are read with ease
-const LEGIBLE = 0.5; // scale below which they are not read at all
+const LEGIBLE = 0.45; // scale below which they are not read at all
 
 /** A camera over `scene` inside `frame`; wheel and drag move it. */
 export function cameraOf(frame: SVGSVGElement, scene: SVGGElement, moved: (scale: number) => void): Camera {

@@ -36,6 +36,19 @@ export function firstOpenings(tree: Tree): ReadonlySet<number>[] {
   return openings;
 }
 
+/** As many groups, from the first on, as a picture may show. */
+export function mostOpen(tree: Tree): Set<number> {
+  const open = new Set<number>();
+  const groups = tree.items.filter((item) => isGroup(item) && item.id > 0);
+  for (const { id } of groups.slice(0, 2000)) {
+    open.add(id);
+    if (visible(tree, open) <= MOST) continue;
+    open.delete(id);
+    break;
+  }
+  return open;
+}
+
 /** Opens what hides an item. */
 export function revealed(tree: Tree, open: ReadonlySet<number>, item: number): Set<number> {
   return new Set([...open, ...holders(tree, item)]);

@@ -1,6 +1,6 @@
 /** The page: its state, and what changes it. Views are made anew from the state; only this module holds any. */
 
-import { read, written } from "./address";
+import { addressOf, read } from "./address";
 import { READABLE } from "./camera";
 import type { Comparison, Difference, Document } from "./contract";
 import { errorPanel, mistakeOf } from "./chart";
@@ -11,10 +11,12 @@ import { groupPanel } from "./group";
 import type { Layout } from "./layout";
 import { errorLegend, precisionLegend } from "./legend";
 import { boundaryList, islandList, resultList } from "./lists";
-import { bounded, MOST, revealed, visible } from "./opening";
+import { bounded, MOST, mostOpen, revealed, visible } from "./opening";
 import { markOf, type Mistake, mistakes } from "./overlay";
 import { section } from "./parts";
-import { nodeNamed } from "./model";
+import type { Links } from "./links";
+import { type Model, nodeNamed } from "./model";
+import { overview } from "./overview";
 import { Picture, type View } from "./picture";
 import { find, terms } from "./search";
 import { type Direction, neighbour, standIn } from "./seen";
@@ -176,10 +178,7 @@ export class Page {
   }
 
   private keepAddress(): void {
-    const item = this.selected === null ? undefined : this.side.tree.items[this.selected];
-    const node = item === undefined || item.node < 0 ? "" : this.side.model.graph.nodes[item.node]!.id;
-    const group = item !== undefined && item.node < 0 ? item.id : -1;
-    const text = written({ node, group, open: this.touched ? [...this.open] : null, before: this.before });
+    const text = addressOf(this.side, this.selected, this.touched ? [...this.open] : null, this.before);
     try {
       history.replaceState(null, "", `#${text}`);
     } catch {
@@ -201,17 +200,7 @@ export class Page {
   /** Opens all groups inside an item, as far as the picture allows, or those of the start. */
   async openAll(all: boolean): Promise<void> {
     this.touched = all;
-    const groups = this.side.tree.items.filter((item) => isGroup(item) && item.id > 0).map((item) => item.id);
-    let open = new Set<number>();
-    if (all) {
-      for (const id of groups.slice(0, 2000)) {
-        open.add(id);
-        if (visible(this.side.tree, open) <= MOST) continue;
-        open.delete(id);
-        break;
-      }
-    }
-    this.open = all ? open : await this.first();
+    this.open = all ? mostOpen(this.side.tree) : await this.first();
     this.selected = this.selected === null ? null : standIn(this.side.tree, this.open, this.selected);
     if (await this.draw(null)) this.picture.fit(!all);
   }
@@ -232,14 +221,8 @@ export class Page {
       this.picture.camera.resized();
     }
     if (this.selected === null) {
-      panel.replaceChildren(
-        h(
-          "div",
-          { class: "quiet empty" },
-          h("p", {}, "Choose a node to see why it is as it is."),
-          h("p", {}, "Double-click opens a group, / searches, ? lists the keys."),
-        ),
-      );
+      const { model } = this.sides.after;
+      panel.replaceChildren(overview(this.document, model, this.links(model), (tab) => this.tab(tab)));
       return;
     }
     const item = this.side.tree.items[this.selected]!;
@@ -259,13 +242,26 @@ export class Page {
 
   private nodeDetails(node: number): HTMLElement {
     const doing = {
-      go: (at: number) => void this.jump(at),
+      ...this.links(this.side.model),
       constants: (id: string) => void this.toggleConstantsOf(id),
       constantsShown: (id: string) => this.constants || this.constantsOf.has(id),
     };
     const found = this.before ? [] : (this.differences.get(this.side.model.graph.nodes[node]!.id) ?? []);
     const errors = found.length === 0 ? null : section("Error", ...found.map(mistakeOf));
     return nodePanel(this.document, this.side.model, node, doing, errors);
+  }
+
+  /** Links of a panel that shows nodes of a model. */
+  private links(model: Model): Links {
+    return {
+      node: (at) => void this.jumpById(model.graph.nodes[at]!.id),
+      rule: (name) => {
+        const query = `rule:"${name}"`;
+        (byId("search") as HTMLInputElement).value = query;
+        byId("page").classList.add("with-panel");
+        this.search(query);
+      },
+    };
   }
 
   private async toggleConstantsOf(id: string): Promise<void> {
@@ -366,9 +362,8 @@ export class Page {
 
   private panel(tab: Tab): HTMLElement {
     const after = this.sides.after.model;
-    const jump = (node: number) => void this.jumpById(after.graph.nodes[node]!.id);
-    if (tab === "boundaries") return boundaryList(this.document, after, jump);
-    if (tab === "islands") return islandList(this.document, after, jump);
+    if (tab === "boundaries") return boundaryList(this.document, after, this.links(after));
+    if (tab === "islands") return islandList(this.document, after, this.links(after));
     if (tab === "errors" && this.comparison !== null)
       return errorPanel(this.comparison, (one) => void this.jumpById(one.node));
     if (tab === "search") return this.results();
@@ -377,7 +372,7 @@ export class Page {
 
   private results(): HTMLElement {
     const { side } = this;
-    return resultList(side.model, this.found(), this.query, (node) => void this.jump(node));
+    return resultList(this.document, side.model, this.found(), this.query, this.links(side.model));
   }
 
   /** What the search finds on this side; asked for with every picture, so the last answer is kept. */

@@ -60,8 +60,10 @@ export class Picture {
     this.turn += 1;
     const turn = this.turn;
     const { scene, request } = composed(view);
+    this.frame.setAttribute("aria-busy", "true");
     const place = await this.layout(request);
     if (turn !== this.turn) return false;
+    this.frame.removeAttribute("aria-busy");
     this.drawing = drawn(place, scene, this.view?.side === view.side ? this.drawing : null);
     this.view = view;
     this.size = { x: 0, y: 0, width: place.width, height: place.height };
