@@ -10,9 +10,10 @@ import { visible } from "./names";
 import { Page, type Tab } from "./page";
 
 async function begin(): Promise<void> {
+  const texts = Promise.all([embedded("document"), embedded("comparison")]);
   const [code, engine] = await Promise.all([embedded("layout"), bytesOf("engine")]);
   const layout = layoutIn(code, engine); // it gets ready while the document is read
-  const [data, compared] = await Promise.all([embedded("document"), embedded("comparison")]);
+  const [data, compared] = await texts;
   const model = JSON.parse(data) as Document;
   const comparison = compared === "" ? null : (JSON.parse(compared) as Comparison);
   document.body.replaceChildren(frameOf(model));
