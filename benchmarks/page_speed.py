@@ -1,9 +1,10 @@
 """How fast a large graph's page is: `python -m benchmarks.page_speed`. Needs Chromium and Playwright.
 
 Of each document: size of the file in MB; milliseconds from opening it to the first picture, and from a click or a key
-to the frame that shows what it did, each the worst of several. No GPU is used. `work` is processor time of the page's
-two threads for the same: what a click takes at least, on a machine that does nothing else. `load` is how many processes
-wanted a core meanwhile, by the system's count of the last minute: more than there are cores makes all times longer.
+to the frame that shows what it did: the worst of several clicks, each the median of what it took in several sessions.
+No GPU is used. `work` is processor time of the page's two threads for the same: what a click takes at least, on a
+machine that does nothing else. `load` is how many processes wanted a core meanwhile, by the system's count of the last
+minute: more than there are cores makes all times longer.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ampgraph.inspection.document import Document
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 BAR_SIZE, BAR_FIRST, BAR_ACT = 6.0, 3000.0, 100.0  # MB, ms, ms; bars are for 10,000 nodes
-REPEATS = 6
+REPEATS, SESSIONS = 6, 5
 ACTS = ("select", "search", "jump", "expand")
 TASK, THREADS = "ThreadControllerImpl::RunTask", ("CrRendererMain", "DedicatedWorker thread")
 DOCUMENTS: tuple[tuple[Callable[[int], Document], int], ...] = (
@@ -58,7 +61,7 @@ async ([what, at]) => {
   };
   const [target, act] = acts[what];
   const start = performance.now();
-  const wait = changed(target, {childList: true});
+  const wait = changed(target, {childList: true, subtree: true});
   act();
   await wait;
   await new Promise((done) => requestAnimationFrame(() => setTimeout(done, 0)));
@@ -74,6 +77,30 @@ def measure(document: Document, browser_path: str, folder: Path) -> dict[str, An
     written = time.perf_counter() - start
     path = folder / "page.html"
     path.write_text(text, encoding="utf-8")
+    sessions = [_session(browser_path, path) for _ in range(SESSIONS)]
+    first = median(each.first for each in sessions)
+    worst = {what: _worst([each.acts[what] for each in sessions]) for what in ACTS}
+    size = len(text.encode()) / 1e6
+    met = size < BAR_SIZE and first < BAR_FIRST and max(wall for wall, _ in worst.values()) < BAR_ACT
+    return {
+        "document": document.name, "nodes": len(document.graph.nodes), "MB": round(size, 2),
+        "write s": round(written, 2), "first ms": round(first), "boxes": sessions[0].boxes,
+        **{f"{what} ms": wall for what, (wall, _) in worst.items()},
+        **{f"{what} work": work for what, (_, work) in worst.items()}, "load": round(os.getloadavg()[0], 1),
+        "met": ("yes" if met else "no") if len(document.graph.nodes) < 20_000 else "",
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Session:
+    """One opening of a page: milliseconds to its first picture, boxes in that, and (ms, work) of each act."""
+
+    first: float
+    boxes: int
+    acts: dict[str, list[tuple[float, float]]]
+
+
+def _session(browser_path: str, path: Path) -> _Session:
     with opened(browser_path) as browser:
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         troubles = watched(page)
@@ -85,16 +112,14 @@ def measure(document: Document, browser_path: str, folder: Path) -> dict[str, An
         boxes = page.locator(".box").count()
         acts = {what: [_act(browser, page, what, at) for at in range(REPEATS)] for what in ACTS}
         assert not troubles, troubles
-    worst = {what: [round(max(times)) for times in zip(*each, strict=True)] for what, each in acts.items()}
-    size = len(text.encode()) / 1e6
-    met = size < BAR_SIZE and first < BAR_FIRST and max(wall for wall, _ in worst.values()) < BAR_ACT
-    return {
-        "document": document.name, "nodes": len(document.graph.nodes), "MB": round(size, 2),
-        "write s": round(written, 2), "first ms": round(first), "boxes": boxes,
-        **{f"{what} ms": wall for what, (wall, _) in worst.items()},
-        **{f"{what} work": work for what, (_, work) in worst.items()}, "load": round(os.getloadavg()[0], 1),
-        "met": ("yes" if met else "no") if len(document.graph.nodes) < 20_000 else "",
-    }  # fmt: skip
+        return _Session(first, boxes, acts)
+
+
+def _worst(sessions: list[list[tuple[float, float]]]) -> tuple[int, int]:
+    """(ms, work) of the act that takes longest, each act by its median over the sessions."""
+    acts = list(zip(*sessions, strict=True))
+    walls, works = ([median(each[figure] for each in act) for act in acts] for figure in (0, 1))
+    return round(max(walls)), round(max(works))
 
 
 def _act(browser: Browser, page: Page, what: str, at: int) -> tuple[float, float]:

@@ -130,8 +130,8 @@ class _Wanted:
     def write(self, document: Document, comparison: Comparison | None) -> None:
         """Write the files, all of them or none, and open the page."""
         import tempfile
-        import webbrowser
 
+        from ampgraph.commands.browser import open_page
         from ampgraph.outputs import staged
 
         makers: dict[str, Callable[[Document], str]] = {
@@ -147,7 +147,7 @@ class _Wanted:
         for path in paths.values():
             click.echo(f"wrote {path}", err=STDOUT in (self.json, self.dot))
         if self.opens:
-            webbrowser.open(paths["--html"].resolve().as_uri())
+            open_page(paths["--html"])
 
 
 def _json(document: Document) -> str:

@@ -1,4 +1,4 @@
-"""Boundaries: every place where precisions meet, dearest first."""
+"""Boundaries: every place where precisions meet, dearest first; largest first where points are all that is counted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ CASTS = frozenset({"Cast", "CastLike", "aten._to_copy", "aten.to"})
 def find_boundaries(view: View, wiring: Wiring) -> tuple[Boundary, ...]:
     """The casts of ours and those of the model between floating-point formats, by cost and then by bytes."""
     found = (_boundary(view, wiring, stop) for stop in wiring.stops if _casts(view, stop))
-    return tuple(sorted(found, key=lambda each: (-(each.cost or 0), -(each.bytes or 0))))
+    counts = view.costs.unit != "points"
+    return tuple(sorted(found, key=lambda each: (-(each.cost or 0) if counts else 0, -(each.bytes or 0))))
 
 
 def _casts(view: View, stop: Stop) -> bool:

@@ -133,7 +133,10 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
-    """A place where precisions meet, dearest first in a graph. `bytes` read and written; `cost` in the unit."""
+    """A place where precisions meet, dearest first in a graph, largest first where the unit is points.
+
+    `bytes` read and written; `cost` in the unit.
+    """
 
     value: str
     maker: str  # node id, "" for an initializer

@@ -132,7 +132,10 @@ def _lists(screen: _Screen) -> Iterator[RenderableType]:
     for title, entries in (
         (f"float32 islands: {len(summary.islands)}", _islands(screen)),
         (f"parameters in float32: {len(summary.kept_parameters)}, {parameters}", _parameters(screen)),
-        (f"dearest boundaries, of {len(boundaries)}", _boundaries(screen)),
+        (
+            f"{'dearest' if _priced(screen.document) else 'largest'} boundaries, of {len(boundaries)}",
+            _boundaries(screen),
+        ),
     ):
         found = list(entries)
         if found:

@@ -169,3 +169,39 @@ def on_terminal(model: Path, environment: dict[str, str]) -> str:
         assert process.wait() == 0
     os.close(mine)
     return sent.decode()
+
+
+def without_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is always a display")
+def test_open_says_what_to_do_where_nothing_can_show_the_page(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_display(monkeypatch)
+    page = tmp_path / "page.html"
+    result = run(model, *PLAN, "--html", page, "--open")
+    assert result.exit_code == 0
+    remedy = f"copy {page} to one that has a display, and open it there"
+    assert result.stderr.splitlines() == [f"no browser opens on this machine: {remedy}"]
+    assert page.is_file()
+    alone = run(model, *PLAN, "--open").stderr.splitlines()
+    assert len(alone) == 1
+    assert Path(alone[0].split(" copy ")[1].split(" to one ")[0]).is_file()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="BROWSER is a shell's command there")
+def test_open_gives_the_page_to_the_browser(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process, for Python looks for browsers once."""
+    without_display(monkeypatch)
+    asked = tmp_path / "asked"
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {asked}\n')
+    browser.chmod(0o755)
+    page = tmp_path / "page.html"
+    command = [sys.executable, "-m", "ampgraph", "inspect", str(model), *PLAN, "--html", str(page), "--open"]
+    done = subprocess.run(command, env={**os.environ, "BROWSER": str(browser)}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert asked.read_text().strip() == page.as_uri()

@@ -1,7 +1,8 @@
 """A document as one HTML file that needs nothing else: style, code, layout and data are all in it.
 
-Nothing of a document is ever HTML: it goes in as base64 of gzip, and the page's code makes text nodes of it. The policy
-in the head allows this file's own script and style by their hashes, a worker from memory, and no request at all.
+Nothing of a document is ever HTML: it goes in as base64 of gzip, and the page's code makes text nodes of it. Code and
+Graphviz' binary go in so too, and a few lines of script inflate them. The policy in the head allows this file's own
+scripts and style by their hashes, a worker from memory, and no request at all.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ TITLE = 200  # characters of a title at most
 
 def page_html(document: Document, comparison: Comparison | None = None) -> str:
     """The page of a document, coloured by a comparison's errors where one is given. ids of both must be the same."""
-    style, script = _bundled("page.css"), _bundled("page.js")
+    style, script, boot = _bundled("page.css"), _bundled("page.js"), _bundled("boot.js")
     compared = "" if comparison is None else _packed(_comparison_json(comparison))
     return "\n".join(
         [
@@ -35,7 +36,7 @@ def page_html(document: Document, comparison: Comparison | None = None) -> str:
             '<html lang="en">',
             "<head>",
             '<meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{_policy(style, script)}">',
+            f'<meta http-equiv="Content-Security-Policy" content="{_policy(style, script, boot)}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             '<meta name="referrer" content="no-referrer">',
             f"<title>{html.escape(_title(document.name))} - ampgraph</title>",
@@ -43,10 +44,12 @@ def page_html(document: Document, comparison: Comparison | None = None) -> str:
             "</head>",
             "<body>",
             "<noscript>This page draws a graph and needs JavaScript, which it brings along.</noscript>",
-            _data("layout", _layout()),
+            _data("page", _packed_file("page.js")),
+            _data("layout", _packed_file("layout.js")),
+            _data("engine", _packed_file("layout.wasm")),
             _data("document", _packed(to_json(document))),
             _data("comparison", compared),
-            f"<script>{script}</script>",
+            f"<script>{boot}</script>",
             "</body>",
             "</html>",
             "",
@@ -61,30 +64,35 @@ def write_page(document: Document, path: str | Path, comparison: Comparison | No
 
 @cache
 def _bundled(name: str) -> str:
-    """A file of the bundle. Raises ValueError for one that could end its own element."""
-    text = resources.files(__package__).joinpath("bundle", name).read_text(encoding="utf-8")
-    if name != "layout.js" and any(mark in text.lower() for mark in ("</script", "</style", "<!--")):
+    """A text of the bundle. Raises ValueError for one that could end its own element."""
+    text = _read(name).decode("utf-8")
+    if any(mark in text.lower() for mark in ("</script", "</style", "<!--")):
         raise ValueError(f"{name} must not hold markup")
     return text
 
 
+def _read(name: str) -> bytes:
+    return resources.files(__package__).joinpath("bundle", name).read_bytes()
+
+
 @cache
-def _layout() -> str:
-    return _packed(_bundled("layout.js"))
+def _packed_file(name: str) -> str:
+    return _packed(_read(name))
 
 
-def _packed(text: str) -> str:
-    """The same text gives the same characters: no time is noted."""
-    return base64.b64encode(gzip.compress(text.encode("utf-8", "replace"), 9, mtime=0)).decode("ascii")
+def _packed(data: str | bytes) -> str:
+    """The same data give the same characters: no time is noted."""
+    found = data if isinstance(data, bytes) else data.encode("utf-8", "replace")
+    return base64.b64encode(gzip.compress(found, 9, mtime=0)).decode("ascii")
 
 
 def _data(name: str, packed: str) -> str:
     return f'<script type="application/octet-stream" id="{name}">{packed}</script>'
 
 
-def _policy(style: str, script: str) -> str:
+def _policy(style: str, script: str, boot: str) -> str:
     return (
-        f"default-src 'none'; script-src {_hash(script)} 'wasm-unsafe-eval'; style-src {_hash(style)}; "
+        f"default-src 'none'; script-src {_hash(boot)} {_hash(script)} 'wasm-unsafe-eval'; style-src {_hash(style)}; "
         "worker-src blob:; base-uri 'none'; form-action 'none'"
     )
 

@@ -25,6 +25,24 @@ async function script(entry, options = {}) {
   return { text: outputFiles[0].text, inputs: Object.keys(metafile.inputs) };
 }
 
+/** Graphviz' own binary, out of the text that its package holds it in, and the package's code without it. */
+function apart() {
+  const binary = /binaryDecode\(('(?:[^'\\]|\\.)*')\)/s;
+  const found = { wasm: null };
+  const plugin = {
+    name: "apart",
+    setup: ({ onLoad }) =>
+      onLoad({ filter: /@viz-js\/viz\/dist\/viz\.js$/ }, async ({ path }) => {
+        const text = await readFile(path, "utf8");
+        const literal = binary.exec(text)?.[1];
+        if (literal === undefined) throw new Error(`${path} holds no binary where it is looked for`);
+        found.wasm = Buffer.from(new Function(`return ${literal}`)(), "latin1");
+        return { contents: text.replace(binary, () => "self.engine"), loader: "js" };
+      }),
+  };
+  return { plugin, found };
+}
+
 /** Names of the packages that inputs come from. */
 function packages(inputs) {
   const names = inputs.flatMap((path) => /node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(path)?.[1] ?? []);
@@ -41,23 +59,27 @@ async function license(name) {
 }
 
 async function made() {
+  const { plugin, found } = apart();
+  const boot = await script("src/boot.ts");
   const page = await script("src/main.ts");
-  const layout = await script("src/worker.ts", { charset: "utf8", define: { "import.meta.url": '""' } });
+  const layout = await script("src/worker.ts", { plugins: [plugin], define: { "import.meta.url": '""' } });
   const style = await build({ ...common, entryPoints: ["src/style.css"] });
   const licenses = await Promise.all(packages([...page.inputs, ...layout.inputs]).map(license));
   return {
+    "boot.js": boot.text,
     "page.js": page.text,
     "layout.js": layout.text,
+    "layout.wasm": found.wasm,
     "page.css": style.outputFiles[0].text,
-    "LICENSES.txt": `Third-party code in page.js and layout.js.\n\n${licenses.join("\n")}`,
+    "LICENSES.txt": `Third-party code in page.js, layout.js and layout.wasm.\n\n${licenses.join("\n")}`,
   };
 }
 
 const files = await made();
 if (process.argv.includes("--check")) {
   for (const [name, text] of Object.entries(files)) {
-    const kept = await readFile(join(bundle, name), "utf8").catch(() => "");
-    if (kept !== text) {
+    const kept = await readFile(join(bundle, name)).catch(() => Buffer.from(""));
+    if (!kept.equals(Buffer.from(text))) {
       console.error(`bundle/${name} is not what the sources make: run npm run build`);
       process.exitCode = 1;
     }

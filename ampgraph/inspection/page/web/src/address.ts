@@ -1,5 +1,7 @@
 /** The state that a link carries, in the part of an address after "#". */
 
+import type { Side } from "./side";
+
 export interface Place {
   readonly node: string; // id of the selected node, "" for none
   readonly group: number; // selected group, -1 for none
@@ -7,8 +9,21 @@ export interface Place {
   readonly before: boolean;
 }
 
+/** The address of a selected item and what is open on a side; null where that is as at the start. */
+export function addressOf(
+  side: Side,
+  selected: number | null,
+  open: readonly number[] | null,
+  before: boolean,
+): string {
+  const item = selected === null ? undefined : side.tree.items[selected];
+  const node = item === undefined || item.node < 0 ? "" : side.model.graph.nodes[item.node]!.id;
+  const group = item !== undefined && item.node < 0 ? item.id : -1;
+  return written({ node, group, open, before });
+}
+
 /** The text of a place. */
-export function written(place: Place): string {
+function written(place: Place): string {
   const parts: string[] = [];
   if (place.node !== "") parts.push(`n=${encodeURIComponent(place.node)}`);
   if (place.group >= 0) parts.push(`g=${place.group}`);

@@ -4,12 +4,12 @@ import type { Choice, Document, Initializer, Node, Value } from "./contract";
 import { type Child, h } from "./dom";
 import * as format from "./format";
 import { type Model, valueOf } from "./model";
-import { brief, nameOf, chip, facts, link, ruleOf, section } from "./parts";
+import { type Links, ruleOf, sentence } from "./links";
+import { brief, nameOf, chip, facts, link, section } from "./parts";
 import { visible } from "./names";
 
 /** What the panel asks of the page. */
-export interface Doing {
-  readonly go: (node: number) => void;
+export interface Doing extends Links {
   readonly constants: (node: string) => void;
   readonly constantsShown: (node: string) => boolean;
 }
@@ -32,8 +32,8 @@ export function nodePanel(
       h("h2", {}, chip(node.precision), " ", nameOf(node.type, 60)),
       h("p", { class: "path" }, nameOf(node.name || node.id)),
     ),
-    reason(document, node),
-    choices(document, node),
+    reason(document, model, node, doing),
+    choices(document, model, node, doing),
     extra,
     boundaries(document, model, at, doing),
     cost(document, node),
@@ -44,23 +44,29 @@ export function nodePanel(
   );
 }
 
-function reason(document: Document, node: Node): HTMLElement {
+function reason(document: Document, model: Model, node: Node, doing: Doing): HTMLElement {
   const rule = document.rules[node.rule];
   const change = node.before !== "" && node.before !== node.precision;
   const was = change ? h("p", { class: "quiet" }, "was ", chip(node.before), " in the source") : null;
-  const why = h("p", { class: "why" }, h("span", { class: "cause" }, node.cause), " ", visible(node.why));
-  return section("Reason", why, rule === undefined ? null : ruleOf(rule), was);
+  const why = h(
+    "p",
+    { class: "why" },
+    h("span", { class: "cause" }, node.cause),
+    " ",
+    sentence(model, node.why, doing),
+  );
+  return section("Reason", why, rule === undefined ? null : ruleOf(rule, doing, node.why), was);
 }
 
-function choices(document: Document, node: Node): Child {
+function choices(document: Document, model: Model, node: Node, doing: Doing): Child {
   if (node.choices.length === 0) return null;
-  const list = node.choices.map((choice) => choiceOf(document, node, choice));
+  const list = node.choices.map((choice) => choiceOf(document, model, node, choice, doing));
   return section(node.choices.length === 1 ? "Type variable" : "Type variables", ...list);
 }
 
-function choiceOf(document: Document, node: Node, choice: Choice): HTMLElement {
+function choiceOf(document: Document, model: Model, node: Node, choice: Choice, doing: Doing): HTMLElement {
   const rule = choice.rule === node.rule ? undefined : document.rules[choice.rule];
-  const said = choice.why === node.why ? null : h("p", {}, visible(choice.why));
+  const said = choice.why === node.why ? null : h("p", {}, sentence(model, choice.why, doing));
   const prices =
     format.price(choice.low, document.unit) + " low, " + format.price(choice.high, document.unit) + " high";
   return h(
@@ -68,10 +74,12 @@ function choiceOf(document: Document, node: Node, choice: Choice): HTMLElement {
     { class: "choice" },
     h("p", { class: "head" }, h("b", {}, visible(choice.variable)), " ", chip(choice.precision), ` ${choice.cause}`),
     said,
-    choice.low === null && choice.high === null ? null : h("p", { class: "quiet" }, prices),
-    rule === undefined ? null : ruleOf(rule),
+    (choice.low === null && choice.high === null) || !format.isPriced(document.unit)
+      ? null
+      : h("p", { class: "quiet" }, prices),
+    rule === undefined ? null : ruleOf(rule, doing, choice.why),
     choice.bonds.length > 0
-      ? h("ul", { class: "bonds" }, ...choice.bonds.map((bond) => h("li", {}, nameOf(bond, 240))))
+      ? h("ul", { class: "bonds" }, ...choice.bonds.map((bond) => h("li", {}, sentence(model, bond, doing))))
       : null,
   );
 }
@@ -86,7 +94,8 @@ function boundaryOf(document: Document, model: Model, at: number, one: number, d
   const boundary = model.graph.boundaries[one]!;
   const ends = [boundary.maker, boundary.cast, ...boundary.readers].flatMap((id) => model.nodeAt.get(id) ?? []);
   const others = ends.filter((end) => end !== at).slice(0, 12);
-  const cost = boundary.cost === null ? "" : ` · ${format.price(boundary.cost, document.unit)}`;
+  const price = boundary.cost === null ? "" : format.cost(boundary.cost, document.unit);
+  const cost = price === "" ? "" : ` · ${price}`;
   return h(
     "div",
     { class: "choice" },
@@ -98,7 +107,7 @@ function boundaryOf(document: Document, model: Model, at: number, one: number, d
       chip(boundary.target),
       ` ${format.bytes(boundary.bytes)}${cost}`,
     ),
-    h("p", {}, visible(boundary.why)),
+    h("p", {}, sentence(model, boundary.why, doing)),
     h("p", {}, ...others.flatMap((end) => [goTo(model, end, doing), " "])),
   );
 }
@@ -106,7 +115,7 @@ function boundaryOf(document: Document, model: Model, at: number, one: number, d
 function goTo(model: Model, node: number, doing: Doing): HTMLElement {
   const one = model.graph.nodes[node]!;
   const title = one.kind === "op" ? one.type.slice(one.type.lastIndexOf(".") + 1) : one.kind;
-  return link(() => doing.go(node), chip(one.precision), " ", nameOfLink(title, one.name));
+  return link(() => doing.node(node), chip(one.precision), " ", nameOfLink(title, one.name));
 }
 
 function nameOfLink(type: string, name: string): HTMLElement {
@@ -117,8 +126,8 @@ function cost(document: Document, node: Node): HTMLElement {
   return section(
     "Cost of one run",
     facts([
-      ["in low precision", format.price(node.low, document.unit)],
-      ["in float32", format.price(node.high, document.unit)],
+      ["in low precision", format.cost(node.low, document.unit)],
+      ["in float32", format.cost(node.high, document.unit)],
       ["operations", format.operations(node.operations)],
       ["bytes moved", node.bytes === null ? "–" : format.bytes(node.bytes)],
       ["kernel", node.kernel === "" ? "not known" : node.kernel],

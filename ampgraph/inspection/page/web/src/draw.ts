@@ -1,110 +1,184 @@
-/** A placed picture as SVG. */
+/** A placed picture as SVG. What was drawn before and is still the same stays: only what is new is laid out and painted. */
 
-import type { Face, Line } from "./boxes";
-import { LINE } from "./boxes";
 import type { Rect } from "./camera";
-import { type Child, s } from "./dom";
-import type { Edge, Level } from "./levels";
-import { type Mistake, stepOf } from "./overlay";
-import { plural } from "./format";
-import { byPrecision, mark, precisionClass } from "./precision";
+import { s } from "./dom";
+import { boxGroup, round, type Scene } from "./faces";
+import type { Edge } from "./levels";
 import { type BoxPlace, type EdgePath, FRAME, type LevelPlace, PILL, type PillPlace } from "./request";
 
-/** Everything that a picture is drawn from. `errors`: null where precisions are shown. */
-export interface Scene {
-  readonly levels: ReadonlyMap<number, Level>;
-  readonly faces: ReadonlyMap<number, ReadonlyMap<number, Face>>;
-  readonly crossing: (edge: Edge) => string; // text of a boundary on an edge, "" for none
-  readonly label: (item: number) => string; // for those who do not see the picture
-  readonly errors: ReadonlyMap<number, Mistake> | null;
-}
-
-/** What was drawn. `wires` of a path are those that it stands for. */
+/** What was drawn, to be drawn on. `wires` of a path are those that it stands for. */
 export interface Drawing {
   readonly element: SVGGElement;
   readonly boxes: Map<number, SVGGElement>;
   readonly places: Map<number, Rect>;
-  readonly paths: { readonly element: SVGElement; readonly wires: readonly number[] }[];
+  readonly paths: { readonly element: Element; readonly wires: readonly number[] }[];
+  readonly sheets: Map<number, Sheet>;
+  readonly looks: Map<number, string>; // all that a box shows, by item
 }
 
-/** Draws all levels. */
-export function drawn(place: LevelPlace, scene: Scene): Drawing {
-  const element = s("g", { role: "group" }) as SVGGElement;
-  const drawing: Drawing = { element, boxes: new Map(), places: new Map(), paths: [] };
-  drawLevel(place, scene, drawing, element, 0, 0);
+/** The layers of a level, the lowest first. `drawn`: all that the lines and the marks show. */
+interface Sheet {
+  readonly element: SVGGElement;
+  readonly frames: SVGElement;
+  readonly lines: SVGElement;
+  readonly boxes: SVGElement;
+  readonly marks: SVGElement;
+  drawn: string;
+}
+
+interface Hand {
+  readonly scene: Scene;
+  readonly drawing: Drawing;
+  readonly former: Drawing | null;
+}
+
+/** Draws all levels, over what was drawn of the same graph before. */
+export function drawn(place: LevelPlace, scene: Scene, former: Drawing | null): Drawing {
+  const sheet = former?.sheets.get(place.item) ?? newSheet();
+  const drawing: Drawing = {
+    element: sheet.element,
+    boxes: new Map(),
+    places: new Map(),
+    paths: [],
+    sheets: new Map([[place.item, sheet]]),
+    looks: new Map(),
+  };
+  drawLevel(place, { scene, drawing, former }, sheet, 0, 0);
   return drawing;
 }
 
-function drawLevel(place: LevelPlace, scene: Scene, drawing: Drawing, parent: SVGElement, x: number, y: number): void {
-  const level = scene.levels.get(place.item)!;
-  const edges = level.edges.filter((edge) => edge.drawn);
-  const frames = s("g");
-  const lines = s("g", { class: "edges", "aria-hidden": "true" });
-  const boxes = s("g");
-  const marks = s("g", { "aria-hidden": "true" });
-  parent.append(frames, lines, boxes, marks);
-  for (const path of place.edges) drawEdge(path, edges[path.edge]!, scene, drawing, lines);
-  for (const pill of place.pills) marks.append(drawPill(pill, edges[pill.edge]!, scene));
+function newSheet(): Sheet {
+  const [frames, boxes] = [s("g"), s("g")];
+  const [lines, marks] = [s("g", { class: "edges", "aria-hidden": "true" }), s("g", { "aria-hidden": "true" })];
+  const element = s("g", { role: "group" }, frames, lines, boxes, marks) as SVGGElement;
+  return { element, frames, lines, boxes, marks, drawn: "" };
+}
+
+function drawLevel(place: LevelPlace, hand: Hand, sheet: Sheet, x: number, y: number): void {
+  drawLines(place, hand, sheet);
+  const boxes: SVGGElement[] = [];
+  const frames: SVGGElement[] = [];
   for (const box of place.boxes) {
     const item = Number(box.id.slice(1));
-    const face = scene.faces.get(place.item)!.get(item)!;
-    const group = boxGroup(face, box, scene);
-    drawing.boxes.set(item, group);
-    drawing.places.set(item, { x: x + box.x, y: y + box.y, width: box.width, height: box.height });
-    if (box.inside === null) boxes.append(group);
-    else drawInside(box, box.inside, scene, drawing, group, frames, x, y);
+    const group = drawBox(place.item, item, box, hand);
+    hand.drawing.places.set(item, { x: x + box.x, y: y + box.y, width: box.width, height: box.height });
+    (box.inside === null ? boxes : frames).push(group);
+    if (box.inside !== null) drawInside(item, box, box.inside, group, hand, x, y);
   }
+  arranged(sheet.frames, frames);
+  arranged(sheet.boxes, boxes);
+}
+
+function drawBox(level: number, item: number, box: BoxPlace, { scene, drawing, former }: Hand): SVGGElement {
+  const face = scene.faces.get(level)!.get(item)!;
+  const { width, height } = box.inside === null ? face : { width: 0, height: 0 };
+  const look = JSON.stringify([{ ...face, width, height }, scene.look(face), scene.label(item)]);
+  const known = former?.looks.get(item) === look ? former.boxes.get(item) : undefined;
+  const group = known ?? boxGroup(face, scene);
+  put(group, "transform", `translate(${round(box.x)} ${round(box.y)})`);
+  drawing.boxes.set(item, group);
+  drawing.looks.set(item, look);
+  return group;
 }
 
 function drawInside(
+  item: number,
   box: BoxPlace,
   inside: LevelPlace,
-  scene: Scene,
-  drawing: Drawing,
   group: SVGGElement,
-  frames: SVGElement,
+  hand: Hand,
   x: number,
   y: number,
 ): void {
+  const sheet = hand.former?.sheets.get(item) ?? newSheet();
+  hand.drawing.sheets.set(item, sheet);
   const [left, top] = [(box.width - inside.width) / 2, FRAME.head];
-  const content = s("g", { transform: `translate(${round(left)} ${top})` });
+  put(group.firstElementChild!, "width", String(round(box.width)));
+  put(group.firstElementChild!, "height", String(round(box.height)));
+  put(sheet.element, "transform", `translate(${round(left)} ${top})`);
+  if (sheet.element.parentNode !== group) group.append(sheet.element);
+  drawLevel(inside, hand, sheet, x + box.x + left, y + box.y + top);
+}
+
+/** Sets an attribute unless it is so already: setting it would make the browser work for nothing. */
+function put(element: Element, name: string, value: string): void {
+  if (element.getAttribute(name) !== value) element.setAttribute(name, value);
+}
+
+/** Makes `wanted` the children of a parent, in order; those that are in their place are not touched. */
+function arranged(parent: Element, wanted: readonly Element[]): void {
+  const kept = new Set(wanted);
+  for (const child of [...parent.children]) if (!kept.has(child)) child.remove();
+  let next = parent.firstElementChild;
+  for (const child of wanted) {
+    if (child === next) next = child.nextElementSibling;
+    else parent.insertBefore(child, next);
+  }
+}
+
+interface Stroke {
+  readonly edge: Edge;
+  readonly attributes: Readonly<Record<string, string | number | undefined>>;
+}
+
+function drawLines(place: LevelPlace, { scene, drawing }: Hand, sheet: Sheet): void {
+  const edges = scene.levels.get(place.item)!.edges.filter((edge) => edge.drawn);
+  const strokes = place.edges.map((path) => stroke(path, edges[path.edge]!, scene));
+  const ports = portLines(place);
+  const pills = place.pills.map((pill) => pillParts(pill, edges[pill.edge]!, scene));
+  const text = JSON.stringify([strokes.map((one) => one.attributes), ports, pills]);
+  if (text !== sheet.drawn) {
+    const plain = ports.map((d) => s("path", { class: "edge", d }));
+    sheet.lines.replaceChildren(...strokes.map((one) => s("path", one.attributes)), ...plain);
+    sheet.marks.replaceChildren(...pills.map(drawPill));
+    sheet.drawn = text;
+  }
+  strokes.forEach(({ edge }, at) => drawing.paths.push({ element: sheet.lines.children[at]!, wires: edge.wires }));
+}
+
+/** Lines through the border of an open box, where an edge inside goes on outside. */
+function portLines(place: LevelPlace): string[] {
   const used = (name: string) => (_: number, at: number) =>
-    inside.edges.some((path) => path.from === `${name}${at}` || path.to === `${name}${at}`);
-  for (const at of inside.ins.filter(used("i")))
-    content.append(s("path", { class: "edge", d: `M${round(at)} ${-FRAME.head}V1` }));
-  for (const at of inside.outs.filter(used("o")))
-    content.append(s("path", { class: "edge", d: `M${round(at)} ${round(inside.height) - 1}v${FRAME.foot + 1}` }));
-  group.append(content);
-  frames.append(group);
-  drawLevel(inside, scene, drawing, content, x + box.x + left, y + box.y + top);
+    place.edges.some((path) => path.from === `${name}${at}` || path.to === `${name}${at}`);
+  return [
+    ...place.ins.filter(used("i")).map((at) => `M${round(at)} ${-FRAME.head}V1`),
+    ...place.outs.filter(used("o")).map((at) => `M${round(at)} ${round(place.height) - 1}v${FRAME.foot + 1}`),
+  ];
 }
 
-function round(value: number): number {
-  return Math.round(value * 10) / 10;
-}
-
-function drawEdge(path: EdgePath, edge: Edge, scene: Scene, drawing: Drawing, lines: SVGElement): void {
-  const arrow = path.to.startsWith("n") ? "url(#arrow)" : undefined;
-  const width = Math.min(5, 1.1 + Math.log2(edge.wires.length) * 0.7);
+function stroke(path: EdgePath, edge: Edge, scene: Scene): Stroke {
+  const width = round(Math.min(5, 1.1 + Math.log2(edge.wires.length) * 0.7));
   const kind = scene.crossing(edge) === "" ? "edge" : "edge crossing";
-  const element = s("path", { class: kind, d: curve(path.points), "stroke-width": round(width), "marker-end": arrow });
-  lines.append(element);
-  drawing.paths.push({ element, wires: edge.wires });
+  const arrow = path.to.startsWith("n") ? "url(#arrow)" : undefined;
+  return { edge, attributes: { class: kind, d: curve(path.points), "stroke-width": width, "marker-end": arrow } };
 }
 
-function drawPill(place: PillPlace, edge: Edge, scene: Scene): SVGElement {
+interface Pill {
+  readonly text: string;
+  readonly wires: string;
+  readonly width: number;
+  readonly transform: string;
+}
+
+function pillParts(place: PillPlace, edge: Edge, scene: Scene): Pill {
   const text = scene.crossing(edge);
   const width = pillWidth(text);
-  const pill = s("g", {
-    class: "pill",
-    "data-wires": edge.wires.slice(0, 200).join(","),
+  const wires = edge.wires.slice(0, 200).join(",");
+  return {
+    text,
+    wires,
+    width: round(width),
     transform: `translate(${round(place.x - width / 2)} ${round(place.y - PILL / 2)})`,
-  });
-  pill.append(
-    s("rect", { width: round(width), height: PILL, rx: PILL / 2 }),
+  };
+}
+
+function drawPill({ text, wires, width, transform }: Pill): SVGElement {
+  return s(
+    "g",
+    { class: "pill", "data-wires": wires, transform },
+    s("rect", { width, height: PILL, rx: PILL / 2 }),
     s("text", { x: round(width / 2), y: 11.5 }, text),
   );
-  return pill;
 }
 
 /** Room for the text on an edge. */
@@ -118,92 +192,4 @@ function curve(points: readonly number[]): string {
   let text = `M${pair(0)}C`;
   for (let at = 2; at + 1 < points.length; at += 2) text += `${at === 2 ? "" : " "}${pair(at)}`;
   return text;
-}
-
-/** The look of a box for its precision or its error. */
-function look(face: Face, scene: Scene): string {
-  const mistake = scene.errors?.get(face.item);
-  if (scene.errors === null) return face.precision === "" ? "" : precisionClass(face.precision);
-  return mistake === undefined ? "err e-none" : `err e-${stepOf(mistake)}${mistake.within ? "" : " beyond"}`;
-}
-
-function boxGroup(face: Face, box: BoxPlace, scene: Scene): SVGGElement {
-  const expanded = face.shape === "group" ? "false" : face.shape === "open" ? "true" : undefined;
-  const group = s("g", {
-    class: `box ${face.shape} ${look(face, scene)}`,
-    id: `box-${face.item}`,
-    "data-item": face.item,
-    transform: `translate(${round(box.x)} ${round(box.y)})`,
-    role: "treeitem",
-    "aria-expanded": expanded,
-    "aria-label": scene.label(face.item),
-  }) as SVGGElement;
-  group.append(
-    ...(face.shape === "open" ? openParts(face, box) : face.shape === "cast" ? castParts(face) : boxParts(face)),
-  );
-  return group;
-}
-
-function openParts(face: Face, box: BoxPlace): Child[] & Node[] {
-  return [
-    s("rect", { class: "frame", width: round(box.width), height: round(box.height), rx: 6 }),
-    s("text", { class: "title", x: 24, y: 17 }, face.title),
-    sign("−", 7),
-  ];
-}
-
-function sign(text: string, x: number): SVGElement {
-  return s(
-    "g",
-    { class: "sign", "data-toggle": "" },
-    s("rect", { x, y: 6, width: 13, height: 13, rx: 3 }),
-    s("text", { x: x + 6.5, y: 16 }, text),
-  );
-}
-
-function castParts(face: Face): Node[] {
-  return [
-    s("rect", { class: "body", width: face.width, height: face.height, rx: face.height / 2 }),
-    s("text", { class: "small", x: face.width / 2, y: 13.2 }, face.title),
-  ];
-}
-
-function boxParts(face: Face): Node[] {
-  const group = face.shape === "group";
-  const radius = face.shape === "end" ? 12 : 4;
-  const parts: Node[] = [];
-  if (group) parts.push(s("rect", { class: "shadow", x: 3, y: 3, width: face.width, height: face.height, rx: 5 }));
-  parts.push(s("rect", { class: "body", width: face.width, height: face.height, rx: group ? 5 : radius }));
-  if (face.shape === "leaf") parts.push(s("rect", { class: "stripe", width: 4, height: face.height, rx: 2 }));
-  const indent = face.shape === "end" ? 13 : group ? 9 : 11;
-  parts.push(s("text", { class: "title", x: indent, y: 16.5 }, face.title));
-  const gap = face.shape === "end" ? 12 : group ? 25 : 7;
-  if (face.mark !== "") parts.push(s("text", { class: "mark", x: face.width - gap, y: 16 }, face.mark));
-  face.lines.forEach((line, at) => parts.push(lineText(line, indent, 29.5 + at * LINE)));
-  if (group) parts.push(bar(face), sign("+", face.width - 19));
-  return parts;
-}
-
-function lineText(line: Line, x: number, y: number): SVGElement {
-  return s("text", { class: `small ${line.kind}`, x, y, "data-node": line.to >= 0 ? line.to : undefined }, line.text);
-}
-
-function bar(face: Face): SVGElement {
-  const [width, y] = [face.width - 14, face.height - 10];
-  const total = face.bar.reduce((sum, [, count]) => sum + count, 0);
-  const group = s("g", { class: "bar", transform: `translate(7 ${y})` });
-  let x = 0;
-  for (const [precision, count] of [...face.bar].sort((one, other) => byPrecision(one[0], other[0]))) {
-    const part = (count / total) * width;
-    const rect = s("rect", {
-      class: precisionClass(precision),
-      x: round(x),
-      width: Math.max(1, round(part - 0.5)),
-      height: 5,
-    });
-    rect.append(s("title", {}, `${mark(precision)}: ${plural(count, "node")}`));
-    group.append(rect);
-    x += part;
-  }
-  return group;
 }

@@ -34,30 +34,36 @@ function compact(value: number, size: number): string {
   return size >= 1000 ? value.toFixed(0) : String(Number(value.toPrecision(3)));
 }
 
-const STEPS = ["", "k", "M", "G", "T", "P"];
-
-function scaled(value: number, step: number): [string, string] {
-  let power = 0;
-  let rest = value;
-  while (Math.abs(rest) >= step * 0.9995 && power < STEPS.length - 1) {
-    rest /= step;
-    power += 1;
-  }
-  return [power === 0 ? String(Math.round(rest * 100) / 100) : rest.toPrecision(3), STEPS[power]!];
+/** A figure with four digits in the largest unit that it reaches, as the terminal says it. */
+function scaled(value: number, steps: readonly (readonly [number, string])[], least: string): string {
+  const [size, unit] = steps.find(([size]) => Math.abs(value) >= size) ?? [1, least];
+  return `${Number((value / size).toPrecision(4))} ${unit}`;
 }
 
-/** Bytes: "1.20 MiB", as the terminal says them. */
+const BYTES: readonly (readonly [number, string])[] = [
+  [2 ** 30, "GiB"],
+  [2 ** 20, "MiB"],
+  [2 ** 10, "KiB"],
+];
+
+/** Bytes: "1.203 MiB". */
 export function bytes(count: number | null | undefined): string {
-  if (count === null || count === undefined) return "? B";
-  const [figure, unit] = scaled(count, 1024);
-  return `${figure} ${unit === "" ? "B" : `${unit.toUpperCase()}iB`}`;
+  if (count === null || count === undefined) return "? bytes";
+  return scaled(Math.round(count), BYTES, "bytes");
 }
 
-/** Floating-point operations: "3.10 GFLOP". */
+const OPERATIONS: readonly (readonly [number, string])[] = [
+  [1e12, "T"],
+  [1e9, "G"],
+  [1e6, "M"],
+  [1e3, "k"],
+];
+
+/** Floating-point operations: "3.1 GFLOP". */
 export function operations(count: number | null | undefined): string {
   if (count === null || count === undefined) return "–";
-  const [figure, unit] = scaled(count, 1000);
-  return `${figure} ${unit}FLOP`;
+  const [size, unit] = OPERATIONS.find(([size]) => count >= size) ?? [1, ""];
+  return `${Number((count / size).toPrecision(3))} ${unit}FLOP`;
 }
 
 const TIMES: Readonly<Record<string, number>> = {
@@ -70,7 +76,7 @@ const TIMES: Readonly<Record<string, number>> = {
 const CLOCK: readonly (readonly [number, string])[] = [
   [1, "s"],
   [1e-3, "ms"],
-  [1e-6, "µs"],
+  [1e-6, "us"],
   [1e-9, "ns"],
 ];
 
@@ -79,20 +85,26 @@ export function isTime(unit: string): boolean {
   return unit in TIMES;
 }
 
-/** A price in the document's unit: "12.3 µs", "24.0 k points". */
+/** True where a unit measures something: points only put plans in order. */
+export function isPriced(unit: string): boolean {
+  return unit !== "points";
+}
+
+/** A price in the document's unit, as reasons say it: "12.3 us", "24 points". */
 export function price(figure: Figure | null | undefined, unit: string): string {
   const value = number(figure);
   if (!Number.isFinite(value)) return digits(figure);
   if (unit === "bytes") return bytes(value);
-  if (isTime(unit)) return time(value * TIMES[unit]!);
-  const [text, power] = scaled(value, 1000);
-  return `${text}${power && ` ${power}`}${unit && ` ${unit}`}`;
+  if (value === 0) return "0";
+  if (!isTime(unit)) return `${Math.round(value)}${unit && ` ${unit}`}`;
+  const seconds = value * TIMES[unit]!;
+  const [size, name] = CLOCK.find(([least]) => seconds >= least * (1 - 1e-12)) ?? [1e-12, "ps"];
+  return `${Number((seconds / size).toPrecision(4))} ${name}`;
 }
 
-function time(seconds: number): string {
-  if (seconds === 0) return "0 µs";
-  const [step, name] = CLOCK.find(([least]) => seconds >= least * 0.9995) ?? [1e-9, "ns"];
-  return `${(seconds / step).toPrecision(3)} ${name}`;
+/** A price, "" where the unit measures nothing. */
+export function cost(figure: Figure | null | undefined, unit: string): string {
+  return isPriced(unit) ? price(figure, unit) : "";
 }
 
 /** Whole numbers with thin spaces between thousands. */
@@ -103,6 +115,11 @@ export function count(value: number): string {
 /** "1 node", "12 nodes". */
 export function plural(value: number, word: string): string {
   return `${count(value)} ${word}${value === 1 ? "" : "s"}`;
+}
+
+/** "1 boundary", "12 boundaries". */
+export function boundaries(value: number): string {
+  return plural(value, "boundary").replace("boundarys", "boundaries");
 }
 
 /** "1×64×56×56", "scalar", "?" where unknown. */

@@ -41,14 +41,14 @@ export function groupPanel(document: Document, side: Side, item: Item, go: (item
         ["bytes moved", format.bytes(sum((node) => nodes[node]!.bytes))],
         [
           "in low precision",
-          format.price(
+          format.cost(
             sum((node) => format.number(nodes[node]!.low) || 0),
             document.unit,
           ),
         ],
         [
           "in float32",
-          format.price(
+          format.cost(
             sum((node) => format.number(nodes[node]!.high) || 0),
             document.unit,
           ),

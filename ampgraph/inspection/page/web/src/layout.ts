@@ -1,14 +1,15 @@
 /** Asks the worker for places. Only the latest answer counts. */
 
 import type { LevelPlace, LevelRequest } from "./request";
-import type { Answer, Question } from "./worker";
+import type { Answer, Beginning, Question } from "./worker";
 
 export type Layout = (request: LevelRequest) => Promise<LevelPlace>;
 
-/** A layout in a worker of this code; errors of the worker are those of the promise. */
-export function layoutIn(code: string): Layout {
+/** A layout in a worker of this code with Graphviz' binary; errors of the worker are those of the promise. */
+export function layoutIn(code: string, engine: ArrayBuffer): Layout {
   const url = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
   const worker = new Worker(url);
+  worker.postMessage({ engine } satisfies Beginning, [engine]);
   let ticket = 0;
   let waiting = new Map<number, { resolve: (place: LevelPlace) => void; reject: (error: Error) => void }>();
   worker.onmessage = (event: MessageEvent<Answer>) => {

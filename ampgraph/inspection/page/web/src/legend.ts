@@ -18,7 +18,7 @@ export function precisionLegend(graph: Graph): HTMLElement {
     ...precisions.map((precision) =>
       h("li", {}, chip(precision), ` ${precision === "other" || precision === "" ? "no float" : precision}`),
     ),
-    casts ? h("li", {}, h("span", { class: "chip cast" }, "→"), " cast, bytes it moves") : null,
+    casts ? h("li", {}, h("span", { class: "chip cast" }, "→"), " cast") : null,
     graph.boundaries.length > 0 ? h("li", {}, h("span", { class: "dash" }), " boundary") : null,
   );
 }

@@ -1,23 +1,18 @@
 /** Lists that jump: boundaries, islands, results of a search. */
 
-import type { Boundary, Document, Island } from "./contract";
+import type { Boundary, Document, Island, Rule } from "./contract";
 import { h } from "./dom";
 import * as format from "./format";
 import type { Model } from "./model";
 import { visible } from "./names";
-import { brief, nameOf, chip, link, rows } from "./parts";
-import { PREFIXES } from "./search";
+import { type Links, ruleLink, ruleOf, sentence } from "./links";
+import { brief, chip, link, rows } from "./parts";
+import { PREFIXES, terms } from "./search";
 
-/** Boundaries, the dearest first; where no cost is known, the largest. */
-export function boundaryList(document: Document, model: Model, go: (node: number) => void): HTMLElement {
-  const order = model.graph.boundaries.map((_, at) => at);
-  const figure = (at: number) => {
-    const cost = format.number(model.graph.boundaries[at]!.cost);
-    return Number.isNaN(cost) ? -1 : cost;
-  };
-  const size = (at: number) => model.graph.boundaries[at]!.bytes ?? -1;
-  order.sort((one, other) => figure(other) - figure(one) || size(other) - size(one) || one - other);
-  if (order.length === 0)
+/** Boundaries as the document orders them: the dearest first, or the largest where no cost is counted. */
+export function boundaryList(document: Document, model: Model, links: Links): HTMLElement {
+  const { boundaries } = model.graph;
+  if (boundaries.length === 0)
     return h("p", { class: "quiet" }, "No value is read in another precision than it is made in.");
   return h(
     "div",
@@ -25,20 +20,17 @@ export function boundaryList(document: Document, model: Model, go: (node: number
     h(
       "p",
       { class: "quiet" },
-      `${format.plural(order.length, "boundary").replace("boundarys", "boundaries")}, by cost`,
+      `${format.boundaries(boundaries.length)}, by ${format.isTime(document.unit) ? "time" : "bytes"}`,
     ),
-    rows(order, (at) => boundaryRow(document, model, model.graph.boundaries[at]!, go)),
+    rows(boundaries, (one) => boundaryRow(document, model, one, links)),
   );
 }
 
-function boundaryRow(document: Document, model: Model, boundary: Boundary, go: (node: number) => void): HTMLElement {
+/** A boundary in two lines, with links to its cast, its value's maker and its reader. */
+export function boundaryRow(document: Document, model: Model, boundary: Boundary, links: Links): HTMLElement {
   const ends = [boundary.cast, boundary.maker, ...boundary.readers].flatMap((id) => model.nodeAt.get(id) ?? []);
-  const name = (id: string) => model.graph.nodes[model.nodeAt.get(id) ?? -1]?.name ?? id;
   const value = model.graph.values[model.valueAt.get(boundary.value) ?? -1]?.name ?? boundary.value;
-  const readers =
-    boundary.readers.length === 1 ? brief(name(boundary.readers[0]!), 48) : `${boundary.readers.length} readers`;
-  const cost = boundary.cost === null ? "" : format.price(boundary.cost, document.unit);
-  const act = () => ends[0] !== undefined && go(ends[0]);
+  const act = () => ends[0] !== undefined && links.node(ends[0]);
   return h(
     "li",
     {},
@@ -51,32 +43,39 @@ function boundaryRow(document: Document, model: Model, boundary: Boundary, go: (
         " → ",
         chip(boundary.target),
         h("span", { class: "figure" }, format.bytes(boundary.bytes)),
-        h("span", { class: "figure" }, cost),
+        h("span", { class: "figure" }, boundary.cost === null ? "" : format.cost(boundary.cost, document.unit)),
       ),
     ),
-    h("p", { class: "quiet" }, brief(value, 56), " → ", readers),
+    h("p", { class: "quiet" }, brief(value, 48), ": ", sentence(model, boundary.why, links)),
   );
 }
 
-/** Islands that stay in float32, the dearest first. */
-export function islandList(document: Document, model: Model, go: (node: number) => void): HTMLElement {
-  const all = [...document.summary.islands].sort((one, other) => format.number(other.time) - format.number(one.time));
+/** Islands that stay in float32, the dearest first; the largest where no cost is counted. */
+export function islandList(document: Document, model: Model, links: Links): HTMLElement {
+  const priced = format.isPriced(document.unit);
+  const figure = (island: Island) => (priced ? format.number(island.time) : island.nodes.length);
+  const all = [...document.summary.islands].sort((one, other) => figure(other) - figure(one));
   if (all.length === 0) return h("p", { class: "quiet" }, "No nodes stay in float32 beside low precision.");
+  const order = format.isTime(document.unit) ? "time" : priced ? "bytes" : "number of nodes";
   return h(
     "div",
     {},
-    h("p", { class: "quiet" }, `${format.plural(all.length, "island")} of float32, by time`),
-    rows(all, (island) => islandRow(document, model, island, go)),
+    h("p", { class: "quiet" }, `${format.plural(all.length, "island")} of float32, by ${order}`),
+    rows(all, (island) => islandRow(document, model, island, links)),
   );
 }
 
-function islandRow(document: Document, model: Model, island: Island, go: (node: number) => void): HTMLElement {
+/** "Add ×2, Softmax" of types and how many there are of each. */
+export function describedTypes(types: readonly (readonly [string, number])[], most: number): string {
+  const named = [...types]
+    .sort((one, other) => other[1] - one[1])
+    .slice(0, most)
+    .map(([type, count]) => `${visible(type.slice(type.lastIndexOf(".") + 1))}${count > 1 ? ` ×${count}` : ""}`);
+  return named.join(", ") + (types.length > most ? " …" : "");
+}
+
+function islandRow(document: Document, model: Model, island: Island, links: Links): HTMLElement {
   const first = island.nodes.map((id) => model.nodeAt.get(id)).find((at) => at !== undefined);
-  const types = Object.entries(island.types).sort((one, other) => other[1] - one[1]);
-  const named = types
-    .slice(0, 5)
-    .map(([type, count]) => `${type.slice(type.lastIndexOf(".") + 1)}${count > 1 ? ` ×${count}` : ""}`)
-    .join(", ");
   const rule = document.rules[island.rule];
   return h(
     "li",
@@ -84,27 +83,30 @@ function islandRow(document: Document, model: Model, island: Island, go: (node: 
     h(
       "p",
       { class: "head" },
-      link(() => first !== undefined && go(first), visible(named), types.length > 5 ? " …" : ""),
-      h("span", { class: "figure" }, format.price(island.time, document.unit)),
+      link(() => first !== undefined && links.node(first), describedTypes(Object.entries(island.types), 5)),
+      h("span", { class: "figure" }, format.cost(island.time, document.unit)),
     ),
     h(
       "p",
       { class: "quiet" },
-      `${format.plural(island.nodes.length, "node")} · ${island.cause}${rule === undefined ? "" : ` ${visible(rule.name)}`}`,
+      `${format.plural(island.nodes.length, "node")} · ${island.cause} `,
+      rule === undefined ? null : ruleLink(rule, links),
     ),
-    h("p", {}, nameOf(island.why, 240)),
+    h("p", {}, sentence(model, island.why, links)),
   );
 }
 
-/** What a search found. */
+/** What a search found; of a search for a rule, its text too. */
 export function resultList(
+  document: Document,
   model: Model,
   found: readonly number[],
   query: string,
-  go: (node: number) => void,
+  links: Links,
 ): HTMLElement {
   if (query.trim() === "") return hints();
-  const list = rows(found, (at) => resultRow(model, at, go), 60);
+  const list = rows(found, (at) => resultRow(model, at, links.node), 60);
+  const rule = ruleAsked(document, query);
   return h(
     "div",
     {},
@@ -113,8 +115,16 @@ export function resultList(
       { class: "quiet", role: "status" },
       found.length === 0 ? "Nothing found." : `${format.plural(found.length, "node")}, in order`,
     ),
+    rule === undefined ? null : ruleOf(rule, links),
     found.length === 0 ? hints() : list,
   );
+}
+
+/** The rule that a query asks for and nothing else. */
+function ruleAsked(document: Document, query: string): Rule | undefined {
+  const [term, more] = terms(query);
+  if (term?.prefix !== "rule" || term.not || more !== undefined) return undefined;
+  return document.rules.find((rule) => rule.name.toLowerCase() === term.word);
 }
 
 function resultRow(model: Model, at: number, go: (node: number) => void): HTMLElement {

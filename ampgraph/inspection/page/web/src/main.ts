@@ -1,7 +1,7 @@
 /** Reads what the page carries and sets it going. */
 
 import type { Comparison, Document } from "./contract";
-import { embedded } from "./decode";
+import { bytesOf, embedded } from "./decode";
 import { byId, h } from "./dom";
 import { frameOf } from "./frame";
 import { listen } from "./keys";
@@ -10,10 +10,12 @@ import { visible } from "./names";
 import { Page, type Tab } from "./page";
 
 async function begin(): Promise<void> {
-  const [code, data, compared] = await Promise.all(["layout", "document", "comparison"].map(embedded));
-  const layout = layoutIn(code!);
-  const model = JSON.parse(data!) as Document;
-  const comparison = compared === "" ? null : (JSON.parse(compared!) as Comparison);
+  const texts = Promise.all([embedded("document"), embedded("comparison")]);
+  const [code, engine] = await Promise.all([embedded("layout"), bytesOf("engine")]);
+  const layout = layoutIn(code, engine); // it gets ready while the document is read
+  const [data, compared] = await texts;
+  const model = JSON.parse(data) as Document;
+  const comparison = compared === "" ? null : (JSON.parse(compared) as Comparison);
   document.body.replaceChildren(frameOf(model));
   document.title = `${visible(model.name).slice(0, 120)} – ampgraph`;
   const page = new Page(model, comparison, layout);
@@ -49,7 +51,7 @@ function searching(page: Page, field: HTMLInputElement): void {
     page.search(field.value);
   });
   field.addEventListener("keydown", (event) => {
-    if (event.key === "Enter") void page.first();
+    if (event.key === "Enter") void page.firstFound();
   });
 }
 

@@ -99,6 +99,14 @@ export function modelOf(graph: Graph): Model {
   return { graph, nodeAt, valueAt, maker, readers, wires, wiresIn, wiresOut, boundariesOf };
 }
 
+/** The node with an id, else the first with such a name, else the first that stands for such a one. */
+export function nodeNamed(model: Model, text: string): number | undefined {
+  const { nodes } = model.graph;
+  const found = model.nodeAt.get(text) ?? nodes.findIndex((node) => node.name === text);
+  const at = found >= 0 ? found : nodes.findIndex((node) => node.origins.includes(text));
+  return at >= 0 ? at : undefined;
+}
+
 /** A value by id. */
 export function valueOf(model: Model, id: string): Value | undefined {
   const at = model.valueAt.get(id);

@@ -14,9 +14,12 @@ export function visible(tree: Tree, open: ReadonlySet<number>, group = 0): numbe
   );
 }
 
-/** Groups to open for a first picture that can be read: the main ones, then whole generations while there is room. */
-export function firstOpen(tree: Tree): Set<number> {
-  const open = new Set<number>();
+/**
+ * What may be open in a first picture, each set one generation of groups more than the one before: the main ones, or
+ * whole generations while there is room.
+ */
+export function firstOpenings(tree: Tree): ReadonlySet<number>[] {
+  const openings = [new Set<number>()];
   const total = tree.items[0]!.size;
   let front = [0];
   let shown = tree.items[0]!.children.length;
@@ -28,7 +31,20 @@ export function firstOpen(tree: Tree): Set<number> {
     const main = groups.filter((id) => tree.items[id]!.size >= MAIN * total);
     front = shown + children(groups) <= FIRST ? groups : shown + children(main) <= 2 * FIRST ? main : [];
     shown += children(front);
-    for (const id of front) open.add(id);
+    if (front.length > 0) openings.push(new Set([...openings.at(-1)!, ...front]));
+  }
+  return openings;
+}
+
+/** As many groups, from the first on, as a picture may show. */
+export function mostOpen(tree: Tree): Set<number> {
+  const open = new Set<number>();
+  const groups = tree.items.filter((item) => isGroup(item) && item.id > 0);
+  for (const { id } of groups.slice(0, 2000)) {
+    open.add(id);
+    if (visible(tree, open) <= MOST) continue;
+    open.delete(id);
+    break;
   }
   return open;
 }

@@ -1,6 +1,7 @@
 /** The page: its state, and what changes it. Views are made anew from the state; only this module holds any. */
 
-import { read, written } from "./address";
+import { addressOf, read } from "./address";
+import { READABLE } from "./camera";
 import type { Comparison, Difference, Document } from "./contract";
 import { errorPanel, mistakeOf } from "./chart";
 import { byId, h } from "./dom";
@@ -10,15 +11,20 @@ import { groupPanel } from "./group";
 import type { Layout } from "./layout";
 import { errorLegend, precisionLegend } from "./legend";
 import { boundaryList, islandList, resultList } from "./lists";
-import { bounded, MOST, revealed, visible } from "./opening";
+import { bounded, MOST, mostOpen, revealed, visible } from "./opening";
 import { markOf, type Mistake, mistakes } from "./overlay";
 import { section } from "./parts";
+import type { Links } from "./links";
+import { type Model, nodeNamed } from "./model";
+import { overview } from "./overview";
 import { Picture, type View } from "./picture";
 import { find, terms } from "./search";
 import { type Direction, neighbour, standIn } from "./seen";
 import { carried, counterpart, type Side, sideOf } from "./side";
 import { summaryPanel } from "./summary";
 import { isGroup } from "./tree";
+
+const LEAST = 0.4; // scale that a step to a neighbour leaves as it is
 
 export type Tab = "summary" | "search" | "boundaries" | "islands" | "errors";
 
@@ -35,6 +41,7 @@ export class Page {
   private query = "";
   private answer: { query: string; side: Side | null; found: readonly number[] } = { query: "", side: null, found: [] };
   private closed = 0;
+  private readonly firsts = new Map<Side, ReadonlySet<number>>();
   private readonly errorsOf = new Map<Side, ReadonlyMap<number, Mistake>>();
   private readonly differences = new Map<string, Difference[]>();
 
@@ -44,7 +51,7 @@ export class Page {
     layout: Layout,
   ) {
     this.sides = { after: sideOf(document, false), before: null };
-    this.open = this.side.start;
+    this.open = this.side.openings[0]!;
     this.errors = comparison !== null;
     for (const one of comparison?.values ?? [])
       this.differences.set(one.node, [...(this.differences.get(one.node) ?? []), one]);
@@ -74,8 +81,9 @@ export class Page {
   private async arrive(): Promise<void> {
     const place = read(location.hash);
     this.before = place.before;
-    this.adopt(place.open);
-    const node = place.node === "" ? undefined : this.side.model.nodeAt.get(place.node);
+    this.touched = place.open !== null;
+    this.open = await this.opened(place.open);
+    const node = place.node === "" ? undefined : nodeNamed(this.side.model, place.node);
     const item = node !== undefined ? this.side.tree.itemOf[node]! : place.group;
     this.selected = item > 0 && item < this.side.tree.items.length ? item : null;
     if (this.selected !== null) this.open = revealed(this.side.tree, this.open, this.selected);
@@ -85,13 +93,32 @@ export class Page {
     if (this.selected !== null) this.picture.bring(this.selected);
   }
 
-  private adopt(open: readonly number[] | null): void {
+  /** Groups that an address has open, those of the start where it names none. */
+  private async opened(open: readonly number[] | null): Promise<ReadonlySet<number>> {
     const { items } = this.side.tree;
-    this.touched = open !== null;
-    this.open =
-      open === null
-        ? this.side.start
-        : new Set(open.filter((id) => id > 0 && id < items.length && isGroup(items[id]!)));
+    if (open === null) return this.first();
+    return new Set(open.filter((id) => id > 0 && id < items.length && isGroup(items[id]!)));
+  }
+
+  /** What a side opens first: as much as can be read while all of it is in sight. */
+  private async first(): Promise<ReadonlySet<number>> {
+    const { side } = this;
+    let found = this.firsts.get(side);
+    if (found !== undefined) return found;
+    found = side.openings[0]!;
+    for (const open of side.openings.slice(1)) {
+      if ((await this.picture.fitting(this.view(open))) < READABLE) break;
+      found = open;
+    }
+    this.firsts.set(side, found);
+    return found;
+  }
+
+  private view(open: ReadonlySet<number>): View {
+    const { side } = this;
+    const errors = this.errors && !this.before ? this.overlayOf(side) : null;
+    const marks = errors === null ? null : (item: number) => markOf(errors.get(item));
+    return { side, open, shown: { constants: this.constants, constantsOf: this.constantsOf, marks }, errors };
   }
 
   /** Draws the state anew; `anchor` is the box that keeps its place. */
@@ -101,15 +128,7 @@ export class Page {
     const bound = bounded(side.tree, this.open, anchor ?? this.selected ?? -1);
     this.open = bound.open;
     this.closed = bound.closed.length;
-    const errors = this.errors && !this.before ? this.overlayOf(side) : null;
-    const marks = errors === null ? null : (item: number) => markOf(errors.get(item));
-    const view: View = {
-      side,
-      open: this.open,
-      shown: { constants: this.constants, constantsOf: this.constantsOf, marks },
-      errors,
-    };
-    const latest = await this.picture.show(view, rect, anchor ?? -1);
+    const latest = await this.picture.show(this.view(this.open), rect, anchor ?? -1);
     if (!latest) return false;
     this.picture.select(this.selected);
     this.picture.mark(this.found());
@@ -134,7 +153,7 @@ export class Page {
         ? ` ${format.plural(this.closed, "group")} closed: at most ${MOST} boxes are drawn. Open or search for what you miss.`
         : "";
     byId("count").textContent = `${format.plural(boxes, "box").replace("boxs", "boxes")} for ${nodes}.${notice}`;
-    byId("legend").replaceChildren(this.errors && !this.before ? errorLegend() : precisionLegend(model.graph));
+    this.legend(this.errors && !this.before ? "errors" : this.side);
     byId("toggle").setAttribute("aria-pressed", String(this.before));
     byId("toggle").textContent = this.before ? "Before" : "After";
     byId("weights").setAttribute("aria-pressed", String(this.constants));
@@ -142,11 +161,24 @@ export class Page {
     byId("colour").hidden = this.comparison === null;
   }
 
+  private legendOf: Side | "errors" | null = null;
+
+  private legend(what: Side | "errors"): void {
+    if (this.legendOf === what) return;
+    this.legendOf = what;
+    byId("legend").replaceChildren(what === "errors" ? errorLegend() : precisionLegend(what.model.graph));
+  }
+
+  private remembering = 0;
+
+  /** Keeps the state in the address, after what was asked for is seen: browsers take their time for it. */
   private remember(): void {
-    const item = this.selected === null ? undefined : this.side.tree.items[this.selected];
-    const node = item === undefined || item.node < 0 ? "" : this.side.model.graph.nodes[item.node]!.id;
-    const group = item !== undefined && item.node < 0 ? item.id : -1;
-    const text = written({ node, group, open: this.touched ? [...this.open] : null, before: this.before });
+    clearTimeout(this.remembering);
+    this.remembering = setTimeout(() => this.keepAddress(), 60);
+  }
+
+  private keepAddress(): void {
+    const text = addressOf(this.side, this.selected, this.touched ? [...this.open] : null, this.before);
     try {
       history.replaceState(null, "", `#${text}`);
     } catch {
@@ -162,24 +194,14 @@ export class Page {
     if (!open.delete(item)) open.add(item);
     this.open = open;
     if (this.selected !== null && !open.has(item)) this.selected = standIn(this.side.tree, open, this.selected);
-    if (await this.draw(item)) this.picture.bring(item);
+    if (await this.draw(item)) this.picture.bring(item, LEAST);
   }
 
   /** Opens all groups inside an item, as far as the picture allows, or those of the start. */
   async openAll(all: boolean): Promise<void> {
     this.touched = all;
-    const groups = this.side.tree.items.filter((item) => isGroup(item) && item.id > 0).map((item) => item.id);
-    let open = new Set<number>();
-    if (all) {
-      for (const id of groups.slice(0, 2000)) {
-        open.add(id);
-        if (visible(this.side.tree, open) <= MOST) continue;
-        open.delete(id);
-        break;
-      }
-    } else open = new Set(this.side.start);
-    this.open = open;
-    this.selected = this.selected === null ? null : standIn(this.side.tree, open, this.selected);
+    this.open = all ? mostOpen(this.side.tree) : await this.first();
+    this.selected = this.selected === null ? null : standIn(this.side.tree, this.open, this.selected);
     if (await this.draw(null)) this.picture.fit(!all);
   }
 
@@ -193,16 +215,14 @@ export class Page {
 
   private details(): void {
     const panel = byId("details");
-    byId("page").classList.toggle("with-details", this.selected !== null);
+    const { classList } = byId("page");
+    if (classList.contains("with-details") !== (this.selected !== null)) {
+      classList.toggle("with-details");
+      this.picture.camera.resized();
+    }
     if (this.selected === null) {
-      panel.replaceChildren(
-        h(
-          "div",
-          { class: "quiet empty" },
-          h("p", {}, "Choose a node to see why it is as it is."),
-          h("p", {}, "Double-click opens a group, / searches, ? lists the keys."),
-        ),
-      );
+      const { model } = this.sides.after;
+      panel.replaceChildren(overview(this.document, model, this.links(model), (tab) => this.tab(tab)));
       return;
     }
     const item = this.side.tree.items[this.selected]!;
@@ -222,13 +242,26 @@ export class Page {
 
   private nodeDetails(node: number): HTMLElement {
     const doing = {
-      go: (at: number) => void this.jump(at),
+      ...this.links(this.side.model),
       constants: (id: string) => void this.toggleConstantsOf(id),
       constantsShown: (id: string) => this.constants || this.constantsOf.has(id),
     };
     const found = this.before ? [] : (this.differences.get(this.side.model.graph.nodes[node]!.id) ?? []);
     const errors = found.length === 0 ? null : section("Error", ...found.map(mistakeOf));
     return nodePanel(this.document, this.side.model, node, doing, errors);
+  }
+
+  /** Links of a panel that shows nodes of a model. */
+  private links(model: Model): Links {
+    return {
+      node: (at) => void this.jumpById(model.graph.nodes[at]!.id),
+      rule: (name) => {
+        const query = `rule:"${name}"`;
+        (byId("search") as HTMLInputElement).value = query;
+        byId("page").classList.add("with-panel");
+        this.search(query);
+      },
+    };
   }
 
   private async toggleConstantsOf(id: string): Promise<void> {
@@ -266,7 +299,7 @@ export class Page {
     const rect = this.selected === null ? null : this.picture.places.get(this.selected);
     this.before = !this.before;
     const to = this.side;
-    this.open = this.touched ? carried(from.tree, to.tree, this.open) : to.start;
+    this.open = this.touched ? carried(from.tree, to.tree, this.open) : await this.first();
     this.selected = this.selected === null ? null : this.other(from, to, this.selected);
     if (this.selected !== null) this.open = revealed(to.tree, this.open, this.selected);
     if (!(await this.draw(null))) return;
@@ -306,7 +339,7 @@ export class Page {
       this.selected === null ? first : neighbour(side, this.open, this.picture.places, this.selected, direction);
     if (next === null || next === undefined) return;
     this.select(next);
-    this.picture.bring(next);
+    this.picture.bring(next, LEAST);
   }
 
   /** Opens or closes what is selected. */
@@ -329,9 +362,8 @@ export class Page {
 
   private panel(tab: Tab): HTMLElement {
     const after = this.sides.after.model;
-    const jump = (node: number) => void this.jumpById(after.graph.nodes[node]!.id);
-    if (tab === "boundaries") return boundaryList(this.document, after, jump);
-    if (tab === "islands") return islandList(this.document, after, jump);
+    if (tab === "boundaries") return boundaryList(this.document, after, this.links(after));
+    if (tab === "islands") return islandList(this.document, after, this.links(after));
     if (tab === "errors" && this.comparison !== null)
       return errorPanel(this.comparison, (one) => void this.jumpById(one.node));
     if (tab === "search") return this.results();
@@ -340,7 +372,7 @@ export class Page {
 
   private results(): HTMLElement {
     const { side } = this;
-    return resultList(side.model, this.found(), this.query, (node) => void this.jump(node));
+    return resultList(this.document, side.model, this.found(), this.query, this.links(side.model));
   }
 
   /** What the search finds on this side; asked for with every picture, so the last answer is kept. */
@@ -359,7 +391,7 @@ export class Page {
   }
 
   /** The first result of the search. */
-  async first(): Promise<void> {
+  async firstFound(): Promise<void> {
     const [node] = this.found();
     if (node !== undefined) await this.jump(node);
   }

@@ -1,6 +1,5 @@
 /** Parts that all panels are made of. */
 
-import type { Rule } from "./contract";
 import { type Child, h, name } from "./dom";
 import { clipped, visible } from "./names";
 import { mark, precisionClass } from "./precision";
@@ -48,19 +47,6 @@ export function facts(rows: readonly (readonly [string, Child] | null)[]): HTMLE
     if (row !== null && row[1] !== "" && row[1] !== null)
       list.append(h("dt", {}, row[0]), h("dd", {}, row[1] as Node | string));
   return list;
-}
-
-/** A rule: its name, text, source and conditions. */
-export function ruleOf(rule: Rule): HTMLElement {
-  return h(
-    "div",
-    { class: `rule ${rule.category}` },
-    h("p", { class: "head" }, h("b", {}, visible(rule.name)), ` ${rule.category}`),
-    h("p", {}, visible(rule.why)),
-    rule.conditions.length > 0 ? h("p", { class: "quiet" }, rule.conditions.map(visible).join("; ")) : null,
-    rule.source !== "" ? h("p", { class: "quiet" }, "Source: ", nameOf(rule.source, 300)) : null,
-    rule.place !== "" ? h("p", { class: "quiet" }, "In ", nameOf(rule.place, 80)) : null,
-  );
 }
 
 /** A button that reads as a link. */

@@ -3,15 +3,16 @@
 import { type Face, facesOf, type Font, type Measure, shortType, type Shown } from "./boxes";
 import { type Camera, cameraOf, type Rect } from "./camera";
 import { s } from "./dom";
-import { type Drawing, drawn, pillWidth, type Scene } from "./draw";
+import { type Drawing, drawn, pillWidth } from "./draw";
+import type { Scene } from "./faces";
 import * as format from "./format";
 import type { Layout } from "./layout";
 import { type Edge, type Level, levelsOf } from "./levels";
 import { clipped } from "./names";
-import type { Mistake } from "./overlay";
-import { mark } from "./precision";
-import { requestOf } from "./request";
-import { crossingWires, standIn } from "./seen";
+import { type Mistake, stepOf } from "./overlay";
+import { mark, precisionClass } from "./precision";
+import { type LevelRequest, requestOf } from "./request";
+import { crossingWires, standIn, standIns } from "./seen";
 import type { Side } from "./side";
 import { holders, isGroup } from "./tree";
 
@@ -23,6 +24,7 @@ export interface View {
   readonly errors: ReadonlyMap<number, Mistake> | null;
 }
 
+const NEAR = 0.7; // scale at which a box that was jumped to is read with ease
 const OVERLAID = 80; // lines for edges that are not drawn, when their end is selected
 
 export class Picture {
@@ -47,35 +49,26 @@ export class Picture {
     return this.drawing?.places ?? new Map();
   }
 
+  /** The scale at which all of a view would be in sight. */
+  async fitting(view: View): Promise<number> {
+    const { width, height } = await this.layout(composed(view).request);
+    return this.camera.fitting({ x: 0, y: 0, width, height });
+  }
+
   /** Shows a view. The `anchor` box stays where it is on the screen. False where a later call overtook this one. */
   async show(view: View, anchor: Rect | null, anchored: number): Promise<boolean> {
     this.turn += 1;
     const turn = this.turn;
-    const level = levelsOf(view.side.model, view.side.tree, view.side.pairs, view.open);
-    const levels = new Map<number, Level>();
-    const faces = new Map<number, Map<number, Face>>();
-    const visit = (one: Level): void => {
-      levels.set(one.item, one);
-      faces.set(one.item, facesOf(view.side.model, view.side.tree, one, view.shown, measure));
-      one.inside.forEach(visit);
-    };
-    visit(level);
-    const texts = new Map([...levels.values()].flatMap((one) => one.edges.map((edge) => [edge, crossing(view, edge)])));
-    const text = (edge: Edge) => texts.get(edge) ?? "";
-    const place = await this.layout(requestOf(level, faces, (edge) => pillWidth(text(edge))));
+    const { scene, request } = composed(view);
+    this.frame.setAttribute("aria-busy", "true");
+    const place = await this.layout(request);
     if (turn !== this.turn) return false;
-    const scene: Scene = {
-      levels,
-      faces,
-      errors: view.errors,
-      crossing: text,
-      label: (item) => labelOf(view.side, item),
-    };
-    this.drawing = drawn(place, scene);
+    this.frame.removeAttribute("aria-busy");
+    this.drawing = drawn(place, scene, this.view?.side === view.side ? this.drawing : null);
     this.view = view;
     this.size = { x: 0, y: 0, width: place.width, height: place.height };
     this.overlay.replaceChildren();
-    this.scene.replaceChildren(this.drawing.element, this.overlay);
+    if (this.drawing.element.parentNode !== this.scene) this.scene.replaceChildren(this.drawing.element, this.overlay);
     const now = this.drawing.places.get(anchored);
     if (anchor !== null && now !== undefined) {
       const scale = this.camera.scale();
@@ -86,22 +79,24 @@ export class Picture {
 
   /** Marks a box and all edges of it; null for none. */
   select(item: number | null): void {
-    for (const old of this.scene.querySelectorAll(".selected, .lit")) old.classList.remove("selected", "lit");
     this.overlay.replaceChildren();
     this.frame.classList.toggle("choosing", item !== null);
-    this.frame.removeAttribute("aria-activedescendant");
-    if (item === null || this.drawing === null || this.view === null) return;
-    const box = this.drawing.boxes.get(item);
+    const box = item === null ? undefined : this.drawing?.boxes.get(item);
+    if (box === undefined) this.frame.removeAttribute("aria-activedescendant");
+    else this.frame.setAttribute("aria-activedescendant", box.id);
+    for (const old of this.scene.querySelectorAll(".selected")) if (old !== box) old.classList.remove("selected");
     box?.classList.add("selected");
-    if (box !== undefined) this.frame.setAttribute("aria-activedescendant", box.id);
-    const { coming, going } = crossingWires(this.view.side, item);
-    const wanted = new Set([...coming, ...going]);
-    for (const path of this.drawing.paths) {
-      const lit = path.wires.filter((wire) => wanted.has(wire));
-      if (lit.length === 0) continue;
-      path.element.classList.add("lit");
+    const wanted = new Set<number>();
+    if (item !== null && this.view !== null) {
+      const { coming, going } = crossingWires(this.view.side, item);
+      for (const wire of [...coming, ...going]) wanted.add(wire);
     }
-    this.overlayLines(wanted);
+    for (const path of this.drawing?.paths ?? [])
+      path.element.classList.toggle(
+        "lit",
+        path.wires.some((wire) => wanted.has(wire)),
+      );
+    if (this.drawing !== null) this.overlayLines(wanted);
   }
 
   /** Lines for what the level tells in words only. */
@@ -129,11 +124,13 @@ export class Picture {
 
   /** Marks what a search found, and the groups that hide some of it. */
   mark(nodes: readonly number[]): void {
-    for (const old of this.scene.querySelectorAll(".hit")) old.classList.remove("hit");
     if (this.view === null || this.drawing === null) return;
-    const { side, open } = this.view;
-    const boxes = new Set(nodes.map((node) => standIn(side.tree, open, side.tree.itemOf[node]!)));
-    for (const box of boxes) this.drawing.boxes.get(box)?.classList.add("hit");
+    const { boxes } = this.drawing;
+    const found = standIns(this.view.side.tree, this.view.open, nodes);
+    const wanted = new Set([...found].flatMap((item) => boxes.get(item) ?? []));
+    for (const old of this.scene.querySelectorAll(".hit"))
+      if (!wanted.has(old as SVGGElement)) old.classList.remove("hit");
+    for (const box of wanted) box.classList.add("hit");
   }
 
   /** The whole picture, or as much as can be read. */
@@ -142,17 +139,37 @@ export class Picture {
     else this.camera.whole(this.size);
   }
 
-  /** Brings a box into view, unless it is well in view already. */
-  bring(item: number): void {
+  /** Brings a box into view, and close enough to be read, unless it is both. */
+  bring(item: number, least = NEAR): void {
     const rect = this.places.get(item);
     if (rect === undefined) return;
-    const { width, height } = this.frame.getBoundingClientRect();
+    const { width, height } = this.camera.size();
     const [left, top] = this.camera.onScreen(rect.x, rect.y);
     const [right, bottom] = this.camera.onScreen(rect.x + rect.width, rect.y + rect.height);
     const inside = left > 8 && top > 8 && right < width - 8 && bottom < height - 8;
-    if (!inside || this.camera.scale() < 0.4)
+    if (!inside || this.camera.scale() < least)
       this.camera.show(rect.height * this.camera.scale() > height ? { ...rect, height: 40 } : rect);
   }
+}
+
+/** What is to be drawn of a view, and what the layout is to be asked. */
+function composed(view: View): { scene: Scene; request: LevelRequest } {
+  const { model, tree, pairs } = view.side;
+  const levels = new Map<number, Level>();
+  const faces = new Map<number, Map<number, Face>>();
+  const visit = (one: Level): void => {
+    levels.set(one.item, one);
+    faces.set(one.item, facesOf(model, tree, one, view.shown, measure));
+    one.inside.forEach(visit);
+  };
+  const outermost = levelsOf(model, tree, pairs, view.open);
+  visit(outermost);
+  const texts = new Map([...levels.values()].flatMap((one) => one.edges.map((edge) => [edge, crossing(view, edge)])));
+  const text = (edge: Edge) => texts.get(edge) ?? "";
+  const label = (item: number) => labelOf(view.side, item);
+  const look = (face: Face) => lookOf(view, face);
+  const request = requestOf(outermost, faces, (edge) => pillWidth(text(edge)));
+  return { scene: { levels, faces, crossing: text, label, look }, request };
 }
 
 const fonts: Readonly<Record<Font, string>> = {
@@ -190,6 +207,13 @@ function crossing(view: View, edge: Edge): string {
 function castSeen({ side, open }: View, boundary: number): boolean {
   const cast = side.model.nodeAt.get(side.model.graph.boundaries[boundary]!.cast);
   return cast !== undefined && holders(side.tree, side.tree.itemOf[cast]!).every((holder) => open.has(holder));
+}
+
+/** The colours of a box: of its precision or of its error. */
+function lookOf({ errors }: View, face: Face): string {
+  if (errors === null) return face.precision === "" ? "" : precisionClass(face.precision);
+  const mistake = errors.get(face.item);
+  return mistake === undefined ? "err e-none" : `err e-${stepOf(mistake)}${mistake.within ? "" : " beyond"}`;
 }
 
 function labelOf(side: Side, id: number): string {

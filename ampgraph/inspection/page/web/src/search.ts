@@ -24,6 +24,7 @@ export interface Term {
 export interface Index {
   readonly anywhere: readonly string[];
   readonly fields: (node: number, prefix: Prefix) => string;
+  readonly rules: ReadonlySet<string>; // their whole names
 }
 
 /** Terms of a query; quotes keep words together, "-" asks for the opposite. */
@@ -60,7 +61,7 @@ export function indexOf(document: Document, model: Model, islands: ReadonlySet<s
     if (prefix === "is") return traits(node, model, at, islands);
     return String(node[prefix]).toLowerCase();
   };
-  return { anywhere, fields };
+  return { anywhere, fields, rules: new Set(document.rules.map((rule) => rule.name.toLowerCase())) };
 }
 
 function traits(node: Node, model: Model, at: number, islands: ReadonlySet<string>): string {
@@ -84,6 +85,7 @@ export function find(index: Index, wanted: readonly Term[]): number[] {
 function fulfils(index: Index, at: number, term: Term): boolean {
   if (term.prefix === "") return index.anywhere[at]!.includes(term.word) !== term.not;
   const field = index.fields(at, term.prefix);
-  const exact = term.prefix === "is" || term.prefix === "precision";
+  const rule = term.prefix === "rule" && index.rules.has(term.word);
+  const exact = term.prefix === "is" || term.prefix === "precision" || rule;
   return (exact ? field.split("\n").includes(term.word) : field.includes(term.word)) !== term.not;
 }

@@ -10,6 +10,21 @@ export function standIn(tree: Tree, open: ReadonlySet<number>, item: number): nu
   return closed.at(-1) ?? item;
 }
 
+/** The boxes that stand for nodes. */
+export function standIns(tree: Tree, open: ReadonlySet<number>, nodes: readonly number[]): Set<number> {
+  const boxes = new Set<number>();
+  const shown = new Map<number, boolean>(); // of a group, whether its children are seen
+  for (const node of nodes) {
+    const item = tree.itemOf[node]!;
+    const { parent } = tree.items[item]!;
+    if (shown.get(parent) === false) continue;
+    const box = shown.get(parent) ? item : standIn(tree, open, item);
+    shown.set(parent, box === item);
+    boxes.add(box);
+  }
+  return boxes;
+}
+
 /** All nodes of an item, by position. */
 export function nodesOf(tree: Tree, item: number): number[] {
   const found: number[] = [];

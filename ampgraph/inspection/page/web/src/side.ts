@@ -4,7 +4,7 @@ import { beforeOf } from "./before";
 import type { Document } from "./contract";
 import { type Pairs, pairsOf } from "./levels";
 import { type Model, modelOf } from "./model";
-import { firstOpen } from "./opening";
+import { firstOpenings } from "./opening";
 import { type Index, indexOf } from "./search";
 import { type Tree, treeOf } from "./tree";
 
@@ -13,7 +13,7 @@ export interface Side {
   readonly tree: Tree;
   readonly pairs: Pairs;
   readonly index: Index;
-  readonly start: ReadonlySet<number>;
+  readonly openings: readonly ReadonlySet<number>[]; // of a first picture, the least open first
 }
 
 /** The side of after, or of before: the source where it was given, else the graph without its casts. */
@@ -22,7 +22,13 @@ export function sideOf(document: Document, before: boolean): Side {
   const model = modelOf(graph);
   const tree = treeOf(model);
   const islands = new Set(document.summary.islands.flatMap((island) => island.nodes));
-  return { model, tree, pairs: pairsOf(model, tree), index: indexOf(document, model, islands), start: firstOpen(tree) };
+  return {
+    model,
+    tree,
+    pairs: pairsOf(model, tree),
+    index: indexOf(document, model, islands),
+    openings: firstOpenings(tree),
+  };
 }
 
 /** The node of another side that is the same one, or stands for it, -1 for none. */

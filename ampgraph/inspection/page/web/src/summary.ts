@@ -21,7 +21,7 @@ export function summaryPanel(document: Document, go: (id: string) => void): HTML
     { class: "summary" },
     model(document),
     section("Precision", shares(summary.shares, document.unit)),
-    section("Run", times(document)),
+    section(format.isPriced(document.unit) ? "One run" : "Casts", times(document)),
     ...summary.notes.map((note) => h("p", { class: "note" }, visible(note))),
     kept(document, go),
     cpu(document, go),
@@ -54,33 +54,36 @@ const COLUMNS: readonly (readonly [string, (share: Share, unit: string) => strin
   ["FLOPs", (share) => format.operations(share.operations).replace("FLOP", ""), (share) => share.operations],
   ["bytes", (share) => format.bytes(share.bytes), (share) => share.bytes],
   ["weights", (share) => format.bytes(share.parameter_bytes), (share) => share.parameter_bytes],
-  [
-    "time",
-    (share, unit) => format.price(share.time, unit).replace(/ points$/, ""),
-    (share) => format.number(share.time),
-  ],
+  ["time", (share, unit) => format.price(share.time, unit), (share) => format.number(share.time)],
 ];
+
+/** What the plan's unit measures has a column; points measure nothing. */
+function columns(unit: string): typeof COLUMNS {
+  return format.isPriced(unit) ? COLUMNS : COLUMNS.slice(0, -1);
+}
 
 function shares(all: readonly Share[], unit: string): HTMLElement {
   const head = h(
     "tr",
     {},
     h("th", { scope: "col" }, h("span", { class: "unseen" }, "precision")),
-    ...COLUMNS.map(([title]) => h("th", { scope: "col" }, title === "time" && !format.isTime(unit) ? unit : title)),
+    ...columns(unit).map(([title]) =>
+      h("th", { scope: "col" }, title === "time" && !format.isTime(unit) ? "live bytes" : title),
+    ),
   );
   const body = all.map((share) =>
     h(
       "tr",
       {},
       h("th", { scope: "row" }, chip(share.precision)),
-      ...COLUMNS.map(([, text]) => h("td", {}, text(share, unit))),
+      ...columns(unit).map(([, text]) => h("td", {}, text(share, unit))),
     ),
   );
   const bars = h(
     "tr",
     { class: "bars", "aria-hidden": "true" },
     h("th"),
-    ...COLUMNS.map(([, , figure]) => h("td", {}, bar(all, figure))),
+    ...columns(unit).map(([, , figure]) => h("td", {}, bar(all, figure))),
   );
   return h("table", { class: "figures" }, h("thead", {}, head), h("tbody", {}, ...body, bars));
 }
@@ -103,12 +106,17 @@ function times(document: Document): HTMLElement {
   const { summary, unit } = document;
   const [before, after] = [format.number(summary.before), format.number(summary.after)];
   const gain = before > after && after > 0 && format.isTime(unit) ? `, ${(before / after).toFixed(2)}× as fast` : "";
+  const priced = format.isPriced(unit);
+  const taking = priced && summary.casts > 0 ? `, taking ${format.price(summary.cast_time, unit)}` : "";
   return facts([
-    ["before", format.price(summary.before, unit)],
-    ["after", document.state === "found" ? "" : `${format.price(summary.after, unit)}${gain}`],
+    ["in float32", priced ? format.price(summary.before, unit) : ""],
+    [
+      document.state === "planned" ? "as planned" : "as it is",
+      priced ? `${format.price(summary.after, unit)}${gain}` : "",
+    ],
     [
       "casts",
-      `${format.count(summary.casts)}, ${format.bytes(summary.cast_bytes)}, ${format.price(summary.cast_time, unit)}`,
+      summary.casts === 0 ? "none" : `${format.count(summary.casts)} move ${format.bytes(summary.cast_bytes)}${taking}`,
     ],
     ["islands", summary.islands.length === 0 ? "none" : `${format.count(summary.islands.length)} stay in float32`],
   ]);

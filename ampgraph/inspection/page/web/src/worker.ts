@@ -4,6 +4,11 @@ import { instance } from "@viz-js/viz";
 import { placed } from "./place";
 import type { LevelPlace, LevelRequest } from "./request";
 
+/** The first message: Graphviz' binary, which the build took out of its package. */
+export interface Beginning {
+  readonly engine: ArrayBuffer;
+}
+
 export interface Question {
   readonly ticket: number;
   readonly request: LevelRequest;
@@ -18,10 +23,15 @@ export interface Answer {
 const KEPT = 400;
 const ROUNDS = 12;
 const known = new Map<string, string>();
-const graphviz = instance();
+let graphviz: ReturnType<typeof instance>;
 let rounds = 0;
 
-self.onmessage = async (event: MessageEvent<Question>) => {
+self.onmessage = async (event: MessageEvent<Beginning | Question>) => {
+  if ("engine" in event.data) {
+    Object.assign(self, { engine: new Uint8Array(event.data.engine) });
+    graphviz = instance();
+    return;
+  }
   const { ticket, request } = event.data;
   const viz = await graphviz;
   const render = (dot: string): string => viz.renderString(dot, { format: "plain", engine: "dot" });
