@@ -25,9 +25,10 @@ from ampgraph.judgement import Cause
 from ampgraph.onnx_model import external, io
 from ampgraph.onnx_model.check import Check, read_inputs
 from ampgraph.onnx_model.check import check as run_check
-from ampgraph.onnx_model.fuse.net import standing_for
+from ampgraph.onnx_model.facets import recorded_in
+from ampgraph.onnx_model.fuse.net import fused_parts
 from ampgraph.onnx_model.io import Loaded
-from ampgraph.onnx_model.names import ID_KEY, WHY_KEY, metadata_of, walk
+from ampgraph.onnx_model.marks import is_output, options_to_look_at
 from ampgraph.onnx_model.opsets import needed_opsets
 from ampgraph.onnx_model.sources import as_loaded
 from ampgraph.options import FilePath, Options, make_options
@@ -37,7 +38,7 @@ from ampgraph.plan import to_json as plan_to_json
 from ampgraph.precision import Precision
 from ampgraph.report import Report, make_report
 from ampgraph.report import to_json as report_to_json
-from ampgraph.stamp import DIGEST_KEY, is_converted, remembered
+from ampgraph.stamp import is_converted
 from ampgraph.tuning import tune as tune_model
 
 _FLOATLESS = {"other": "without floats"}  # as the report calls them
@@ -80,11 +81,17 @@ class Result:
 
     def explain(self, node: str) -> str:
         """Why a node is in its precision. Raises OptionError for an unknown name, with close ones."""
-        name = standing_for(self.planned.prepared, node)
+        planned, book = self.planned, rule_book(self.planned.options)
+        parts = fused_parts(planned.prepared)
+        name = parts.get(node, node)
         part = f"{node} became part of {name}, see below; --no-fuse leaves it alone\n\n" if name != node else ""
-        session = f"\nopens in: {self.planned.session.words}\n" if self.planned.session else ""
-        recorded = _recorded(self.planned.loaded.model)
-        return part + explain(self.planned, name, rule_book(self.planned.options), recorded) + session
+        session = f"\nopens in: {planned.session.words}\n" if planned.session else ""
+        if not self.report.already_converted:
+            return part + explain(planned, name, book, parts=parts) + session
+        from ampgraph.inspection.files import costs_in_both
+
+        recorded = recorded_in(planned.prepared)
+        return part + explain(replace(planned, costs=costs_in_both(planned)), name, book, recorded, parts) + session
 
 
 def convert(
@@ -171,10 +178,10 @@ def convert(
 def examine(source: Any, example_args: tuple[Any, ...] | None = None, **words: Any) -> Result:  # noqa: ANN401
     """Plan without writing, to look at: `words` are those of `convert` that decide the model's bytes.
 
-    A model that ampgraph converted is taken as it is, whatever the options were.
+    A model that ampgraph converted is taken as it is, with the options that it remembers where `words` have no others.
     """
-    options, loaded = make_options(**words), as_loaded(source, example_args)
-    already = bool(remembered(loaded.model, DIGEST_KEY))
+    loaded = as_loaded(source, example_args)
+    already, options = is_output(loaded.model), options_to_look_at(loaded.model, words)
     planned = plan_model(loaded, options, as_is=already)
     needed = needed_opsets(planned.graph, options.precision)
     return Result(planned, make_report(planned, "", needed, already_converted=already))
@@ -302,10 +309,3 @@ def kept_names(planned: Planned) -> tuple[str, ...]:
             names.append(op.name if op.name == op.id else next(made, ""))
     interface = {decision.op for decision in graph.decisions.values() if decision.kind != "op"}
     return tuple(name for name in names if name and name not in interface)
-
-
-def _recorded(model: ModelProto) -> dict[str, str]:
-    """Reasons that an earlier conversion wrote into the nodes, by plan id."""
-    if not remembered(model, DIGEST_KEY):
-        return {}
-    return {metadata_of(node, ID_KEY): metadata_of(node, WHY_KEY) for node in walk(model.graph)}

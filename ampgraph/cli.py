@@ -18,7 +18,7 @@ from ampgraph.commands.bench import bench as bench_command
 from ampgraph.commands.compare import compare as compare_command
 from ampgraph.commands.diff import diff as diff_command
 from ampgraph.commands.inspect import inspect as inspect_command
-from ampgraph.commands.planning import planning_options, read_words
+from ampgraph.commands.planning import given_words, planning_options, read_words
 from ampgraph.commands.profile import profile as profile_command
 from ampgraph.commands.run import run as run_command
 from ampgraph.errors import AmpgraphError, CheckError
@@ -159,7 +159,7 @@ def explain(model: str, node: str, **words: Any) -> None:  # noqa: ANN401
 
     NODE is a node's name or a value that it makes. A model not yet converted is planned with the options first.
     """
-    _show(_api().examine(model, **read_words(words)).explain(node))
+    _show(_api().examine(model, **given_words(words)).explain(node))
 
 
 @main.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -40,14 +39,13 @@ from ampgraph.onnx_model.raising import at_opset, opset_of
 from ampgraph.onnx_model.types import fixed_size, modelled_inputs
 from ampgraph.onnx_model.verify import verify_written
 from ampgraph.onnx_model.wellformed import refuse_ill_formed
-from ampgraph.onnx_model.wished import lost_wish, wishes_in
+from ampgraph.onnx_model.wished import lost_wish, low_interface, origins_of, wishes_in
 from ampgraph.options import Options
-from ampgraph.plan import Plan, from_json, is_fused, make_plan, session_in, untouched
-from ampgraph.precision import Precision
+from ampgraph.plan import Plan, Replacement, from_json, is_fused, make_plan, session_in, untouched
 from ampgraph.ranges import propagate
 from ampgraph.rulebook import RuleBook, load_builtin, with_user_file
 from ampgraph.settings import MeasuredSetting
-from ampgraph.stamp import plan_text, session_of, stamp, stamp_of
+from ampgraph.stamp import is_output_of, plan_text, session_of, stamp, stamp_of
 from ampgraph.worth import hardly_pays, left_alone
 
 if TYPE_CHECKING:
@@ -102,10 +100,9 @@ class Planned:
         return tuple(name for name in self.shapes if name in free and name not in self.options.shapes)
 
     @property
-    def is_file_as_found(self) -> bool:
-        """Whether the result is the source's file, byte for byte; data files have another name beside the result."""
-        same = self.changes_nothing and self.plan.session is None
-        return same and self.loaded.path is not None and not io.external_tensors(self.loaded.model)
+    def is_as_found(self) -> bool:
+        """Whether the result is the model as it was given, marks included: an output of ours, left as it is."""
+        return self.changes_nothing and is_output_of(self.loaded.model, self.options)
 
 
 @dataclass(frozen=True)
@@ -227,7 +224,7 @@ def _fused_if_faster(plain: Planned) -> Planned:
     flaw = difference(plain.prepared, found.model, plain.shapes, plain.loaded.folder, assumed=plain.assumed)
     if flaw:
         return replace(plain, fusing=f"left out: {flaw}")
-    return replace(fused, plan=replace(fused.plan, fused=summary(found.counts)))
+    return named_as_fused(fused, found.counts)
 
 
 def _planned_as_fused(
@@ -245,7 +242,14 @@ def _planned_as_fused(
         fact = f"is of a fused model, and {flaw}"
         raise PlanError(str(options.plan), fact, "plan this model anew, with the options of the plan")
     planned = plan_prepared(loaded, found.model, options, shapes, text, known=found.shapes)
-    return replace(planned, plan=replace(planned.plan, fused=summary(found.counts)))
+    return named_as_fused(planned, found.counts)
+
+
+def named_as_fused(planned: Planned, counts: Mapping[str, int]) -> Planned:
+    """With what was fused in the plan, in words and node by node."""
+    ops = planned.graph.ops
+    replaced = {id: Replacement(ops[id].type, names) for id, names in origins_of(planned.prepared).items() if id in ops}
+    return replace(planned, plan=replace(planned.plan, fused=summary(counts), replaced=replaced))
 
 
 def _at_opset(loaded: Loaded, opset: int) -> Loaded:
@@ -286,38 +290,19 @@ def _judged(graph: PrecisionGraph, options: Options, model: ModelProto, file: Mo
     return judge(graph, rule_book(options), propagate(graph), options.precision, kernels, wishes)
 
 
-def low_interface(graph: PrecisionGraph, io_option: str) -> frozenset[str]:
-    """Names of graph inputs and outputs that become low; both of a past/present pair where one is named."""
-    names = {d.op for d in graph.decisions.values() if d.kind != "op" and d.present is Precision.FLOAT32}
-    if io_option == "keep":
-        return frozenset()
-    chosen = names if io_option == "low" else {name for name in names if re.search(io_option, name)}
-    if not chosen and io_option != "low":
-        raise OptionError(f"--io {io_option}", "names no float32 input or output", f"choose among {sorted(names)}")
-    partners = {_cache_key(name): set[str]() for name in names}
-    for name in names:
-        partners[_cache_key(name)].add(name)
-    return frozenset(partner for name in chosen for partner in partners[_cache_key(name)])
-
-
-def _cache_key(name: str) -> str:
-    """What a key-value cache's input and output have in common: past_key_values.0.key and present.0.key."""
-    return re.sub(r"^(past|present)(_key_values)?(?=[._])", "cache", name)
-
-
 def convert_model(planned: Planned, destination: Path | None = None, look: Look | None = None) -> Converted:
     """Apply, write, check and save what is planned. Raises before anything appears at `destination`.
 
     `look` is shown the finished file, not yet at its destination, and the checker's complaint about it.
     """
     with collector_at_rest():
-        model = _applied(planned)
+        model = _made(planned)
         if destination is None:
             return _held(planned, model)
         with io.staging(destination) as folder:
             path = folder / destination.name
-            if planned.is_file_as_found:
-                shutil.copyfile(str(planned.loaded.path), path)
+            if planned.is_as_found and planned.loaded.path is not None and not io.external_tensors(model):
+                shutil.copyfile(str(planned.loaded.path), path)  # byte for byte
             else:
                 io.write(model, planned.loaded.folder, folder, destination.name)
             complaint = _checked(planned, path)
@@ -327,17 +312,12 @@ def convert_model(planned: Planned, destination: Path | None = None, look: Look 
     return Converted(planned, destination, None, complaint)
 
 
-def _applied(planned: Planned) -> ModelProto:
-    """The model that a plan makes; one that it leaves alone is stamped only where a session's setting is recorded."""
-    plan = planned.plan
-    if not planned.changes_nothing:
-        model = apply(planned.prepared, planned.graph, plan, planned.loaded.folder)
-    elif plan.session is None:
+def _made(planned: Planned) -> ModelProto:
+    """The plan in a copy of the model, with marks; what changes nothing gets them too, and reasons on its nodes."""
+    if planned.is_as_found:
         return planned.loaded.model
-    else:
-        model = ModelProto()
-        model.CopyFrom(planned.loaded.model)
-    stamp(model, planned.options, plan)
+    model = apply(planned.prepared, planned.graph, planned.plan, planned.loaded.folder)
+    stamp(model, planned.options, planned.plan, planned.shapes, unchanged=planned.changes_nothing)
     return model
 
 
@@ -345,12 +325,12 @@ def _held(planned: Planned, model: ModelProto) -> Converted:
     """A conversion that stays in memory; external data are read and rounded now."""
     if io.external_tensors(model):
         model = io.with_data(model, planned.loaded.folder)
-    complaint = "" if planned.changes_nothing else _verified(planned, model, io.check_model(model))
+    complaint = "" if planned.is_as_found else _verified(planned, model, io.check_model(model))
     return Converted(planned, None, model, complaint)
 
 
 def _checked(planned: Planned, path: Path) -> str:
-    if planned.changes_nothing:
+    if planned.is_as_found:
         return ""
     return _verified(planned, io.load(path).model, io.check_file(path), path.parent)
 

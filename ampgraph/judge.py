@@ -154,7 +154,8 @@ class _Case:
             interval = self.ranges.get(value)
             if interval is not None and self.is_beyond(interval):
                 ends = (end for end in (interval.lo, interval.hi) if abs(end) < float("inf"))
-                return Cause.RANGE, f"{self.graph.values[value].name!r} can reach {max(ends, key=abs, default=0.0):.3g}"
+                reach = f"{self.graph.values[value].name!r} can reach {max(ends, key=abs, default=0.0):.3g}"
+                return Cause.RANGE, f"{reach}, beyond {self.precision}'s {FORMATS[self.precision].largest:g}"
         return None
 
     def held(self, decision: Decision) -> Iterator[str]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from ampgraph.precision import LOW_PRECISIONS, Precision
 Objective = Literal["speed", "memory", "coverage"]
 Target = Literal["onnxruntime-cuda", "onnx"]
 FilePath = str | os.PathLike[str] | None
+FILES = ("rules", "plan", "costs")  # options that name a file
 
 
 @dataclass(frozen=True)
@@ -56,17 +58,39 @@ class Options:
             except re.error as error:
                 raise OptionError(f"{option} {pattern!r}", f"is no regular expression ({error})", "mend it") from None
 
+    def said(self) -> dict[str, Any]:
+        """The options as plain data: of the files that they name a digest of the contents, not the paths."""
+        said = {name: value for name, value in asdict(self).items() if name not in FILES}
+        for name in FILES:
+            path = getattr(self, name)
+            said[name] = _file_digest(f"--{name} {path}", path) if path else ""
+        return said
+
     def digest(self) -> str:
-        """What a converted file remembers of its options: of the files it names the contents, not the paths."""
-        files = ("rules", "plan", "costs")
-        said = {name: value for name, value in asdict(self).items() if name not in files}
+        """What a converted file is recognised by."""
+        said = self.said()
         for later in ("tune", "cuda_graph"):  # files converted before there were these keep their digest
             if not said[later]:
                 del said[later]
-        for name in files:
-            path = getattr(self, name)
-            said[name] = _file_digest(f"--{name} {path}", path) if path else ""
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def to_words(options: Options) -> list[str]:
+    """The options as on a command line, ready for a shell; those left at their defaults and files are left out."""
+    words: list[str] = []
+    for name, default in asdict(Options()).items():
+        value = getattr(options, name)
+        if name in FILES or value == default:
+            continue
+        option = f"--{name.replace('_', '-')}"
+        if name == "shapes":
+            for each, sizes in value.items():
+                words += ["--shape", shlex.quote(f"{each}={'x'.join(map(str, sizes))}")]
+        elif isinstance(value, bool):
+            words.append(option if value else option.replace("--", "--no-", 1))
+        else:
+            words += [option, shlex.quote(str(value))]
+    return words
 
 
 def make_options(

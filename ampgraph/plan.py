@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -25,6 +25,7 @@ __all__ = [
     "Cast",
     "Choice",
     "Plan",
+    "Replacement",
     "assignment_cost",
     "from_json",
     "make_plan",
@@ -48,15 +49,23 @@ class Choice:
     rule: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """What a fused operator is, and the names of the nodes that it stands for."""
+
+    type: str
+    nodes: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Plan:
     """Everything apply needs, and nothing it must think about.
 
     `choices` by decision id. `casts` sorted. `parameters`: constant value id -> precisions it must exist in.
     `cost` and `baseline`: the plan's price and that of leaving the model alone, in `unit`.
-    `model`, `options`, `fused`: what the caller may record of the graph it is of, opaque here. `tuned`: the mark of
-    decisions that a stopwatch chose, so that the modelled price does not judge them. `session`: the setting that it
-    chose with them, which the written file records.
+    `model`, `options`, `fused`, `replaced` (by op id): what the caller may record of the graph it is of, opaque here.
+    `tuned`: the mark of decisions that a stopwatch chose, so that the modelled price does not judge them.
+    `session`: the setting that it chose with them, which the written file records.
     """
 
     precision: Precision
@@ -72,6 +81,7 @@ class Plan:
     fused: str = ""
     tuned: str = ""
     session: MeasuredSetting | None = None
+    replaced: Mapping[str, Replacement] = field(default_factory=dict)
 
     @cached_property
     def low(self) -> frozenset[str]:
@@ -169,10 +179,12 @@ def to_json(plan: Plan) -> str:
     decisions = (f"{_json(id)}: {_json(_record(choice))}" for id, choice in plan.choices.items())
     casts = (_json({"value": cast.value, "to": cast.to, "scope": cast.scope}) for cast in plan.casts)
     parameters = (f"{_json(id)}: {_json(kept)}" for id, kept in plan.parameters.items())
+    replaced = (f"{_json(id)}: {_json({'type': each.type, 'nodes': each.nodes})}" for id, each in plan.replaced.items())
     blocks = [
         _block("decisions", "{}", decisions),
         _block("casts", "[]", casts),
         _block("parameters", "{}", parameters),
+        *([_block("replaced", "{}", replaced)] if plan.replaced else []),
     ]
     return "\n".join(["{", *lines, ",\n".join(blocks), "}"]) + "\n"
 

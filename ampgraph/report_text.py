@@ -103,7 +103,7 @@ def counted(types: Mapping[str, int], limit: int = 6) -> str:
     """`12 Conv, 3 Add`, the most frequent ones."""
     shown = [f"{count} {name}" for name, count in list(types.items())[:limit]]
     more = len(types) - limit
-    return ", ".join([*shown, f"{more} more types"] if more > 0 else shown)
+    return ", ".join([*shown, f"{more} more type{'s' if more > 1 else ''}"] if more > 0 else shown)
 
 
 def _parameters(report: Report) -> Iterator[str]:

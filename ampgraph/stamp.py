@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from onnx import ModelProto
@@ -10,17 +11,23 @@ from ampgraph import __version__
 from ampgraph.errors import ModelError, OptionError
 from ampgraph.kernels import onnxruntime_cuda
 from ampgraph.onnx_model.io import Loaded
+from ampgraph.onnx_model.marks import (
+    DIGEST_KEY,
+    OPTIONS_KEY,
+    RUNTIME_KEY,
+    SHAPES_KEY,
+    TUNED_KEY,
+    UNCHANGED_KEY,
+    VERSION_KEY,
+    is_changed,
+    options_text,
+    remembered,
+    shapes_text,
+    write,
+)
 from ampgraph.options import Options
 from ampgraph.plan import Plan, read_mark
 from ampgraph.settings import SESSION_KEY, MeasuredSetting, from_text
-
-DIGEST_KEY, VERSION_KEY, RUNTIME_KEY = "ampgraph.digest", "ampgraph.version", "ampgraph.runtime"
-TUNED_KEY = "ampgraph.tuned"
-
-
-def remembered(model: ModelProto, key: str) -> str:
-    """A model metadata entry, "" when there is none."""
-    return next((entry.value for entry in model.metadata_props if entry.key == key), "")
 
 
 def session_of(model: ModelProto) -> MeasuredSetting | None:
@@ -35,16 +42,23 @@ def session_of(model: ModelProto) -> MeasuredSetting | None:
 
 
 def is_converted(loaded: Loaded, options: Options) -> bool:
-    """Whether the model is our own output under these options. Raises ModelError when it is under others."""
-    digest = remembered(loaded.model, DIGEST_KEY)
-    if digest and not _made_under(options, digest, remembered(loaded.model, TUNED_KEY)):
+    """Whether the model is our own output under these options.
+
+    One that an earlier conversion left alone is as good as its source under any others. Raises ModelError for an output
+    under other options that has changed.
+    """
+    if is_output_of(loaded.model, options):
+        return True
+    if is_changed(loaded.model):
         place = str(loaded.path or loaded.model.graph.name or "model")
         raise ModelError(place, "was converted by ampgraph with other options", "convert the float32 source instead")
-    return bool(digest)
+    return False
 
 
-def _made_under(options: Options, digest: str, mark: str) -> bool:
-    return stamp_of(options) == (digest, "" if options.tune else mark)
+def is_output_of(model: ModelProto, options: Options) -> bool:
+    """Whether a model was written by a conversion with these options."""
+    digest, mark = remembered(model, DIGEST_KEY), remembered(model, TUNED_KEY)
+    return bool(digest) and stamp_of(options) == (digest, "" if options.tune else mark)
 
 
 def stamp_of(options: Options) -> tuple[str, str]:
@@ -55,23 +69,23 @@ def stamp_of(options: Options) -> tuple[str, str]:
     return (tuning, mark) if mark else (options.digest(), "")
 
 
-def stamp(model: ModelProto, options: Options, plan: Plan) -> None:
-    """Write into a model's metadata what it was converted with."""
+def stamp(
+    model: ModelProto, options: Options, plan: Plan, shapes: Mapping[str, tuple[int, ...]], *, unchanged: bool
+) -> None:
+    """Write into a model's metadata what it was converted with. `shapes`: that it was modelled at."""
+    digest, mark = stamp_of(options)
     runtime = onnxruntime_cuda()
-    planned_for = f"{runtime.runtime} {runtime.version}" if options.target == "onnxruntime-cuda" else ""
     marks = {
         VERSION_KEY: __version__,
-        DIGEST_KEY: stamp_of(options)[0],
-        RUNTIME_KEY: planned_for,
+        DIGEST_KEY: digest,
+        RUNTIME_KEY: f"{runtime.runtime} {runtime.version}" if options.target == "onnxruntime-cuda" else "",
         TUNED_KEY: plan.tuned,
         SESSION_KEY: plan.session.to_text() if plan.session else "",
+        OPTIONS_KEY: options_text(replace(options, plan=None, tune=True) if mark else options),
+        SHAPES_KEY: shapes_text(shapes),
+        UNCHANGED_KEY: "yes" if unchanged else "",
     }
-    for key, value in marks.items():
-        entry = next((entry for entry in model.metadata_props if entry.key == key), None)
-        if entry is not None:
-            entry.value = value
-        elif value:
-            model.metadata_props.add(key=key, value=value)
+    write(model, marks)
 
 
 def plan_text(options: Options) -> str | None:

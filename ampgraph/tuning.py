@@ -8,7 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ampgraph.conversion import Planned, collector_at_rest, convert_model, plan_model, plan_prepared
+from ampgraph.conversion import (
+    Planned,
+    collector_at_rest,
+    convert_model,
+    named_as_fused,
+    plan_model,
+    plan_prepared,
+)
 from ampgraph.cost import price
 from ampgraph.decide import decide
 from ampgraph.devices import device_named
@@ -17,7 +24,7 @@ from ampgraph.laws import verify
 from ampgraph.measured import MeasuredCosts
 from ampgraph.onnx_model.check import read_inputs, tolerance
 from ampgraph.onnx_model.fuse.accept import difference
-from ampgraph.onnx_model.fuse.fuse import fuse, summary
+from ampgraph.onnx_model.fuse.fuse import fuse
 from ampgraph.onnx_model.io import Loaded
 from ampgraph.onnx_model.lift import constants_of
 from ampgraph.onnx_model.profile import Settings, profile
@@ -27,7 +34,7 @@ from ampgraph.onnx_model.setup import chosen_provider
 from ampgraph.onnx_model.tune import OWN, Candidate, Tuned, Way, reference
 from ampgraph.onnx_model.wished import lost_wish
 from ampgraph.options import Options
-from ampgraph.plan import make_plan, mark_of_tuned, untouched
+from ampgraph.plan import Plan, make_plan, mark_of_tuned, untouched
 
 PROFILE_SECONDS = 25.0
 
@@ -125,7 +132,7 @@ def _sides(plain: Planned) -> _Sides:
     fused = plan_prepared(
         plain.loaded, found.model, options, shapes, None, as_is=True, known=found.shapes, measured=same
     )
-    return _Sides(plain, replace(fused, plan=replace(fused.plan, fused=summary(found.counts))))
+    return _Sides(plain, named_as_fused(fused, found.counts))
 
 
 def _with_costs(sides: _Sides, feeds: Mapping[str, Feed], provider: str, seconds: float) -> _Sides:
@@ -148,7 +155,9 @@ def _with_costs(sides: _Sides, feeds: Mapping[str, Feed], provider: str, seconds
 
 def _ideas(sides: _Sides) -> Iterator[_Idea]:
     """Every plan to try, the source first."""
-    yield _Idea("source", sides.plain)
+    plain = sides.plain
+    low = untouched(plain.graph, plain.options.precision)
+    yield _Idea("source", replace(plain, plan=_marked(plain, low)))  # as it is, whatever the judge asks for
     if sides.fused is not None:
         yield _idea("fused", sides.fused, untouched(sides.fused.graph, sides.fused.options.precision))
     for side in (sides.plain, sides.fused):
@@ -173,15 +182,21 @@ def _assignments(side: Planned, measured: MeasuredCosts | None) -> Iterator[tupl
 
 def _idea(name: str, side: Planned, low: frozenset[str]) -> _Idea:
     """A plan at the options' own prices, as `--plan` makes it again."""
-    graph, judgement, head = side.graph, side.judgement, side.plan
-    mark = mark_of_tuned(side.options.digest(), head.fused, low)
-    plan = make_plan(graph, judgement, side.costs, low, "speed")
-    plan = replace(plan, model=head.model, options=head.options, fused=head.fused, tuned=mark)
+    plan = _marked(side, low)
     try:
-        verify(graph, judgement, plan, side.costs)
+        verify(side.graph, side.judgement, plan, side.costs)
     except PlanError as error:
         return _Idea(name, replace(side, plan=plan), f"breaks a law ({error})")
     return _Idea(name, replace(side, plan=plan))
+
+
+def _marked(side: Planned, low: frozenset[str]) -> Plan:
+    """A plan that is known again as a tuned one."""
+    head = side.plan
+    mark = mark_of_tuned(side.options.digest(), head.fused, low)
+    plan = make_plan(side.graph, side.judgement, side.costs, low, "speed")
+    plan = replace(plan, model=head.model, options=head.options, tuned=mark)
+    return replace(plan, fused=head.fused, replaced=head.replaced)
 
 
 def _candidates(ideas: list[_Idea], source: Path, folder: Path) -> Iterator[Candidate]:

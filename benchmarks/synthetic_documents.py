@@ -6,13 +6,16 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from ampgraph.inspection.comparison import FORMAT as COMPARED
 from ampgraph.inspection.comparison import Comparison, Difference
 from ampgraph.inspection.document import (
+    FORMAT,
     Body,
     Boundary,
     Choice,
     Document,
     Graph,
+    Hold,
     Initializer,
     Island,
     Module,
@@ -182,12 +185,17 @@ def document(graph: Graph, name: str, source: Graph | None = None) -> Document:
     shares = tuple(_share(each, [node for node in ops if node.precision == each]) for each in (LOW, HIGH))
     casts = [node for node in graph.nodes if node.kind == "cast"]
     high = [node for node in ops if node.precision == HIGH]
-    islands = tuple(Island((node.id,), {node.type: 1}, node.cause, node.rule, node.why, 2400.0) for node in high)
+    islands = tuple(_island(node) for node in high)
     summary = Summary(shares, len(casts), 6 * BYTES * len(casts), 800.0 * len(casts), islands, (), (), 9e9, 5e9)
     return Document(
-        1, "ampgraph 0.1.0", name, "onnx", "planned", {"": 17}, "", LOW, "onnxruntime-cuda", "h100", "speed",
+        FORMAT, "ampgraph 0.1.0", name, "onnx", "planned", {"": 17}, "", LOW, "onnxruntime-cuda", "h100", "speed",
         "picoseconds", {"x": SHAPE}, RULES, summary, graph, source,
     )  # fmt: skip
+
+
+def _island(node: Node) -> Island:
+    hold = Hold(node.cause, node.rule, node.why, 1)
+    return Island((node.id,), {node.type: 1}, node.cause, node.rule, node.why, 2400.0, (hold,))
 
 
 def _share(precision: str, nodes: Sequence[Node]) -> Share:
@@ -203,8 +211,9 @@ def comparison(made: Document) -> Comparison:
     worst = sorted(values, key=lambda each: -each.relative)[:10]
     beyond = next((each.value for each in values if not each.within), "")
     return Comparison(
-        1, "ampgraph 0.1.0", "a.onnx", "b.onnx", "evaluator", "float16 evaluator on the CPU", 1e-2, values[-1:], values,
-        3, beyond, values[planted].value, "", tuple(each.value for each in worst), False,
+        COMPARED, "ampgraph 0.1.0", "a.onnx", "b.onnx", "evaluator", "float16 evaluator on the CPU", "generated",
+        {"x": SHAPE}, 1e-2, values[-1:], values, 3, beyond, values[planted].value, "",
+        tuple(each.value for each in worst), False,
     )  # fmt: skip
 
 

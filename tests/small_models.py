@@ -8,6 +8,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper, parser
 
+from ampgraph.onnx_model.names import walk
+
 HEAD = '<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1, "custom" : 1]>'
 
 
@@ -40,6 +42,18 @@ def classifier() -> onnx.ModelProto:
 def saved(model: onnx.ModelProto, path: Path) -> Path:
     onnx.save(model, path)
     return path
+
+
+def unmarked(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy without what ampgraph wrote into the metadata of the model and of its nodes."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for each in (copy, *walk(copy.graph)):
+        kept = [(entry.key, entry.value) for entry in each.metadata_props if not entry.key.startswith("ampgraph.")]
+        del each.metadata_props[:]
+        for key, value in kept:
+            each.metadata_props.add(key=key, value=value)
+    return copy
 
 
 def element_types(model: onnx.ModelProto) -> dict[str, int]:

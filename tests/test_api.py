@@ -15,7 +15,7 @@ from ampgraph.errors import CheckError, ModelError, OptionError, PlanError, Requ
 from ampgraph.onnx_model.compare import compare
 from ampgraph.onnx_model.run import random_inputs
 from ampgraph.onnx_model.simulate import simulate
-from tests.small_models import classifier, element_types, parse, random, saved
+from tests.small_models import classifier, element_types, parse, random, saved, unmarked
 
 
 def files(folder: Path) -> list[str]:
@@ -88,11 +88,28 @@ def test_a_second_conversion_with_other_options_is_refused(source: Path, tmp_pat
     assert not (tmp_path / "twice.onnx").exists()
 
 
-def test_nothing_to_convert_is_written_as_it_is(tmp_path: Path) -> None:
+def test_nothing_to_convert_is_written_as_it_is_but_for_marks(tmp_path: Path) -> None:
     source = saved(parse("integers (int64[4] x) => (int64[4] y) { y = Abs(x) }"), tmp_path / "model.onnx")
     result = convert(source, tmp_path / "out.onnx")
-    assert (tmp_path / "out.onnx").read_bytes() == source.read_bytes()
+    assert unmarked(onnx.load(tmp_path / "out.onnx")) == onnx.load(source)
     assert result.report.changes_nothing
+    again = convert(tmp_path / "out.onnx", tmp_path / "again.onnx")
+    assert again.report.already_converted
+    assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "out.onnx").read_bytes()
+
+
+def test_what_was_left_alone_says_so_and_may_be_converted_with_other_options(source: Path, tmp_path: Path) -> None:
+    """A model that hardly pays at batch 1 is as good as its source: nothing is lost by trying again."""
+    alone, low, direct = tmp_path / "alone.onnx", tmp_path / "low.onnx", tmp_path / "direct.onnx"
+    first = convert(source, alone)
+    assert first.report.changes_nothing
+    assert unmarked(onnx.load(alone)) == onnx.load(source)
+    assert "less than a model can tell" in " ".join(examine(alone).explain("conv").split())
+    assert not convert(alone, low, objective="coverage").report.already_converted
+    convert(source, direct, objective="coverage")
+    assert low.read_bytes() == direct.read_bytes()
+    with pytest.raises(ModelError, match="convert the float32 source instead"):
+        convert(low, objective="memory")
 
 
 def test_the_low_interface_is_by_name_or_all() -> None:
@@ -292,7 +309,11 @@ def test_inputs_of_the_check_are_held_against_the_model(source: Path, tmp_path: 
 
 
 def test_examine_takes_a_converted_model_as_it_is(source: Path, tmp_path: Path) -> None:
-    convert(source, tmp_path / "out.onnx", objective="coverage")
-    result = examine(tmp_path / "out.onnx", objective="memory")
+    """With the device, objective and shapes that it remembers, unless others are given."""
+    convert(source, tmp_path / "out.onnx", objective="coverage", device="t4", shapes={"image": (3, 8, 16, 16)})
+    result = examine(tmp_path / "out.onnx")
     assert result.report.already_converted
-    assert "converted to float16" in result.explain("conv")
+    options = result.planned.options
+    assert (options.device, options.objective, result.planned.shapes) == ("t4", "coverage", {"image": (3, 8, 16, 16)})
+    other = examine(tmp_path / "out.onnx", device="h100", shapes={"image": (1, 8, 16, 16)}).planned
+    assert (other.options.device, other.shapes) == ("h100", {"image": (1, 8, 16, 16)})

@@ -1,9 +1,11 @@
 """Explain: one sentence per cause, with figures and sources."""
 
+import numpy as np
 import pytest
 
-from ampgraph.api import Result, convert
+from ampgraph.api import Result, convert, examine
 from ampgraph.errors import OptionError
+from ampgraph.onnx_model.names import WHY_KEY
 from tests.small_models import classifier, parse, random
 
 BRANCHES = """g (float[1,8] x, bool c) => (float[1,4] y) {
@@ -104,3 +106,56 @@ def test_the_name_of_an_operator_is_answered_with_its_nodes() -> None:
     text = "g (float[4] x) => (float[4] y) { [first] a = Exp(x)  [second] y = Exp(a) }"
     with pytest.raises(OptionError, match=r"nodes of that operator are first, second"):
         convert(parse(text)).explain("exp")
+
+
+def test_a_converted_file_gives_its_recorded_reasons_and_says_what_is_new(result: Result) -> None:
+    found = examine(result.model)
+    conv, exp, share = (words(found, node) for node in ("conv", "exp", "share"))
+    assert "recorded when it was converted type variable T: float16 cost: " in conv
+    assert f"cost: {result.plan.choices['conv:T'].why} computed anew, from the file rule convolution" in conv
+    assert "by itself: 8 KiB in float16, 16 KiB in float32" in conv
+    assert "features" in conv
+    assert "reads image_float16 (2x8x16x16 X), cast from image in float32" in conv
+    assert "in the source" not in conv
+    assert "T: float32 rule: sum-of-exponentials, see below rule sum-of-exponentials (softmax.toml" in exp
+    assert "recorded when it was converted type variable T: float32 taint: follows Exp 'exp'" in share
+    assert "graph input, in float32; computed anew, from the file" in words(found, "image")
+
+
+def test_a_recorded_chain_is_followed_to_its_root_too() -> None:
+    text = "g (float[4,4] x) => (float[4,4] y) { [root] a = Exp(x)  [next] b = Add(a, a)  [last] y = Mul(b, b) }"
+    found = examine(convert(parse(text), objective="coverage").model)
+    assert "at the root, Exp 'root': rule: " in words(found, "last")
+
+
+def test_a_chain_whose_next_node_is_gone_ends_there() -> None:
+    text = "g (float[4,4] x) => (float[4,4] y) { [root] a = Exp(x)  [last] y = Mul(a, a) }"
+    model = convert(parse(text), objective="coverage").model
+    for entry in model.graph.node[1].metadata_props:
+        entry.value = entry.value.replace("'root'", "'gone'")
+    said = words(examine(model), "last")
+    assert "taint: follows Exp 'gone', which stays float32" in said
+    assert "at the root" not in said
+
+
+def test_a_node_changed_since_it_was_converted_says_so() -> None:
+    model = convert(classifier(), objective="coverage").model
+    (conv,) = (node for node in model.graph.node if node.name == "conv")
+    (entry,) = (entry for entry in conv.metadata_props if entry.key == WHY_KEY)
+    entry.value = entry.value.replace("float16: ", "float32: ", 1)
+    assert "it is float16 now: something else changed it since" in words(examine(model), "conv")
+
+
+def test_a_name_that_fusing_took_away_is_answered_with_those_that_hold_it() -> None:
+    numbers = {"root": 2**0.5, "one": 1.0, "half": 0.5}
+    constants = {name: np.array(number, np.float32) for name, number in numbers.items()}
+    model = parse(GELU, w=random(64, 64), bias=random(64), **constants)
+    for found in (convert(model, shapes={"x": (8192, 64)}), examine(convert(model, shapes={"x": (8192, 64)}).model)):
+        assert "errors_erf became part of " in found.explain("errors_erf")
+        with pytest.raises(OptionError, match=r"nodes of such names were fused: errors_erf$"):
+            found.explain("Erf")
+
+
+GELU = """g (float[N,64] x) => (float[N,64] y) {
+    [a] h = MatMul(x, w)  [b] i = Add(h, bias)  [c] j = Div(i, root)  [errors_erf] k = Erf(j)  [e] l = Add(k, one)
+    [f] m = Mul(i, l)  [g] y = Mul(m, half) }"""

@@ -19,6 +19,7 @@ from ampgraph.onnx_model.prepare import prepare
 from ampgraph.onnx_model.run import CPU, open_session, random_inputs, run
 from ampgraph.onnx_model.sources import as_loaded
 from ampgraph.options import make_options
+from ampgraph.plan import to_json
 from tests.models import parse
 
 TOKENS, HEADS, SIZE, LAYERS = 256, 12, 64, 2
@@ -144,6 +145,18 @@ def test_a_wish_that_matches_nothing_is_refused_and_one_that_fusing_would_lose_i
         assert any(f"--{word}" in why for why in said) or name == "node_q0_split", "only a reshape may go unsaid"
     with pytest.raises(OptionError, match="matches no node"):
         ampgraph.convert(transformer, shapes=SHAPES, **{word: "^nobody$"})
+
+
+def test_a_diff_says_what_fusing_changed(transformer, result, tmp_path):
+    """From plans in memory, from files and from models alike."""
+    apart = ampgraph.convert(transformer, fuse=False, shapes=SHAPES)
+    (tmp_path / "plan.json").write_text(to_json(result.plan))
+    for pair in ((apart.plan, result.plan), (apart.plan, tmp_path / "plan.json"), (apart.model, result.model)):
+        found = ampgraph.diff(*pair)
+        part = {id.removesuffix(":T"): change.type for change in found.fused for id in change.decisions}
+        assert part["node_p1"] == part["node_mixed1"] == "com.microsoft.Attention"
+        assert part["node_ob0"] == "com.microsoft.SkipLayerNormalization"
+        assert part.keys().isdisjoint(id.removesuffix(":T") for change in found.removed for id in change.decisions)
 
 
 def test_the_plan_of_a_fused_model_is_applied_again(transformer, result, tmp_path):

@@ -80,7 +80,7 @@ def legal(judgement: Judgement) -> set[str]:
         ("[op] y = Exp(x)", NO_KERNELS, Cause.RULE, "powers is so"),
         ("a = Exp(x) [op] y = Add(a, big)", NO_KERNELS, Cause.KERNEL, "runs Add-14 on the CPU provider"),
         ("a = Exp(x) [op] y = Add(a, big)", None, Cause.PARAMETER, "'big': 1 of its values exceed 65504"),
-        ("a = Exp(x) [op] y = Neg(a)", None, Cause.RANGE, "'a' can reach 1e+06"),
+        ("a = Exp(x) [op] y = Neg(a)", None, Cause.RANGE, "'a' can reach 1e+06, beyond float16's 65504"),
         ("e = Exp(x) [op] y = Neg(e)", None, Cause.TAINT, "follows Exp 'Exp#0', which stays float32"),
         ("[op] y = MatMul(x, w)", None, Cause.RANGE, "'x' can reach -1e+06"),
     ],

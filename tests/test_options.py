@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ampgraph.errors import OptionError
-from ampgraph.options import Options, make_options, parse_shape, parse_threshold
+from ampgraph.options import Options, make_options, parse_shape, parse_threshold, to_words
 from ampgraph.precision import Precision
 
 
@@ -57,3 +57,10 @@ def test_the_digest_remembers_contents_not_paths(tmp_path: Path) -> None:
     assert len(digests) == 4
     with pytest.raises(OptionError, match="cannot be read"):
         Options(plan=tmp_path / "missing").digest()
+
+
+def test_options_as_words_of_a_command_line() -> None:
+    options = Options(Precision.BFLOAT16, low="a b", shapes={"x": (1, 2)}, opset=22, fuse=False, cuda_graph=True)
+    said = "--precision bfloat16 --low 'a b' --shape x=1x2 --opset 22 --no-fuse --cuda-graph"
+    assert " ".join(to_words(options)) == said
+    assert to_words(Options(rules=Path("r.toml"))) == []

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from ampgraph.commands.files import FILE, path_of, show
 from ampgraph.commands.run import DATA, SHAPE
 
 
@@ -18,7 +19,7 @@ from ampgraph.commands.run import DATA, SHAPE
 @DATA
 @SHAPE
 @click.option("--tolerance", default=3e-2, show_default=True, metavar="E", help="Relative L2 error of a value.")
-@click.option("--json", "json_file", metavar="OUT.json", help="Write all figures, in the layout of version 1.")
+@click.option("--json", "json_file", help="Write all figures as JSON; to the terminal without FILE.", **FILE)
 @click.option(
     "--provider", default="auto", show_default=True, metavar="auto|cuda|cpu",
     help="cpu: ampgraph's own evaluator of float16; auto: CUDA where it opens.",
@@ -43,10 +44,9 @@ def compare(
     from ampgraph.inspection.comparison_json import to_json
     from ampgraph.onnx_model.side_by_side import compare as side_by_side
     from ampgraph.options import parse_shape
-    from ampgraph.outputs import Outputs, staged
+    from ampgraph.outputs import Outputs
 
-    paths = {"--json": Path(json_file)} if json_file else {}
-    Outputs(paths, force).verify([Path(path) for path in (reference, candidate, data) if path])
+    Outputs(path_of("--json", json_file), force).verify([Path(path) for path in (reference, candidate, data) if path])
     with _progress() as told:
         found = side_by_side(
             reference,
@@ -57,11 +57,7 @@ def compare(
             shapes=dict(map(parse_shape, shapes)),
             progress=told,
         )
-    click.echo(str(found), nl=False)
-    with staged({path: to_json(found) for path in paths.values()}) as publish:
-        publish()
-    for path in paths.values():
-        click.echo(f"wrote {path}")
+    show(str(found), lambda: to_json(found), json_file)
     if not found.within:
         raise click.exceptions.Exit(1)
 

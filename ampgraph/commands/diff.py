@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
+from ampgraph.commands.files import FILE, path_of, show
+
 
 @click.command("diff")
 @click.argument("first", metavar="PLAN")
 @click.argument("second", metavar="PLAN")
-@click.option("--json", "json_file", metavar="OUT.json", help="Write all of it, in the layout of version 1.")
+@click.option("--json", "json_file", help="Write all of it as JSON; to the terminal without FILE.", **FILE)
 @click.option("--force", is_flag=True, help="Write over an existing file.")
 def diff(first: str, second: str, json_file: str | None, force: bool) -> None:
     """Say which decisions changed from one conversion to another, and why.
@@ -21,15 +23,10 @@ def diff(first: str, second: str, json_file: str | None, force: bool) -> None:
     """
     from ampgraph.inspection.plan_diff import to_json
     from ampgraph.onnx_model.recorded import diff as compare_plans
-    from ampgraph.outputs import Outputs, staged
+    from ampgraph.outputs import Outputs
 
-    paths = {"--json": Path(json_file)} if json_file else {}
-    Outputs(paths, force).verify([Path(first), Path(second)])
+    Outputs(path_of("--json", json_file), force).verify([Path(first), Path(second)])
     found = compare_plans(first, second)
-    click.echo(str(found), nl=False)
-    with staged({path: to_json(found) for path in paths.values()}) as publish:
-        publish()
-    for path in paths.values():
-        click.echo(f"wrote {path}")
+    show(str(found), lambda: to_json(found), json_file)
     if not found.same:
         raise click.exceptions.Exit(1)

@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ampgraph.commands.planning import planning_options, read_words
+from ampgraph.commands.files import FILE, STDOUT
+from ampgraph.commands.planning import given_words, planning_options
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from ampgraph.inspection.comparison import Comparison
     from ampgraph.inspection.document import Document
-
-STDOUT = "-"
-FILE: dict[str, Any] = {"is_flag": False, "flag_value": STDOUT, "metavar": "[FILE]"}
 
 
 @click.command("inspect")
@@ -49,7 +47,7 @@ def inspect(model: str, source: str | None, as_is: bool | None, **words: Any) ->
     wanted = _Wanted.take(words)
     wanted.verify([Path(path) for path in (model, source, wanted.comparison) if path])
     comparison = wanted.read_comparison()
-    document = look(model, before=source, as_is=as_is, **read_words(words)).document
+    document = look(model, before=source, as_is=as_is, **given_words(words)).document
     if comparison is not None:
         from ampgraph.inspection.kinship import require_comparison_of
 

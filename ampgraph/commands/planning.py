@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 
 def planning_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -48,3 +49,13 @@ def read_words(words: dict[str, Any]) -> dict[str, Any]:
     from ampgraph.options import parse_shape
 
     return {**words, "shapes": dict(map(parse_shape, words["shapes"]))}
+
+
+def given_words(words: dict[str, Any]) -> dict[str, Any]:
+    """Those words of the Python API that were given: for the others a converted file has its own."""
+    context = click.get_current_context()
+    return {
+        name: word
+        for name, word in read_words(words).items()
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT
+    }

@@ -86,8 +86,7 @@ class Causes:
         """What the conversion wrote, where it speaks of this variable."""
         if recorded is None:
             return None
-        text = recorded.reasons.get(decision.variable) or recorded.reasons.get("", "")
-        precision, colon, why = text.partition(": ")
+        precision, colon, why = recorded.of(decision.variable).partition(": ")
         if not colon or precision != self.view.plan.choices[decision.id].precision:
             return None
         verdict = self.view.judgement.verdicts[decision.id]

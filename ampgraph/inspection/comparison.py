@@ -5,10 +5,11 @@ Ids are those of `document.Node` and `document.Value` of the second model, so th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-FORMAT = 1
+FORMAT = 2
 
 Where = Literal["cuda", "evaluator"]
 
@@ -58,6 +59,7 @@ class Advice:
 class Comparison:
     """All that was compared. `first` and so on are value ids, "" for none; `worst` at most ten, worst first.
 
+    `inputs` says where they come from, `shapes` what shapes they had, by name; a sequence or text has none.
     `within` judges the outputs: an inner value may differ, as the difference of two close numbers does, and answers be
     right. A cast that repeats a value is not among the worst.
     """
@@ -67,7 +69,9 @@ class Comparison:
     reference: str  # file names
     candidate: str
     ran: Where
-    runtime: str  # "onnxruntime 1.31.1, NVIDIA H100" or "float16 evaluator on the CPU"
+    runtime: str  # "onnxruntime 1.31.1 on CUDA (NVIDIA H100), ..." or "float16 evaluator on the CPU ..."
+    inputs: str  # "generated", "given", or the name of the file that they are from
+    shapes: Mapping[str, tuple[int, ...]]
     tolerance: float
     outputs: tuple[Difference, ...]
     values: tuple[Difference, ...]
@@ -85,3 +89,8 @@ class Comparison:
         from ampgraph.inspection.comparison_text import to_text
 
         return to_text(self)
+
+    def _repr_html_(self) -> str:
+        from ampgraph.inspection.comparison_table import comparison_table
+
+        return comparison_table(self)

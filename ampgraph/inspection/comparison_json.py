@@ -69,7 +69,8 @@ def _comparison(content: dict[str, Any]) -> Comparison:
     given = {field.name: content[field.name] for field in fields(Comparison)}
     differences = {name: tuple(map(_difference, content[name])) for name in ("outputs", "values")}
     advice = tuple(Advice(**{**each, "keep": tuple(each["keep"])}) for each in content["advice"])
-    listed = {"worst": tuple(content["worst"]), "notes": tuple(content["notes"])}
+    shapes = {str(name): tuple(map(int, shape)) for name, shape in content["shapes"].items()}
+    listed = {"shapes": shapes, "worst": tuple(content["worst"]), "notes": tuple(content["notes"])}
     return Comparison(**{**given, **differences, **listed, "advice": advice, "tolerance": float(content["tolerance"])})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterator
 
@@ -33,10 +34,19 @@ def _printable(text: str) -> str:
 def _head(comparison: Comparison) -> Iterator[str]:
     yield from _wrapped(f"{comparison.candidate} against {comparison.reference}")
     yield from _wrapped(f"on the {comparison.runtime}" if comparison.ran == "evaluator" else comparison.runtime)
+    yield from _wrapped(_fed(comparison))
     beyond = sum(not value.within for value in comparison.values)
     alone = f"; {comparison.unmatched} others are in the second model alone" if comparison.unmatched else ""
     text = f"{len(comparison.values)} values compared, {beyond} beyond the tolerance of {comparison.tolerance:g}"
     yield from _wrapped(text + alone)
+
+
+def _fed(comparison: Comparison) -> str:
+    """What the models were run on."""
+    shapes = ", ".join(f"{name}={'x'.join(map(str, shape)) or 'scalar'}" for name, shape in comparison.shapes.items())
+    named = comparison.inputs in ("generated", "given")
+    said = f"{comparison.inputs} inputs" if named else f"inputs of {comparison.inputs}"
+    return f"{said}: {shapes}" if shapes else said
 
 
 def _outputs(comparison: Comparison) -> Iterator[str]:
@@ -79,16 +89,22 @@ def _firsts(comparison: Comparison) -> Iterator[str]:
 def _finding(comparison: Comparison, value: Difference) -> Iterator[str]:
     yield from _wrapped(f"made by {value.type} {value.node!r}: {_error(value)}", "  ")
     if value.elements:
-        place = ", ".join(map(str, value.at))
-        yield from _wrapped(f"at [{place}]: {value.reference:.6g} in the first, {value.found:.6g} in the second", "  ")
+        numbers = f"{value.reference:.6g} in the first, {value.found:.6g} in the second"
+        alone = math.isfinite(value.reference) is not math.isfinite(value.found)
+        what = "first element that one alone has finite" if alone else "largest difference"
+        yield from _wrapped(f"{what}, at {_index(value.at)}: {numbers}", "  ")
     if value.flushed:
-        yield from _wrapped(f"at [{', '.join(map(str, value.flushed_at))}]: first flushed element", "  ")
+        yield from _wrapped(f"first flushed to zero, at {_index(value.flushed_at)}", "  ")
     for advice in comparison.advice:
         if advice.value == value.value:
             if advice.why:
                 yield from _wrapped(f"recorded: {advice.why}", "  ")
             if not value.within:  # what was lost may be what nobody misses: the error says so
                 yield from _wrapped(f"next: {advice.remedy}", "  ", "  ")
+
+
+def _index(at: tuple[int, ...]) -> str:
+    return f"[{', '.join(map(str, at))}]"
 
 
 def _worst(comparison: Comparison) -> Iterator[str]:

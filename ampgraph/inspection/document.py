@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-FORMAT = 1
+FORMAT = 2
 
 Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
 NodeKind = Literal["op", "cast", "input", "output"]
@@ -173,10 +173,21 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """What holds nodes of an island in float32 by itself. `why` is the first one's where the sentences differ."""
+
+    cause: str
+    rule: int
+    why: str
+    nodes: int  # how many
+
+
+@dataclass(frozen=True, slots=True)
 class Island:
     """Nodes next to each other that stay in float32.
 
     The reason is its first node's that has one of its own; its dearest node's where low precision hardly pays for any.
+    `holds` has it and all others, those that hold most nodes first after it; not what only follows from a neighbour.
     """
 
     nodes: tuple[str, ...]
@@ -185,6 +196,7 @@ class Island:
     rule: int
     why: str
     time: float
+    holds: tuple[Hold, ...]
 
 
 @dataclass(frozen=True, slots=True)

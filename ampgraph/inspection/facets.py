@@ -24,6 +24,10 @@ class Recorded:
     cause: str = ""
     rule: str = ""
 
+    def of(self, variable: str) -> str:
+        """What it says of a type variable: "float32: REASON"."""
+        return self.reasons.get(variable) or self.reasons.get("", "")
+
 
 @dataclass(frozen=True)
 class Facets:

@@ -18,11 +18,11 @@ from ampgraph.kernels import onnxruntime_cuda
 from ampgraph.onnx_model import io
 from ampgraph.onnx_model.facets import read_facets
 from ampgraph.onnx_model.io import Loaded
+from ampgraph.onnx_model.marks import is_changed, is_output, notes_on, recall
 from ampgraph.onnx_model.prepare import prepare
 from ampgraph.options import Options
 from ampgraph.precision import LOW_PRECISIONS, Precision
 from ampgraph.ranges import propagate
-from ampgraph.stamp import DIGEST_KEY, remembered
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ def look(loaded: Loaded, options: Options, as_is: bool | None = None) -> Looked:
     `as_is` None: a model that has low precision in it already is taken as it is. Raises OptionError where a model that
     ampgraph converted is to be planned again.
     """
-    converted = bool(remembered(loaded.model, DIGEST_KEY))
-    if converted and as_is is False:
+    if is_changed(loaded.model) and as_is is False:
         fact = "asks to plan a model that ampgraph converted already"
         raise OptionError("--planned", fact, "name its float32 source, or leave the option out")
-    if not converted and as_is is not True:
+    converted = is_output(loaded.model)
+    if as_is is False or not (converted or as_is):
         planned = plan_model(loaded, options)
         if as_is is False or not _is_low(planned):
             return Looked(planned, "planned", True)
@@ -102,7 +102,7 @@ def _view(looked: Looked) -> View:
     return View(
         graph,
         planned.judgement,
-        planned.costs if looked.decided else _costs(planned),
+        planned.costs if looked.decided else costs_in_both(planned),
         planned.plan,
         propagate(graph),
         rule_book(planned.options),
@@ -113,7 +113,7 @@ def _view(looked: Looked) -> View:
     )
 
 
-def _costs(planned: Planned) -> Costs:
+def costs_in_both(planned: Planned) -> Costs:
     """Prices in both precisions, whichever the model is in."""
     options, graph = planned.options, raised(planned.graph)
     device = device_named(options.device, cuda_graph=options.cuda_graph)
@@ -132,8 +132,37 @@ def _heading(looked: Looked, notes: tuple[str, ...]) -> Heading:
         options.device,
         options.objective,
         planned.shapes,
-        (*planned.judgement.notes, *planned.graph.notes, *_fusing(planned), *_session(planned), *notes),
+        (
+            *planned.judgement.notes,
+            *planned.graph.notes,
+            *_fusing(planned),
+            *_session(planned),
+            *_past(looked),
+            *_assumed(looked),
+            *notes,
+        ),
     )
+
+
+def _of_model(looked: Looked) -> tuple[str, ...]:
+    """Notes on how it was, or would be, converted."""
+    planned = looked.planned
+    return (*_fusing(planned), *_session(planned), *_past(looked), *_assumed(looked))
+
+
+def _past(looked: Looked) -> tuple[str, ...]:
+    model = looked.planned.loaded.model
+    return tuple(notes_on(model, looked.planned.options)) if looked.state == "converted" and is_output(model) else ()
+
+
+def _assumed(looked: Looked) -> tuple[str, ...]:
+    """Free dimensions that nobody gave, now or when the model was converted."""
+    planned, past = looked.planned, recall(looked.planned.loaded.model)
+    given = dict(planned.options.shapes)
+    if past is not None:  # whose shapes were taken over, assumed ones too
+        given = {name: each for name, each in given.items() if name in past.options.shapes or each != past.shapes[name]}
+    names = replace(planned, options=replace(planned.options, shapes=given)).assumed
+    return (f"free dimensions of {', '.join(names)} are assumed; say yours with --shape",) if names else ()
 
 
 def _session(planned: Planned) -> tuple[str, ...]:

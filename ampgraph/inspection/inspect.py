@@ -73,7 +73,8 @@ def inspect(
 
     `source`: all that `convert` takes (a path, a model, a torch module with `example_args`), what `convert` returned,
     or a traced module. A model that is not converted yet is planned with `options`, those of `convert`: precision,
-    target, device, objective, rules, keep, low, io, shapes, opset, plan, costs, fuse, cuda_graph.
+    target, device, objective, rules, keep, low, io, shapes, opset, plan, costs, fuse, cuda_graph. A converted file is
+    shown with the options that it remembers; others given here count for prices.
 
     - `before`: the model that `source` was made from, to be shown beside it.
     - `as_is`: True takes the model as it was found, False plans it. Without it a model that ampgraph converted, or that
@@ -87,10 +88,13 @@ def inspect(
     if "ampgraph.api.Result" in names:
         return Inspection(_of_result(source, before, options))
     from ampgraph.inspection.files import document_of, look
+    from ampgraph.onnx_model.marks import options_to_look_at
     from ampgraph.onnx_model.sources import as_loaded
     from ampgraph.options import make_options
 
-    looked = look(as_loaded(source, example_args), make_options(**options), as_is)
+    loaded = as_loaded(source, example_args)
+    chosen = make_options(**options) if as_is is False else options_to_look_at(loaded.model, options)
+    looked = look(loaded, chosen, as_is)
     return Inspection(document_of(looked, as_loaded(before, example_args) if before is not None else None))
 
 

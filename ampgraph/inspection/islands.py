@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from ampgraph.inspection.document import Graph, Island, Node
+from ampgraph.inspection.document import Graph, Hold, Island, Node
 from ampgraph.precision import Precision
 
+FOLLOWS, FOUND = "taint", "source"
 BY_PRICE, MOSTLY = "cost", 0.8  # of an island's price: so much of it left by price is an island left by price
 OWN = ("rule", "range", "parameter", "kernel", "unknown", "user", "pin", "taint", "source", "cost")
 
@@ -45,7 +46,26 @@ def _island(members: Sequence[Node]) -> Island:
     types = Counter(node.type for node in members)
     time = sum(node.high or 0.0 for node in members)
     ids = tuple(node.id for node in members)
-    return Island(ids, dict(types.most_common()), reason.cause, reason.rule, reason.why, time)
+    holds = _holds(members, reason)
+    return Island(ids, dict(types.most_common()), reason.cause, reason.rule, reason.why, time, holds)
+
+
+def _holds(members: Sequence[Node], telling: Node) -> tuple[Hold, ...]:
+    """What holds nodes by itself, a rule or another cause; all follow from elsewhere where there is none."""
+    own = [node for node in members if node.cause != FOLLOWS] or [telling]
+    counted = Counter(map(_ground, own))
+    first: dict[tuple[str, int, str], Node] = {}
+    for node in (telling, *own):
+        first.setdefault(_ground(node), node)
+    ordered = sorted(first, key=lambda each: (each != _ground(telling), -counted[each]))
+    return tuple(Hold(each[0], each[1], first[each].why, counted[each]) for each in ordered)
+
+
+def _ground(node: Node) -> tuple[str, int, str]:
+    """What tells holds apart: a rule, else the sentence. All prices are one reason, and so is that nobody decided."""
+    if node.cause in (BY_PRICE, FOUND):
+        return node.cause, -1, ""
+    return node.cause, node.rule, "" if node.rule >= 0 else node.why
 
 
 def _telling(members: Sequence[Node]) -> Node:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import asdict, dataclass
 
 from ampgraph.errors import PlanError
-from ampgraph.inspection.recorded_plan import Line, Recorded
+from ampgraph.inspection.plan_fusions import FusedChange, fused_changes
+from ampgraph.inspection.recorded_plan import Line, Recorded, ground
 from ampgraph.placement import Cast
 
-FORMAT = 1
+FORMAT = 2
 LEAST_SHARED = 0.5  # of the smaller plan's decisions; with fewer in common they are of different models
-_NAMES_AND_FIGURES = re.compile(r"'[^']*'|[\d.]+")
 _FACTS = ("model", "precision", "objective", "fused")
 
 
@@ -27,6 +26,15 @@ class Change:
     before: Line | None
     after: Line | None
     decisions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What is said of the whole plan, where it differs."""
+
+    name: str
+    before: str
+    after: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +60,17 @@ class Price:
 class PlanDiff:
     """The difference of two plans. `changes`: other precisions, most decisions first; `reasons`: the same for others.
 
-    `facts`: what is said of the whole plan, (name, before, after), where it differs. `reworded`: decisions whose
-    sentence alone differs, as figures do.
+    `fused`: decisions of nodes that are part of one node in the other plan, those with another precision first.
+    `removed`, `added`: decisions that one plan alone has, but for those. `reworded`: decisions whose sentence alone
+    differs, as figures do.
     """
 
     first: str
     second: str
     decisions: int  # that both have
-    facts: tuple[tuple[str, str, str], ...]
+    facts: tuple[Fact, ...]
     changes: tuple[Change, ...]
+    fused: tuple[FusedChange, ...]
     reasons: tuple[Change, ...]
     reworded: int
     removed: tuple[Change, ...]
@@ -73,7 +83,7 @@ class PlanDiff:
     @property
     def same(self) -> bool:
         """Whether both come to the same model: same decisions, casts and parameters, for whatever reasons."""
-        moved = self.changes or self.removed or self.added or self.casts_removed or self.casts_added
+        moved = self.changes or self.fused or self.removed or self.added or self.casts_removed or self.casts_added
         return not (moved or self.parameters)
 
     def __str__(self) -> str:
@@ -82,25 +92,33 @@ class PlanDiff:
 
         return to_text(self)
 
+    def _repr_html_(self) -> str:
+        from ampgraph.inspection.comparison_table import diff_table
+
+        return diff_table(self)
+
 
 def difference(first: Recorded, second: Recorded) -> PlanDiff:
     """Compare two recorded plans. Raises PlanError where they cannot be of one model, or are not of one kind."""
-    _refuse_others(first, second)
+    fused = fused_changes(first, second)
+    _refuse_others(first, second, fused)
+    told = {id for each in fused for id in each.decisions}, {node for each in fused for node in each.nodes}
     both = [id for id in first.decisions if id in second.decisions]
     pairs = [(id, first.decisions[id], second.decisions[id]) for id in both]
     moved = [each for each in pairs if each[1].precision != each[2].precision]
     kept = [each for each in pairs if each[1].precision == each[2].precision]
-    gone = [(id, line, None) for id, line in first.decisions.items() if id not in second.decisions]
-    new = [(id, None, line) for id, line in second.decisions.items() if id not in first.decisions]
-    facts = [(name, getattr(first, name), getattr(second, name)) for name in _FACTS]
+    gone = [(id, line, None) for id, line in first.decisions.items() if _is_alone(id, first, second, told)]
+    new = [(id, None, line) for id, line in second.decisions.items() if _is_alone(id, second, first, told)]
+    facts = [Fact(name, getattr(first, name), getattr(second, name)) for name in _FACTS]
     return PlanDiff(
         first.name,
         second.name,
         len(both),
-        tuple(fact for fact in facts if fact[1] != fact[2]),
+        tuple(fact for fact in facts if fact.before != fact.after),
         _grouped(moved),
-        _grouped(each for each in kept if _ground(each[1]) != _ground(each[2])),
-        sum(one.why != other.why and _ground(one) == _ground(other) for _, one, other in kept),
+        fused,
+        _grouped(each for each in kept if ground(each[1]) != ground(each[2])),
+        sum(one.why != other.why and ground(one) == ground(other) for _, one, other in kept),
         _grouped(gone),
         _grouped(new),
         _sorted(first.casts - second.casts),
@@ -111,31 +129,31 @@ def difference(first: Recorded, second: Recorded) -> PlanDiff:
 
 
 def to_json(diff: PlanDiff) -> str:
-    """The difference as JSON: the fields of `PlanDiff`, with the layout's `format` and whether they are the `same`."""
+    """The difference as JSON, by `plan_diff.schema.json`: the fields of `PlanDiff`, with `format` and `same`."""
     return json.dumps({"format": FORMAT, "same": diff.same, **asdict(diff)}, ensure_ascii=False, indent=1) + "\n"
 
 
-def _refuse_others(first: Recorded, second: Recorded) -> None:
+def _is_alone(id: str, plan: Recorded, other: Recorded, told: tuple[Set[str], Set[str]]) -> bool:
+    """Whether one plan alone has a decision, and it is no part of what was fused. `told`: decisions, fused nodes."""
+    return id not in other.decisions and id not in told[0] and plan.node_of(id) not in told[1]
+
+
+def _refuse_others(first: Recorded, second: Recorded, fused: Iterable[FusedChange]) -> None:
     if first.kind != second.kind:
         fact = f"is a {second.kind}, and {first.name} a {first.kind}"
         raise PlanError(second.name, fact, "give two plans or two models")
-    shared = len(first.decisions.keys() & second.decisions.keys())
+    shared = len(first.decisions.keys() & second.decisions.keys()) + sum(len(each.decisions) for each in fused)
     least = min(len(first.decisions), len(second.decisions))
     if shared < LEAST_SHARED * least or (not shared and (first.decisions or second.decisions)):
         fact = f"shares {shared} of {least} decisions with {first.name}: they are of different models"
         raise PlanError(second.name, fact, "compare conversions of one model")
 
 
-def _ground(line: Line) -> tuple[str, str]:
-    """What settled a decision; where that is not recorded, its sentence without names and figures."""
-    return (line.cause, line.rule) if line.cause else ("", _NAMES_AND_FIGURES.sub("", line.why))
-
-
 def _grouped(lines: Iterable[tuple[str, Line | None, Line | None]]) -> tuple[Change, ...]:
     """Decisions with the same precisions and grounds on both sides together, the largest group first."""
     groups: dict[tuple[object, ...], list[tuple[str, Line | None, Line | None]]] = {}
     for each in lines:
-        key = tuple(part for line in each[1:] if line is not None for part in (line.precision, *_ground(line)))
+        key = tuple(part for line in each[1:] if line is not None for part in (line.precision, *ground(line)))
         groups.setdefault(key, []).append(each)
     found = [Change(group[0][1], group[0][2], tuple(id for id, _, _ in group)) for group in groups.values()]
     return tuple(sorted(found, key=lambda change: -len(change.decisions)))

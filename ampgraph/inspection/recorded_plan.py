@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ampgraph.errors import PlanError
 from ampgraph.placement import Cast
-from ampgraph.plan import BY_PRICE, FORMAT, Plan
+from ampgraph.plan import BY_PRICE, FORMAT, Plan, Replacement
 from ampgraph.precision import Precision
 
+INTERFACE = ("input:", "output:")  # decisions of graph inputs and outputs begin so
+_NAMES_AND_FIGURES = re.compile(r"'[^']*'|[\d.]+")
 REMEDY = "name a plan that `ampgraph convert --save-plan` wrote, or a converted model"
 
 
@@ -29,7 +32,7 @@ class Line:
 class Recorded:
     """A plan by what it says. Of a model file, decisions are by node, parameters by initializer, and no price is known.
 
-    `name`: of the file. `model`: of the model that it is of.
+    `name`: of the file. `model`: of the model that it is of. `replaced`: nodes that stand for several of the source.
     """
 
     name: str
@@ -43,6 +46,18 @@ class Recorded:
     decisions: Mapping[str, Line]
     casts: frozenset[Cast]
     parameters: Mapping[str, tuple[str, ...]]
+    replaced: Mapping[str, Replacement] = field(default_factory=dict)
+
+    def node_of(self, decision: str) -> str:
+        """The node that a decision is of, "" for one of the interface."""
+        if self.kind == "model":
+            return decision
+        return "" if decision.startswith(INTERFACE) else decision.rpartition(":")[0]
+
+
+def ground(line: Line) -> tuple[str, str]:
+    """What settled a decision; where that is not recorded, its sentence without names and figures."""
+    return (line.cause, line.rule) if line.cause else ("", _NAMES_AND_FIGURES.sub("", line.why))
 
 
 def of_plan(plan: Plan, name: str) -> Recorded:
@@ -54,7 +69,7 @@ def of_plan(plan: Plan, name: str) -> Recorded:
     parameters = {id: tuple(map(str, kept)) for id, kept in plan.parameters.items()}
     return Recorded(
         name, "plan", plan.model, plan.precision, plan.objective, plan.fused, plan.unit, plan.cost, lines,
-        frozenset(plan.casts), parameters,
+        frozenset(plan.casts), parameters, plan.replaced,
     )  # fmt: skip
 
 
@@ -87,4 +102,11 @@ def _recorded(content: Mapping[str, Any], name: str) -> Recorded:
     parameters = {id: tuple(map(str, kept)) for id, kept in content.get("parameters", {}).items()}
     said = {key: str(content.get(key, "")) for key in ("model", "precision", "objective", "fused", "unit")}
     cost = int(content["cost"]) if "cost" in content else None
-    return Recorded(name, "plan", **said, cost=cost, decisions=lines, casts=frozenset(casts), parameters=parameters)
+    replaced = {
+        id: Replacement(str(each["type"]), tuple(map(str, each["nodes"])))
+        for id, each in content.get("replaced", {}).items()
+    }
+    return Recorded(
+        name, "plan", **said, cost=cost, decisions=lines, casts=frozenset(casts), parameters=parameters,
+        replaced=replaced,
+    )  # fmt: skip

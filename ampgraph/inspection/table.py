@@ -35,7 +35,7 @@ def document_table(document: Document) -> str:
     price = "" if document.unit == "points" else "price"
     shares = table(("precision", "nodes", "bytes moved", "parameters", price), rows)
     moved = f", {format_amount(summary.cast_bytes, 'bytes')} a run" if summary.casts else ""
-    line = f"<div><b>{_text(document.name)}</b>: {document.state}, {summary.casts} casts{moved}</div>"
+    line = f"<div><b>{cell(document.name)}</b>: {document.state}, {summary.casts} casts{moved}</div>"
     reasons = Counter((island.cause, island.why) for island in summary.islands)
     return line + shares + _reasons("float32 islands", reasons)
 
@@ -47,14 +47,14 @@ def plan_table(plan: Plan) -> str:
         (cause_of(choice), choice.why) for choice in plan.choices.values() if choice.precision is Precision.FLOAT32
     )
     before, after = (format_amount(amount, plan.unit) for amount in (plan.baseline, plan.cost))
-    line = f"<div><b>{plan.precision} plan</b>, objective {_text(plan.objective)}: {len(plan.casts)} casts"
+    line = f"<div><b>{plan.precision} plan</b>, objective {cell(plan.objective)}: {len(plan.casts)} casts"
     line += f", {before} → {after}</div>"
     rows = [(_precision(name), f"{number}") for name, number in counts.most_common()]
     return line + table(("precision", "decisions"), rows) + _reasons("float32 decisions", kept)
 
 
 def _reasons(title: str, counted: Counter[tuple[str, str]]) -> str:
-    rows = [(f"{number}", _text(cause), _text(why)) for (cause, why), number in counted.most_common(REASONS)]
+    rows = [(f"{number}", cell(cause), cell(why)) for (cause, why), number in counted.most_common(REASONS)]
     if not rows:
         return ""
     more = len(counted) - REASONS
@@ -76,10 +76,10 @@ def _row(tag: str, cells: Sequence[str]) -> str:
 
 def _precision(name: str) -> str:
     mark = _MARKS.get(name, "#888888")
-    return f'<span style="color:{mark}">&#9632;</span> {_text("no floats" if name == "other" else name)}'
+    return f'<span style="color:{mark}">&#9632;</span> {cell("no floats" if name == "other" else name)}'
 
 
-def _text(text: str) -> str:
+def cell(text: str) -> str:
     """Text as text: cut, escaped, and kept from turning its surroundings around."""
     cut = text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
     return f"<bdi>{escape(cut)}</bdi>"

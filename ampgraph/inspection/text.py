@@ -19,7 +19,7 @@ from ampgraph.report_text import counted
 
 WIDTH = 80
 COLOURS = {"float16": "green", "bfloat16": "cyan", "float32": "yellow", "other": "bright_black"}
-ISLANDS, BOUNDARIES, PARAMETERS = 8, 6, 5  # shown; --json has all
+ISLANDS, HOLDS, BOUNDARIES, PARAMETERS = 8, 3, 6, 5  # shown; --json has all
 LONGEST = 60  # characters of a name
 STATES = {
     "converted": "converted by ampgraph",
@@ -146,12 +146,30 @@ def _islands(screen: _Screen) -> Iterator[RenderableType]:
     """Islands with one reason together."""
     groups: dict[tuple[str, int, str], list[Island]] = {}
     for island in screen.document.summary.islands:
-        groups.setdefault((island.cause, island.rule, island.why if island.rule < 0 else ""), []).append(island)
+        told = island.holds[0]
+        spoken = "" if told.rule >= 0 or told.cause == "cost" else told.why
+        groups.setdefault((told.cause, told.rule, spoken), []).append(island)
     ordered = sorted(groups.values(), key=lambda each: -sum(island.time for island in each))
     for islands in ordered[:ISLANDS]:
         yield from entry(_island_title(screen, islands), islands[0].why)
+        yield from _other_holds(screen, islands)
     if len(ordered) > ISLANDS:
         yield Text(f"  and {len(ordered) - ISLANDS} more reasons (--json has them)")
+
+
+def _other_holds(screen: _Screen, islands: Sequence[Island]) -> Iterator[RenderableType]:
+    """Besides the reason that islands are told by, what holds some of their nodes."""
+    counted: Counter[tuple[str, int]] = Counter()
+    sentences: dict[tuple[str, int], str] = {}
+    for hold in (hold for island in islands for hold in island.holds[1:]):
+        counted[hold.cause, hold.rule] += hold.nodes
+        sentences.setdefault((hold.cause, hold.rule), hold.why)
+    found = counted.most_common(HOLDS)
+    for ground, nodes in found:
+        held = f"{nodes} {'node' if nodes == 1 else 'nodes'} by {screen.cause(*ground)}"
+        yield Padding(Text(short(f"{held}: {sentences[ground]}", 4 * WIDTH), style="dim"), (0, 0, 0, 4))
+    if len(counted) > len(found):
+        yield Padding(Text(f"and {len(counted) - len(found)} more reasons (--json has them)"), (0, 0, 0, 4))
 
 
 def _island_title(screen: _Screen, islands: Sequence[Island]) -> str:
@@ -160,7 +178,8 @@ def _island_title(screen: _Screen, islands: Sequence[Island]) -> str:
         types.update(island.types)
     places = f"{len(islands)} islands" if len(islands) > 1 else "1 island"
     held, first = counted(dict(types.most_common()), 3), screen.title(islands[0].nodes[0])
-    return f"{screen.cause(islands[0].cause, islands[0].rule)}: {places}, {held}, from {first}"
+    told = islands[0].holds[0]
+    return f"{screen.cause(told.cause, told.rule)}: {places}, {held}, from {first}"
 
 
 def _parameters(screen: _Screen) -> Iterator[RenderableType]:

@@ -5,26 +5,33 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ampgraph.graph import Op, PrecisionGraph, Value
 from ampgraph.inspection.comparison import Advice
 from ampgraph.onnx_model.fuse.net import ORIGIN_KEY
 from ampgraph.onnx_model.inventory import Inventory
+from ampgraph.onnx_model.marks import Past, recall
 from ampgraph.onnx_model.names import CAST_KEY, WHY_KEY, metadata_of
+from ampgraph.options import Options, to_words
 from ampgraph.precision import LOW_PRECISIONS
 
 MOST_KEPT = 6
 
 
 def advice_for(inventory: Inventory, id: str, source: str) -> Advice:
-    """Advice about a value of the candidate, `source` being the file that it would be converted from anew."""
-    return _Case(inventory).advice(id, source)
+    """Advice about a value of the candidate, `source` being the file that it would be converted from anew.
+
+    With the options that the candidate remembers.
+    """
+    return _Case(inventory, recall(inventory.model)).advice(id, source)
 
 
 class _Case:
     """The candidate's graph, to walk in."""
 
-    def __init__(self, inventory: Inventory) -> None:
+    def __init__(self, inventory: Inventory, past: Past | None) -> None:
+        self._past = past
         self._nodes, self._graph = inventory.nodes, inventory.graph
         self._readers = _readers(inventory.graph)
 
@@ -35,7 +42,9 @@ class _Case:
         reader = next(iter(self._readers.get(id, ())), "") if self._is_ours(op) else ""
         kept = list(self._to_keep(op, value))[:MOST_KEPT]
         names = list(dict.fromkeys(name for each in kept for name in self._names(each)))
-        return Advice(id, self._why(reader or op.id), tuple(each.id for each in kept), _remedy(names, source))
+        return Advice(
+            id, self._why(reader or op.id), tuple(each.id for each in kept), _remedy(names, source, self._past)
+        )
 
     def _why(self, op: str) -> str:
         return metadata_of(self._nodes[op], WHY_KEY)
@@ -83,9 +92,22 @@ def _readers(graph: PrecisionGraph) -> dict[str, tuple[str, ...]]:
     return {value: tuple(dict.fromkeys(ops)) for value, ops in found.items()}
 
 
-def _remedy(names: list[str], source: str) -> str:
+def _remedy(names: list[str], source: str, past: Past | None) -> str:
     if not names:
         return "no low precision comes before it: what differs is something else than precision"
-    escaped = [re.escape(name) for name in names]
-    pattern = f"^{escaped[0]}$" if len(escaped) == 1 else f"^({'|'.join(escaped)})$"
-    return f"ampgraph convert {shlex.quote(source)} --keep {shlex.quote(pattern)}"
+    if past is not None and "plan" in past.files:
+        return f"set {', '.join(names)} to float32 in the plan that it was converted with"
+    options = _keeping(names, past.options if past else Options())
+    words = (*to_words(replace(options, keep="")), "--keep", shlex.quote(options.keep))
+    files = f" (and its --{' and --'.join(past.files)})" if past is not None and past.files else ""
+    return " ".join(("ampgraph convert", shlex.quote(source), *words)) + files
+
+
+def _keeping(names: list[str], options: Options) -> Options:
+    """The options of a conversion that keeps these nodes too; `--low`, which goes before `--keep`, leaves them out."""
+    listed = "|".join(map(re.escape, names))
+    pattern = f"^({listed})$" if len(names) > 1 else f"^{listed}$"
+    low = options.low
+    if low and any(re.search(low, name) for name in names):
+        low = f"^(?!({listed})$).*({low})"
+    return replace(options, keep=f"{options.keep}|{pattern}" if options.keep else pattern, low=low)

@@ -177,7 +177,9 @@ class _Names:
 
 
 def _rewrite(context: _Context, source: GraphProto, target: GraphProto, scope: str, ids: Iterator[str]) -> None:
-    target.name, target.doc_string = source.name, source.doc_string
+    target.name = source.name
+    if source.HasField("doc_string"):  # an empty one is one more field
+        target.doc_string = source.doc_string
     target.metadata_props.extend(source.metadata_props)
     target.quantization_annotation.extend(source.quantization_annotation)
     target.sparse_initializer.extend(source.sparse_initializer)

@@ -16,7 +16,7 @@ from ampgraph.onnx_model.attributes import constant_tensor
 from ampgraph.onnx_model.dtypes import ELEM_TYPES
 from ampgraph.onnx_model.fuse.net import ORIGIN_KEY
 from ampgraph.onnx_model.names import CAST_KEY, CAUSE_KEY, RULE_KEY, WHY_KEY, metadata_of, node_ids, walk
-from ampgraph.onnx_model.places import common_place, place_of
+from ampgraph.onnx_model.places import SCOPES_KEY, common_place, place_of, place_of_name
 from ampgraph.onnx_model.shape_constants import infer_once
 from ampgraph.onnx_model.types import bodies, weightless
 from ampgraph.precision import Precision
@@ -45,7 +45,7 @@ def read_facets(model: ModelProto, graph: PrecisionGraph, folder: Path, source: 
         {ids[key]: sample for key, sample in _samples(model.graph, "", iter(nodes), folder) if key in ids},
         _shapes(model),
         {id: value for id, node in nodes.items() if (value := metadata_of(node, CAST_KEY))},
-        {id: found for id, node in nodes.items() if (found := _recorded(node)) is not None},
+        recorded_in(model),
     )
 
 
@@ -60,13 +60,19 @@ def _value_ids(graph: PrecisionGraph) -> dict[tuple[str, str], str]:
 def _places(
     nodes: Mapping[str, NodeProto], origins: Mapping[str, tuple[str, ...]], source: ModelProto | None
 ) -> dict[str, Place]:
-    """Places by op id; a fused op stands where all that it stands for stood."""
+    """Places by op id; a fused op stands where all that it stands for stood: the exporter's metadata or names say."""
     found = {id: place_of(node) for id, node in nodes.items()}
-    if origins and source is not None:
-        named = {node.name: place_of(node) for node in walk(source.graph) if node.name}
-        for id, names in origins.items():
-            found[id] = common_place(named.get(name) for name in names) or found[id]
+    named = {node.name: place_of(node) for node in walk(source.graph) if node.name} if source is not None else {}
+    for id, names in origins.items():
+        if named or not metadata_of(nodes[id], SCOPES_KEY):
+            found[id] = common_place(named.get(name, place_of_name(name)) for name in names) or found[id]
     return {id: place for id, place in found.items() if place is not None}
+
+
+def recorded_in(model: ModelProto) -> dict[str, Recorded]:
+    """What a conversion wrote into the nodes of a prepared model, by op id."""
+    nodes = zip(node_ids(model.graph).values(), walk(model.graph), strict=True)
+    return {id: found for id, node in nodes if (found := _recorded(node)) is not None}
 
 
 def _recorded(node: NodeProto) -> Recorded | None:

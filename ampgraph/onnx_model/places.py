@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from onnx import NodeProto
@@ -21,7 +21,29 @@ def place_of(node: NodeProto) -> Place | None:
         found = _of_exporter(scopes.rpartition(",")[0], metadata_of(node, TYPES_KEY).rpartition(",")[0])
         if found is not None:
             return found
-    return _of_name(node.name, node.op_type)
+    return place_of_name(node.name, node.op_type)
+
+
+def scopes_of_all(nodes: Iterable[NodeProto], name: str, op_type: str) -> dict[str, str]:
+    """What the exporter would write of a node that stands for some nodes: the scopes that all of those are in.
+
+    Nodes of which it wrote nothing are passed over; metadata by key, none where that is all of them.
+    """
+    pairs = [(metadata_of(node, SCOPES_KEY), metadata_of(node, TYPES_KEY)) for node in nodes]
+    read = [(_strings_of(scopes), _strings_of(types)) for scopes, types in pairs if scopes]
+    scopes = [names[:-1] for names, _ in read if names]
+    if not scopes:
+        return {}
+    common = scopes[0][: _shared(scopes)]
+    found = {SCOPES_KEY: repr([*common, name])}
+    types = [kinds[: len(common)] for names, kinds in read if names and kinds and len(kinds) == len(names)]
+    if types:
+        found[TYPES_KEY] = repr([*types[0], op_type])
+    return found
+
+
+def _strings_of(text: str) -> list[str] | None:
+    return _strings(text[:-1]) if text.endswith("]") else None
 
 
 @lru_cache(maxsize=4096)
@@ -50,7 +72,7 @@ def _strings(text: str) -> list[str] | None:
     return found if isinstance(found, list) and all(isinstance(each, str) for each in found) else None
 
 
-def _of_name(name: str, op_type: str) -> Place | None:
+def place_of_name(name: str, op_type: str = "") -> Place | None:
     """`/encoder/layer.0/MatMul` and `encoder.layer.0.MatMul` are paths; `Conv.12` and `Conv_12` are not."""
     if "/" in name:
         return Place(tuple(part for part in name.split("/")[:-1] if part))
@@ -65,7 +87,13 @@ def common_place(places: Iterable[Place | None]) -> Place | None:
     known = [place for place in places if place is not None]
     if not known:
         return None
-    depth = 0
-    while all(len(place.path) > depth and place.path[depth] == known[0].path[depth] for place in known):
-        depth += 1
+    depth = _shared([place.path for place in known])
     return Place(known[0].path[:depth], known[0].types[:depth])
+
+
+def _shared(rows: Sequence[Sequence[str]]) -> int:
+    """How many entries all rows begin with."""
+    count = 0
+    while all(len(row) > count and row[count] == rows[0][count] for row in rows):
+        count += 1
+    return count

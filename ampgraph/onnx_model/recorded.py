@@ -13,11 +13,12 @@ from ampgraph.graph import PrecisionGraph
 from ampgraph.inspection.plan_diff import PlanDiff, difference
 from ampgraph.inspection.recorded_plan import REMEDY, Line, Recorded, of_plan, read_plan
 from ampgraph.onnx_model.dtypes import PRECISIONS
+from ampgraph.onnx_model.fuse.net import ORIGIN_KEY
 from ampgraph.onnx_model.inventory import Inventory, take_inventory
 from ampgraph.onnx_model.io import Loaded, load
-from ampgraph.onnx_model.names import CAST_KEY, WHY_KEY, metadata_of
+from ampgraph.onnx_model.names import CAST_KEY, CAUSE_KEY, RULE_KEY, WHY_KEY, metadata_of
 from ampgraph.placement import Cast
-from ampgraph.plan import Plan
+from ampgraph.plan import Plan, Replacement
 
 FOUND = "as it was found"
 
@@ -61,8 +62,15 @@ def of_model(loaded: Loaded, name: str) -> Recorded:
     low = {line.precision for line in lines.values()} - {"float32"}
     return Recorded(
         name, "model", loaded.model.graph.name, " and ".join(sorted(low)), "", "", "", None, lines, _casts(inventory),
-        parameters,
+        parameters, _replaced(inventory),
     )  # fmt: skip
+
+
+def _replaced(inventory: Inventory) -> dict[str, Replacement]:
+    """Fused nodes, each with what it stands for."""
+    names = {id: metadata_of(node, ORIGIN_KEY) for id, node in inventory.nodes.items()}
+    ops = inventory.graph.ops
+    return {id: Replacement(ops[id].type, tuple(text.split(" "))) for id, text in names.items() if text and id in ops}
 
 
 def _is_float(dtype: str) -> bool:
@@ -75,7 +83,8 @@ def _line(inventory: Inventory, op: str) -> Line | None:
     if not decisions or metadata_of(node, CAST_KEY):
         return None
     precision = decisions[0].present
-    return Line(precision, "", metadata_of(node, WHY_KEY).removeprefix(f"{precision}: ") or FOUND)
+    why = metadata_of(node, WHY_KEY).removeprefix(f"{precision}: ") or FOUND
+    return Line(precision, metadata_of(node, CAUSE_KEY), why, metadata_of(node, RULE_KEY))
 
 
 def _casts(inventory: Inventory) -> frozenset[Cast]:

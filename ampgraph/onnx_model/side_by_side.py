@@ -7,11 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime as ort
 
 from ampgraph import __version__
 from ampgraph.errors import OptionError
+from ampgraph.graph import PrecisionGraph
 from ampgraph.inspection.comparison import FORMAT, Comparison
+from ampgraph.inspection.kinship import Step, are_strangers, connections
 from ampgraph.inspection.verdict import Verdict, judge
 from ampgraph.onnx_model.advice import advice_for
 from ampgraph.onnx_model.batches import MOST_BYTES
@@ -20,12 +23,14 @@ from ampgraph.onnx_model.first_runs import Means, both_sides, first_runs, name_o
 from ampgraph.onnx_model.inventory import Inventory, take_inventory
 from ampgraph.onnx_model.inventory import Path as Place
 from ampgraph.onnx_model.io import Loaded
+from ampgraph.onnx_model.marks import recall
 from ampgraph.onnx_model.matching_values import Pair, match
 from ampgraph.onnx_model.moments import moments
 from ampgraph.onnx_model.output_differences import is_sequence, output_differences, sequence_differences
-from ampgraph.onnx_model.run import CPU, CUDA, Provider, best_provider
+from ampgraph.onnx_model.run import CPU, CUDA, Feed, Provider, best_provider
 from ampgraph.onnx_model.sources import as_loaded
 from ampgraph.onnx_model.surfacing import unreachable
+from ampgraph.onnx_model.timing import device_name
 from ampgraph.options import FilePath
 
 TOLERANCE = 3e-2  # relative L2 error: some sixty roundings of float16
@@ -46,7 +51,8 @@ def compare(
     """Run two models on the same inputs and compare their outputs, and every inner value that both have.
 
     - `reference`, `candidate`: paths, `onnx.ModelProto`, `onnx_ir.Model` or torch `ONNXProgram`, with the same inputs.
-    - `data`: arrays by input name, or an .npz file of them; generated ones without it, of `shapes` where given.
+    - `data`: arrays by input name, or an .npz file of them; generated ones without it, of `shapes` where given, else of
+      those that a model was converted for.
     - `tolerance`: relative L2 error up to which a value agrees.
     - `provider`: "cuda", "cpu", which is ampgraph's own evaluator of float16, or "auto": CUDA where it opens.
     - `most_bytes`: of values that are fetched at a time from both models. `progress`: told of values done and in all.
@@ -56,15 +62,25 @@ def compare(
     """
     if not tolerance >= 0:
         raise OptionError(f"--tolerance {tolerance}", "is no error", "give a number such as 3e-2")
+    loaded = as_loaded(reference), as_loaded(candidate)
     means = Means(
         data if data is None or isinstance(data, Mapping) else Path(data),
         tolerance,
         chosen(provider),
-        {name: tuple(shape) for name, shape in (shapes or {}).items()},
+        {name: tuple(shape) for name, shape in (shapes or _converted_for(loaded)).items()},
         most_bytes,
         progress or (lambda done, total: None),
     )
-    return _compare((as_loaded(reference), as_loaded(candidate)), means)
+    return _compare(loaded, means)
+
+
+def _converted_for(loaded: tuple[Loaded, Loaded]) -> Mapping[str, tuple[int, ...]]:
+    """The shapes that the user gave when a model was converted, those of the second before those of the first."""
+    found: dict[str, tuple[int, ...]] = {}
+    for each in loaded:
+        past = recall(each.model)
+        found |= past.options.shapes if past is not None else {}
+    return found
 
 
 def chosen(provider: str) -> Provider:
@@ -90,19 +106,19 @@ def _compare(loaded: tuple[Loaded, Loaded], means: Means) -> Comparison:
     outputs = tuple(output_differences(answers, inventories[1], means.tolerance))
     casts = {entry.value.id for entry in inventories[1].made if entry.is_cast}
     verdict = judge(outputs, values, casts, moments(inventories[1].graph, values))
-    notes = [*_skipped(found.pairs, blocked), *_not_run(len(sized) - len(ran))]
-    return _comparison(loaded, inventories[1], means, verdict, len(found.unmatched), notes)
+    notes = [*_strangers(inventories, len(ran)), *_skipped(found.pairs, blocked), *_not_run(len(sized) - len(ran))]
+    return _comparison(loaded, inventories[1], (means, sides[0].feeds), verdict, len(found.unmatched), notes)
 
 
 def _comparison(
     loaded: tuple[Loaded, Loaded],
     candidate: Inventory,
-    means: Means,
+    ran: tuple[Means, Mapping[str, Feed]],
     verdict: Verdict,
     unmatched: int,
     notes: list[str],
 ) -> Comparison:
-    source = str(loaded[0].path or name_of(loaded[0]))
+    (means, feeds), source = ran, str(loaded[0].path or name_of(loaded[0]))
     firsts = dict.fromkeys((verdict.first_beyond, verdict.first_overflow, verdict.first_flush))
     return Comparison(
         FORMAT,
@@ -111,6 +127,8 @@ def _comparison(
         name_of(loaded[1]),
         "cuda" if means.provider == CUDA else "evaluator",
         _runtime(means.provider),
+        means.data.name if isinstance(means.data, Path) else "generated" if means.data is None else "given",
+        {name: tuple(feed.shape) for name, feed in feeds.items() if isinstance(feed, np.ndarray)},
         means.tolerance,
         verdict.outputs,
         verdict.values,
@@ -127,7 +145,7 @@ def _comparison(
 
 def _runtime(provider: Provider) -> str:
     if provider == CUDA:
-        return f"onnxruntime {ort.__version__} on CUDA, nothing fused"
+        return f"onnxruntime {ort.__version__} on CUDA ({device_name(provider)}), nothing fused"
     return f"float16 evaluator on the CPU (float32 by onnxruntime {ort.__version__}, nothing fused)"
 
 
@@ -136,6 +154,22 @@ def _blocked(pairs: Sequence[Pair], inventories: tuple[Inventory, Inventory]) ->
     first, second = (unreachable(inventory.model) for inventory in inventories)
     places: list[tuple[Pair, Place, Place]] = [(pair, pair.reference.path, pair.candidate.path) for pair in pairs]
     return {pair: first.get(one) or second[other] for pair, one, other in places if one in first or other in second}
+
+
+def _strangers(inventories: tuple[Inventory, Inventory], compared: int) -> Iterator[str]:
+    """Two models may be compared whatever they are, but inner values of one name need not be the same thing."""
+    first, second = (connections(_steps(each.graph)) for each in inventories)
+    if compared and are_strangers(first, second):
+        counts = f"{len(first & second)} of {min(len(first), len(second))}"
+        yield f"the models share {counts} connections between values: they are different ones with names alike"
+
+
+def _steps(graph: PrecisionGraph) -> Iterator[Step]:
+    for op in graph.ops.values():
+        read, made = (
+            [graph.values[slot.value].name for slot in slots if slot.value] for slots in (op.inputs, op.outputs)
+        )
+        yield op.type, read, made
 
 
 def _skipped(pairs: Sequence[Pair], blocked: Mapping[Pair, str]) -> Iterator[str]:

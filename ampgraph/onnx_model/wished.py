@@ -6,12 +6,15 @@ import re
 
 from onnx import ModelProto
 
+from ampgraph.errors import OptionError
 from ampgraph.graph import PrecisionGraph
 from ampgraph.judge import Wishes
 from ampgraph.judgement import Category, Judgement
 from ampgraph.onnx_model.fuse.net import ORIGIN_KEY
-from ampgraph.onnx_model.names import ID_KEY, metadata_of, node_ids, walk
+from ampgraph.onnx_model.marks import is_changed
+from ampgraph.onnx_model.names import metadata_of, node_ids, walk
 from ampgraph.options import Options
+from ampgraph.precision import Precision
 
 
 def wishes_in(model: ModelProto, options: Options, low_interface: frozenset[str], file: ModelProto) -> Wishes:
@@ -23,7 +26,7 @@ def wishes_in(model: ModelProto, options: Options, low_interface: frozenset[str]
     if not asked:
         return Wishes(low_interface=low_interface)
     names = [node.name for node in walk(file.graph) if node.name]
-    written = any(metadata_of(node, ID_KEY) for node in walk(file.graph))
+    written = is_changed(file)
     found = frozenset(pattern for pattern in asked if written or any(re.search(pattern, name) for name in names))
     return Wishes(options.keep, options.low, low_interface, origins_of(model), found)
 
@@ -50,3 +53,22 @@ def lost_wish(graph: PrecisionGraph, judgement: Judgement, options: Options, fus
                 if pattern and re.search(pattern, op.name or op.id):
                     return f"{option} names {op.name or op.id!r}, which would be gone"
     return ""
+
+
+def low_interface(graph: PrecisionGraph, io_option: str) -> frozenset[str]:
+    """Names of graph inputs and outputs that become low; both of a past/present pair where one is named."""
+    names = {d.op for d in graph.decisions.values() if d.kind != "op" and d.present is Precision.FLOAT32}
+    if io_option == "keep":
+        return frozenset()
+    chosen = names if io_option == "low" else {name for name in names if re.search(io_option, name)}
+    if not chosen and io_option != "low":
+        raise OptionError(f"--io {io_option}", "names no float32 input or output", f"choose among {sorted(names)}")
+    partners = {_cache_key(name): set[str]() for name in names}
+    for name in names:
+        partners[_cache_key(name)].add(name)
+    return frozenset(partner for name in chosen for partner in partners[_cache_key(name)])
+
+
+def _cache_key(name: str) -> str:
+    """What a key-value cache's input and output have in common: past_key_values.0.key and present.0.key."""
+    return re.sub(r"^(past|present)(_key_values)?(?=[._])", "cache", name)

@@ -37,6 +37,7 @@ def test_an_overflow_is_told_and_exits_with_1(files: tuple[Path, Path, Path], tm
     assert result.exit_code == 1, result.stderr
     assert "first overflow: the same, plant_second" in result.stdout
     assert "on the float16 evaluator on the CPU" in result.stdout
+    assert "inputs of in.npz: x=4, c=scalar, n=scalar" in result.stdout
     assert f"next: ampgraph convert {a}"[:40] in " ".join(result.stdout.split())
     assert "outputs are NOT within the tolerance" in result.stdout
     assert all(len(line) <= 80 or str(tmp_path) in line for line in result.stdout.splitlines())
@@ -44,6 +45,13 @@ def test_an_overflow_is_told_and_exits_with_1(files: tuple[Path, Path, Path], tm
     jsonschema.validate(content, schema())
     assert read(tmp_path / "c.json") == ampgraph.compare(a, b, data, provider="cpu")
     assert result.stderr == ""
+
+
+def test_figures_alone_go_to_the_terminal_where_no_file_is_named(files: tuple[Path, Path, Path]) -> None:
+    a, b, data = files
+    result = run(a, b, "--data", data, "--provider", "cpu", "--json")
+    assert (result.exit_code, result.stderr) == (1, "")
+    jsonschema.validate(json.loads(result.stdout), schema())
 
 
 def test_what_agrees_exits_with_0(files: tuple[Path, Path, Path]) -> None:

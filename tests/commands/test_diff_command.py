@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 from click.testing import CliRunner, Result
 
 from ampgraph.cli import main
+from ampgraph.inspection.schema import DIFF_FILE, shipped
 from tests.models import convert
 from tests.onnx_model.test_recorded import SOURCE
 
@@ -29,6 +31,12 @@ def test_other_plans_exit_with_1(plans: tuple[Path, Path], tmp_path: Path) -> No
     assert "float16 -> float32, cost -> user matrix-product: 1 node: q" in result.stdout
     assert "the plans differ" in result.stdout
     assert json.loads((tmp_path / "d.json").read_text())["same"] is False
+
+
+def test_the_figures_alone_go_to_the_terminal_without_a_file(plans: tuple[Path, Path]) -> None:
+    result = run(*plans, "--json")
+    assert (result.exit_code, result.stderr) == (1, "")
+    jsonschema.validate(json.loads(result.stdout), json.loads(shipped(DIFF_FILE)))
 
 
 def test_the_same_plan_exits_with_0(plans: tuple[Path, Path]) -> None:

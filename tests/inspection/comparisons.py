@@ -27,7 +27,8 @@ def comparison(**facts: object) -> Comparison:
     return Comparison(
         **{
             "format": FORMAT, "generator": "ampgraph 0", "reference": "a.onnx", "candidate": "b.onnx",
-            "ran": "evaluator", "runtime": "float16 evaluator on the CPU", "tolerance": 3e-2,
+            "ran": "evaluator", "runtime": "float16 evaluator on the CPU", "inputs": "generated",
+            "shapes": {"x": (1, 3), "n": ()}, "tolerance": 3e-2,
             "outputs": (difference("y"),), "values": (difference("v"), over, lost, odd), "unmatched": 1,
             "first_beyond": "big", "first_overflow": "big", "first_flush": "tiny", "worst": ("odd", "big", "v"),
             "within": True,

@@ -41,7 +41,14 @@ def test_the_schema_names_every_field_and_refuses_others() -> None:
         assert part["additionalProperties"] is False
     assert described["properties"]["format"] == {"const": FORMAT}
     content = strictly(to_json(comparison()))
-    for key, wrong in (("format", 2), ("ran", "tpu"), ("unmatched", -1), ("worst", ["v"] * 11), ("more", 1)):
+    for key, wrong in (
+        ("format", 1),
+        ("ran", "tpu"),
+        ("unmatched", -1),
+        ("worst", ["v"] * 11),
+        ("more", 1),
+        ("shapes", {"x": "1x3"}),
+    ):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({**content, key: wrong}, schema())
 
@@ -56,10 +63,10 @@ def test_it_is_read_back() -> None:
 
 
 def test_what_is_no_comparison_is_refused_in_one_line(tmp_path: Path) -> None:
-    for text in ("", "[]", "{}", "3", '{"format": 1}', "{" * 100_000, to_json(comparison()).replace('"at"', '"it"')):
+    for text in ("", "[]", "{}", "3", '{"format": 2}', "{" * 100_000, to_json(comparison()).replace('"at"', '"it"')):
         with pytest.raises(OptionError, match="is no comparison that can be read"):
             from_json(text, "c.json")
-    with pytest.raises(OptionError, match="of format 7, not 1"):
+    with pytest.raises(OptionError, match="of format 7, not 2"):
         from_json(to_json(comparison(format=7)), "c.json")
     with pytest.raises(OptionError, match="cannot be read"):
         read(tmp_path / "none.json")

@@ -15,12 +15,14 @@ def test_it_says_what_is_to_be_known() -> None:
         "within  y: relative L2 error 1.00e-03, largest 5.00e-01",
         "first value beyond tolerance: big\n  made by Mul 'make big': relative L2 error 1.00e-03",
         "2 of 6\n  not finite",
-        "at [1, 2]: 2 in the first, inf in the second",
+        "generated inputs: x=1x3, n=scalar",
+        "first element that one alone has finite, at [1, 2]: 2 in the first, inf in the\n  second",
         "recorded: float16: 1 us against 2 us",
         "next: ampgraph convert a.onnx --keep '^big$'",
         "first overflow: the same, big",
         "first flush to zero: tiny",
-        "at [0]: first flushed element",
+        "largest difference, at [1, 2]: 2 in the first, 2.5 in the second",
+        "first flushed to zero, at [0]",
         "worst 3",
         "note: 3 values are in branches",
         "outputs are within the tolerance",
@@ -46,6 +48,11 @@ def test_outputs_that_differ_are_told_first() -> None:
     assert "BEYOND  y0: relative L2 error 5.00e-01" in text
     assert "and 8 more, 8 of them beyond (--json has them)" in text
     assert "outputs are NOT within the tolerance" in text
+
+
+def test_inputs_are_said_to_come_from_where_they_come_from() -> None:
+    assert "inputs of in.npz: x=2\n" in to_text(comparison(inputs="in.npz", shapes={"x": (2,)}))
+    assert "given inputs\n" in to_text(comparison(inputs="given", shapes={}))
 
 
 @pytest.mark.parametrize("name", ["n" * 10_000, "a/b-c " * 40, "\u202eevil\x1b[31m\n", "<script>", "日本" * 60])

@@ -73,6 +73,42 @@ def test_a_converted_file_says_what_its_plan_said(tmp_path: Path) -> None:
         assert [each.cost for each in planned.graph.boundaries] == [each.cost for each in found.graph.boundaries]
 
 
+def test_a_converted_file_is_shown_with_the_options_that_it_remembers(tmp_path: Path) -> None:
+    target = tmp_path / "low.onnx"
+    result = ampgraph.convert(classifier(), target, objective="memory", device="t4", shapes=SHAPES)
+    found = look(target)
+    assert (found.device, found.objective, found.unit, found.shapes) == ("t4", "memory", "bytes", SHAPES)
+    assert found.summary.after == look(result).summary.after
+    assert "converted with --device t4 --objective memory --shape image=2x8x16x16" in found.summary.notes
+    other = look(target, device="h100", shapes={"image": (1, 8, 16, 16)})
+    assert (other.device, other.shapes) == ("h100", {"image": (1, 8, 16, 16)})
+    assert any("asked for here" in note for note in other.summary.notes)
+
+
+def test_shapes_that_nobody_gave_are_said_to_be_assumed(tmp_path: Path) -> None:
+    """Of a plan, and of a file that was converted with assumed ones; not where they were given, then or now."""
+    said = "free dimensions of image are assumed; say yours with --shape"
+    ampgraph.convert(classifier(), tmp_path / "assumed.onnx", objective="coverage")
+    ampgraph.convert(classifier(), tmp_path / "given.onnx", objective="coverage", shapes=SHAPES)
+    for source, words, expected in (
+        (classifier(), {}, True),
+        (classifier(), {"shapes": SHAPES}, False),
+        (tmp_path / "assumed.onnx", {}, True),
+        (tmp_path / "assumed.onnx", {"shapes": SHAPES}, False),
+        (tmp_path / "given.onnx", {}, False),
+    ):
+        assert (said in look(source, **words).summary.notes) is expected
+
+
+def test_a_file_that_was_left_alone_is_shown_as_converted_with_its_reasons(tmp_path: Path) -> None:
+    target = tmp_path / "alone.onnx"
+    assert ampgraph.convert(classifier(), target).report.changes_nothing
+    found = look(target)
+    assert found.state == "converted"
+    assert "less than a model can tell" in by_name(found)["conv"].why
+    assert look(target, as_is=False, objective="coverage").state == "planned"
+
+
 def test_a_result_is_planned_until_it_is_made() -> None:
     assert look(ampgraph.convert(classifier(), dry_run=True)).state == "planned"
 

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from ampgraph.errors import OptionError
-from ampgraph.inspection.document import Document
+from ampgraph.inspection.document import FORMAT, Document
 from ampgraph.inspection.encode import from_json, to_json
 from ampgraph.inspection.inspect import inspect
 from ampgraph.inspection.schema import schema, shipped
@@ -41,9 +41,9 @@ def test_the_schema_describes_fields_and_refuses_others(document: Document) -> N
     content = json.loads(to_json(document))
     definitions = json.loads(shipped())["$defs"]
     assert definitions["Module"]["properties"]["path"]["description"] == '"encoder.layer.0"'
-    assert definitions["Document"]["properties"]["format"] == {"const": 1}
+    assert definitions["Document"]["properties"]["format"] == {"const": FORMAT}
     validator().validate(content)
-    for broken in ({**content, "more": 1}, {**content, "format": 2}, {**content, "graph": None}):
+    for broken in ({**content, "more": 1}, {**content, "format": 1}, {**content, "graph": None}):
         with pytest.raises(jsonschema.ValidationError):
             validator().validate(broken)
 
@@ -51,7 +51,7 @@ def test_the_schema_describes_fields_and_refuses_others(document: Document) -> N
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"format": 2}, "is of format 2, not 1; write it anew"),
+        ({"format": 1}, "is of format 1, not 2; write it anew"),
         ({"state": "lost"}, "is damaged: 'lost' is not one of converted, planned, found"),
         ({"more": 1}, "is damaged: no Document \\(field more\\)"),
         ({"opsets": {"": "x"}}, "is damaged: 'x' is not a whole number"),

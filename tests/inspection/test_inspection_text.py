@@ -42,6 +42,15 @@ def test_lists_are_cut_and_say_so() -> None:
     assert "on the CPU provider: 12 Atan" in said
 
 
+def test_all_rules_that_hold_an_island_are_named_with_their_nodes() -> None:
+    text = """g (float[4,64] x) => (float[4,64] y) {
+        [exp] e = Exp(x)  [square] s = Mul(e, e)  [sum] t = ReduceSum<keepdims = 1>(s)  [share] y = Div(e, t) }"""
+    said = " ".join(str(inspect(parse(text), objective="coverage")).split())
+    assert "float32 islands: 1 rule " in said
+    assert "rule exponential: 1 island, 1 Exp, 1 Mul, 1 ReduceSum, 1 more type, from Exp exp" in said
+    assert "2 nodes by rule mean-of-squares: Squares leave the range of float16" in said
+
+
 def test_nothing_is_said_of_what_is_not_there() -> None:
     said = str(inspect(parse("g (int64[4] x) => (int64[4] y) { y = Add(x, x) }")))
     assert "casts: 0" in said

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ampgraph.inspection.document import Graph, Node
+from ampgraph.inspection.document import Graph, Hold, Node
 from ampgraph.inspection.islands import find_islands
 
 PLAIN = Node(
@@ -10,7 +10,7 @@ PLAIN = Node(
 )
 
 
-def node(id: str, reads: str = "", makes: str = "", cause: str = "taint", high: float = 1.0, **others: str) -> Node:
+def node(id: str, reads: str = "", makes: str = "", cause: str = "taint", high: float = 1.0, **others: object) -> Node:
     return replace(
         PLAIN, id=id, inputs=(reads,), outputs=(makes,), cause=cause, why=f"of {id}", high=high, **others
     )  # fmt: skip
@@ -42,6 +42,29 @@ def test_what_low_precision_hardly_pays_for_is_told_by_its_dearest_node() -> Non
         node("a", "x", "h", "cost", 40.0), node("b", "h", "i", "cost", 50.0), node("c", "i", "j", "rule", 3.0),
     ))  # fmt: skip
     assert (found.cause, found.why) == ("cost", "of b")
+
+
+def test_all_that_holds_an_island_is_told_what_tells_it_first() -> None:
+    (found,) = find_islands(graph(
+        node("a", "x", "h", "cost"), node("b", "h", "i", "rule", rule=3), node("c", "i", "j", "cost"),
+        node("d", "j", "k", "rule", rule=4), node("e", "k", "l", "rule", rule=4), node("f", "l", "m", rule=5),
+    ))  # fmt: skip
+    assert found.holds == (
+        Hold("rule", 3, "of b", 1), Hold("cost", -1, "of a", 2), Hold("rule", 4, "of d", 2),
+    )  # fmt: skip
+    assert (found.cause, found.rule, found.why) == ("rule", 3, "of b")
+
+
+def test_what_only_follows_is_held_by_what_it_follows() -> None:
+    (found,) = find_islands(graph(node("a", "x", "h"), node("b", "h", "i")))
+    assert found.holds == (Hold("taint", -1, "of a", 1),)
+
+
+def test_sentences_tell_apart_what_no_rule_does() -> None:
+    (found,) = find_islands(
+        graph(node("a", "x", "h", "pin"), node("b", "h", "i", "pin"), node("c", "i", "j", "source"))
+    )
+    assert [hold.why for hold in found.holds] == ["of a", "of b", "of c"]
 
 
 def test_without_float32_there_are_none() -> None:

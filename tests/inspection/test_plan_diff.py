@@ -1,14 +1,17 @@
 """What changed between two recorded plans, and what is of different models."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
+import jsonschema
 import pytest
 
 from ampgraph.errors import PlanError
-from ampgraph.inspection.plan_diff import ParameterChange, difference, to_json
+from ampgraph.inspection.plan_diff import FORMAT, ParameterChange, PlanDiff, difference, to_json
 from ampgraph.inspection.recorded_plan import Line, Recorded
+from ampgraph.inspection.schema import DIFF_FILE, diff_schema, shipped
 from ampgraph.placement import Cast
+from ampgraph.plan import Replacement
 from ampgraph.precision import Precision
 
 LOW = Line("float16", "cost", "1 us against 2 us")
@@ -81,7 +84,58 @@ def test_casts_parameters_and_decisions_of_one_alone() -> None:
 
 def test_the_whole_is_json() -> None:
     found = json.loads(to_json(difference(recorded(), recorded("b.json", objective="memory"))))
-    assert (found["format"], found["same"], found["facts"]) == (1, True, [["objective", "speed", "memory"]])
+    facts = [{"name": "objective", "before": "speed", "after": "memory"}]
+    assert (found["format"], found["same"], found["facts"]) == (FORMAT, True, facts)
+
+
+def test_its_schema_is_shipped_and_names_every_field() -> None:
+    assert shipped(DIFF_FILE) == diff_schema()
+    schema = json.loads(shipped(DIFF_FILE))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    found = json.loads(to_json(difference(APART, TOGETHER)))
+    jsonschema.Draft202012Validator(schema).validate(found)
+    part = schema["$defs"]["PlanDiff"]
+    assert (
+        set(part["required"])
+        == set(part["properties"])
+        == {field.name for field in fields(PlanDiff)} | {"format", "same"}
+    )
+    for key, wrong in (("format", 1), ("same", "yes"), ("reworded", None), ("fused", [1]), ("more", 1)):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**found, key: wrong}, schema)
+
+
+APART = recorded()
+TOGETHER = recorded(
+    "b.json", decisions={"input:x": COST, "k:T": LOW, "d:T": LOW}, fused="1 K",
+    replaced={"k": Replacement("my.K", ("a", "b", "c", "gone"))},
+)  # fmt: skip
+
+
+def test_what_became_part_of_a_fused_node_is_told_with_both_reasons() -> None:
+    found = difference(APART, TOGETHER)
+    moved, kept = found.fused
+    assert (moved.type, moved.side, moved.nodes, moved.decisions) == ("my.K", "second", ("k",), ("c:T",))
+    assert (moved.before, moved.after, moved.is_moved) == (RULE, LOW, True)
+    assert (kept.decisions, kept.is_moved) == (("a:T", "b:T"), False)
+    assert found.removed == ()
+    assert [change.decisions for change in found.added] == [("d:T",)]
+    assert not found.same
+    back = difference(TOGETHER, APART).fused[0]
+    assert (back.before, back.after, back.side, back.decisions) == (LOW, RULE, "first", ("c:T",))
+
+
+def test_two_plans_fused_alike_have_nothing_to_tell_of_it() -> None:
+    assert difference(TOGETHER, replace(TOGETHER, name="c.json")).same
+    assert difference(TOGETHER, replace(TOGETHER, name="c.json")).fused == ()
+
+
+def test_parts_of_fused_nodes_count_as_shared() -> None:
+    """Most of a transformer's decisions may be fused away: two conversions of it are of one model all the same."""
+    alone = recorded("b.json", decisions={"k:T": LOW}, replaced={"k": Replacement("my.K", ("a", "b", "c"))})
+    assert len(difference(APART, alone).fused) == 2
+    with pytest.raises(PlanError, match="of different models"):
+        difference(APART, replace(alone, replaced={}))
 
 
 def test_other_models_and_other_kinds_are_refused() -> None:

@@ -5,7 +5,7 @@ from ampgraph.inspection.plan_diff_text import to_text
 from ampgraph.inspection.recorded_plan import Line
 from ampgraph.placement import Cast
 from ampgraph.precision import Precision
-from tests.inspection.test_plan_diff import LOW, RULE, recorded
+from tests.inspection.test_plan_diff import APART, LOW, RULE, TOGETHER, recorded
 
 
 def test_it_says_what_changed_and_why() -> None:
@@ -45,3 +45,18 @@ def test_many_groups_and_long_names_keep_to_80_columns() -> None:
     assert max(map(len, text.splitlines())) <= 80
     assert "groups (--json has them)" in text
     assert str(found) == text
+
+
+def test_what_fusing_changed_is_told_apart() -> None:
+    text = to_text(difference(APART, TOGETHER))
+    for said in (
+        "fused: none -> 1 K",
+        "0 of 1 decisions that both have changed precision\n1 of 3 decisions of nodes that are fused in one of them",
+        "by fusing, float32 -> float16, rule mean-of-squares -> cost, in 1 my.K of b.json\n(k): 1 node: c\n",
+        "    before: squares vanish\n    now: 1 us against 2 us",
+        "fused and still float16, in 1 my.K of b.json (k): 2 nodes: a, b",
+        "only in b.json: 1 node: d",
+    ):
+        assert said in text, said
+    assert "only in a.json" not in text
+    assert "in 1 my.K of b.json" in to_text(difference(TOGETHER, APART))

@@ -1,10 +1,12 @@
 """Plan files are read for looking at, without their model; what is none is refused in one line."""
 
+from dataclasses import replace
+
 import pytest
 
 from ampgraph.errors import PlanError
 from ampgraph.inspection.recorded_plan import of_plan, read_plan
-from ampgraph.plan import to_json
+from ampgraph.plan import Replacement, to_json
 from tests.models import W, convert, parse
 
 PLAN = convert(parse(f"g (float[2, 4] x) => (float[2, 4] y) <{W}> {{ h = MatMul(x, w) y = Exp(h) }}")).plan
@@ -18,6 +20,12 @@ def test_a_file_says_what_the_plan_does() -> None:
     assert len(found.casts) == 2
 
 
+def test_fused_nodes_are_read_with_what_they_stand_for() -> None:
+    plan = replace(PLAN, fused="1 K", replaced={"MatMul#0": Replacement("my.K", ("a", "b"))})
+    assert read_plan(to_json(plan), "p") == of_plan(plan, "p")
+    assert "replaced" not in to_json(PLAN)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -29,6 +37,10 @@ def test_a_file_says_what_the_plan_does() -> None:
         ('{"format": 1, "decisions": []}', "something else where a decision should be"),
         ('{"format": 1, "decisions": {"a": {"precision": "int3"}}}', "something else where a decision should be"),
         ('{"format": 1, "decisions": {"a": 3}}', "something else where a decision should be"),
+        (
+            '{"format": 1, "decisions": {}, "replaced": {"k": {"type": "K"}}}',
+            "something else where a decision should be",
+        ),
         ('{"format": 1, "decisions": {}, "casts": [{}]}', "something else where a decision should be"),
     ],
 )

@@ -11,6 +11,7 @@ from ampgraph.onnx_model.advice import advice_for
 from ampgraph.onnx_model.inventory import take_inventory
 from ampgraph.onnx_model.io import Loaded
 from tests.models import W, convert, parse
+from tests.onnx_model.test_marks import RULE
 
 SOURCE = parse(
     f"g (float[2, 4] x) => (float[2, 4] y) <{W}> {{ h = MatMul(x, w) [second] e = Exp(h) [third] y = MatMul(e, w) }}"
@@ -27,7 +28,8 @@ def test_a_low_node_is_kept_itself_with_its_recorded_reason() -> None:
     assert found.keep == ("first (a)",)
     assert found.why.startswith("float16: ")
     command = shlex.split(found.remedy)
-    assert command[:-1] == ["ampgraph", "convert", "model.onnx", "--keep"]
+    options = ["--target", "onnx", "--objective", "coverage"]
+    assert command[:-1] == ["ampgraph", "convert", "model.onnx", *options, "--keep"]
     names = ("first (a)", "first (a)b", "second")
     assert [name for name in names if re.search(command[-1], name)] == ["first (a)"]
 
@@ -54,3 +56,24 @@ def test_without_low_precision_there_is_nothing_to_keep() -> None:
 def test_paths_are_quoted_for_a_shell() -> None:
     found = advice(convert(SOURCE).model, "h", "my model's.onnx")
     assert shlex.split(found.remedy)[2] == "my model's.onnx"
+
+
+def test_the_options_of_the_conversion_are_part_of_what_is_advised(tmp_path: Path) -> None:
+    low = convert(SOURCE, keep="^third$", low="second|first", shapes={"x": (2, 4)}).model
+    command = shlex.split(advice(low, "h").remedy)
+    words = dict(zip(command[3::2], command[4::2], strict=True))
+    assert (words["--target"], words["--objective"], words["--shape"]) == ("onnx", "coverage", "x=2x4")
+    again = convert(SOURCE, keep=words["--keep"], low=words["--low"])
+    assert {op: again.plan.choices[f"{op}:T"].precision for op in ("first (a)", "second", "third")} == {
+        "first (a)": "float32", "second": "float16", "third": "float32",
+    }  # fmt: skip
+
+
+def test_files_of_the_conversion_are_named(tmp_path: Path) -> None:
+    plan, rules = tmp_path / "plan.json", tmp_path / "mine.toml"
+    convert(SOURCE, save_plan=plan)
+    assert advice(convert(SOURCE, plan=plan).model, "h").remedy == (
+        "set first (a) to float32 in the plan that it was converted with"
+    )
+    rules.write_text(RULE)
+    assert advice(convert(SOURCE, rules=rules).model, "h").remedy.endswith(" (and its --rules)")

@@ -12,8 +12,9 @@ from onnx import NodeProto, TensorProto, numpy_helper
 from ampgraph.errors import ModelError
 from ampgraph.inspection.facets import Place
 from ampgraph.onnx_model.facets import first_elements, read_facets
+from ampgraph.onnx_model.fuse.net import ORIGIN_KEY
 from ampgraph.onnx_model.lift import lift
-from ampgraph.onnx_model.places import SCOPES_KEY, TYPES_KEY, common_place, place_of
+from ampgraph.onnx_model.places import SCOPES_KEY, TYPES_KEY, common_place, place_of, scopes_of_all
 from tests.small_models import parse, random
 
 
@@ -32,6 +33,26 @@ def test_the_dynamo_exporters_metadata_come_first() -> None:
     )
     assert place_of(node("a", scopes=scopes)) == Place(("encoder", "layer.0"))
     assert place_of(node("a", scopes="['', 'linear']", types="['m.Model', 'aten.linear']")) == Place(())
+
+
+def test_a_node_for_several_is_in_the_scopes_that_all_of_them_are_in() -> None:
+    """Read back as the exporter's own: nodes without scopes and damaged ones are passed over."""
+    first = node("a", scopes="['', 'e', 'e.0', 'e.0.q', 'add']", types="['M', 'x.E', 'x.L', 'x.Q', 'aten.add']")
+    second = node("b", scopes="['', 'e', 'e.0', 'e.0.k', 'mul']", types="['M', 'x.E', 'x.L', 'x.K', 'aten.mul']")
+    said = scopes_of_all([node("c"), first, second, node("d", scopes="[")], "fused", "Attention")
+    assert said[SCOPES_KEY] == "['', 'e', 'e.0', 'fused']"
+    made = node("fused", scopes=said[SCOPES_KEY], types=said[TYPES_KEY])
+    assert place_of(made) == Place(("e", "0"), ("E", "L"))
+    assert scopes_of_all([made, first], "again", "K")[SCOPES_KEY] == "['', 'e', 'e.0', 'again']"
+    assert scopes_of_all([first, node("e", scopes="['', 'add']")], "top", "K")[SCOPES_KEY] == "['', 'top']"
+    assert scopes_of_all([node("/a/b")], "fused", "K") == {}
+
+
+def test_a_fused_node_without_scopes_stands_where_the_names_say() -> None:
+    model = parse("g (float[4] x) => (float[4] y) { [z] y = Relu(x) }")
+    model.graph.node[0].metadata_props.add(key=ORIGIN_KEY, value="/enc/layer.0/MatMul /enc/layer.0/out/Add")
+    places = read_facets(model, lift(model, {}), Path()).places
+    assert places == {"z": Place(("enc", "layer.0"))}
 
 
 @pytest.mark.parametrize("scopes", ["[", "nothing", "[1, 2, 3]", "__import__('os'), 1", "[" * 5000 + ","])

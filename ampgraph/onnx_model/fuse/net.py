@@ -13,6 +13,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 from ampgraph.onnx_model.attributes import constant_tensor
 from ampgraph.onnx_model.fuse.recipes import Recipe
 from ampgraph.onnx_model.fuse.view import Shape
+from ampgraph.onnx_model.places import scopes_of_all
 from ampgraph.onnx_model.prepare import captured, in_order
 from ampgraph.onnx_model.raising import opset_of
 from ampgraph.onnx_model.types import LARGEST_CONSTANT_FOR_INFERENCE, bodies
@@ -171,10 +172,16 @@ def node(op: str, inputs: Iterable[str], outputs: Iterable[str], domain: str = "
 
 
 def with_origin(new: NodeProto, old: Iterable[NodeProto]) -> NodeProto:
-    """The node with the names of those it stands for in its metadata, and of those that they stand for."""
-    names = [name for each in old for name in (each.name, *_origins(each)) if name]
+    """The node with the names of those it stands for in its metadata, and of those that they stand for.
+
+    And with the exporter's scopes that all of them are in.
+    """
+    nodes = list(old)
+    names = [name for each in nodes for name in (each.name, *_origins(each)) if name]
     if names:
         new.metadata_props.add(key=ORIGIN_KEY, value=" ".join(dict.fromkeys(names)))
+    for key, value in scopes_of_all(nodes, new.name, new.op_type).items():
+        new.metadata_props.add(key=key, value=value)
     return new
 
 
@@ -182,12 +189,13 @@ def _origins(each: NodeProto) -> list[str]:
     return next((entry.value for entry in each.metadata_props if entry.key == ORIGIN_KEY), "").split(" ")
 
 
-def standing_for(model: ModelProto, name: str) -> str:
-    """The node that stands for a node of that name in a fused model; the name itself where none does."""
+def fused_parts(model: ModelProto) -> dict[str, str]:
+    """Names of nodes that are part of a fused one, each with the name of that."""
+    found: dict[str, str] = {}
     for each in model.graph.node:
-        if name and name in _origins(each):
-            return str(each.name)
-    return name
+        for name in filter(None, _origins(each)):
+            found.setdefault(name, str(each.name))
+    return found
 
 
 def rewritten(model: ModelProto, fusions: Collection[Fusion]) -> ModelProto:
