@@ -60,10 +60,10 @@ class _Casts(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        given = [each for each in gradients if each is not None]
+        given, dtype = [each for each in gradients if each is not None], ctx.dtype
         if torch.is_grad_enabled() or {each.layout for each in given} - _DENSE:  # to be differentiated
-            return None, None, None, *[each if each is None else each.to(ctx.dtype) for each in gradients]
-        wide = [torch.empty_like(each, dtype=ctx.dtype) for each in given]
+            return None, None, None, *[each if each is None else each.to(dtype) for each in gradients]
+        wide = [torch.empty_like(each, dtype=dtype) for each in given]
         torch._foreach_copy_(wide, given)
         if len(given) == len(gradients):
             return None, None, None, *wide

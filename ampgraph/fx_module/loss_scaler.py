@@ -241,13 +241,13 @@ class LossScaler(GradScaler):
         self._remember(found)
 
     def _follow(self, scale: Tensor, tracker: Tensor, found: Tensor) -> None:
-        before = scale.clone() if self.hysteresis > 1 else scale
-        factors = self._growth_factor, self._backoff_factor, self._growth_interval
+        extras, factors = self._extras, (self._growth_factor, self._backoff_factor, self._growth_interval)
+        before = scale.clone() if extras.hysteresis > 1 else scale
         torch._amp_update_scale_(scale, tracker, found, *factors)
-        if self.hysteresis > 1:
+        if extras.hysteresis > 1:
             self._hold(scale, before, found)
-        if self.min_scale:
-            scale.clamp_(min=self.min_scale)
+        if extras.min_scale:
+            scale.clamp_(extras.min_scale)
 
     def state_dict(self) -> dict[str, Any]:
         """As torch's: either loads the other's. With hysteresis it also holds the overflows so far in a row."""
@@ -335,7 +335,10 @@ class LossScaler(GradScaler):
         found = [each for state in states for each in _checks(state)]
         if not found and not is_set:
             raise TrainError(_PLACE, "update is called before any step", "call scaler.step(optimizer) before it")
-        return _total(found).to(scale.device, non_blocking=True) if found else torch.zeros_like(scale)
+        if not found:
+            return torch.zeros_like(scale)
+        total = _total(found)
+        return total if total.device == scale.device else total.to(scale.device, non_blocking=True)
 
     def _hold(self, scale: Tensor, before: Tensor, found: Tensor) -> None:
         """Undo the lowering while too few steps have overflowed one after the other."""
