@@ -115,7 +115,9 @@ class Copies:
         return taken
 
     def _made(self, keys: tuple[Key, ...], group: Group, given: Sequence[Tensor], keep: bool) -> Sequence[Tensor]:
-        if not keep or (self._once and group.trained):
+        if not keep:  # into a CUDA graph, which spends no time between kernels
+            return cast_group(group, given, few=1)
+        if self._once and group.trained:
             return cast_group(group, given)
         return self._lasting(keys, group, given)
 
