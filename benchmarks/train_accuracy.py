@@ -4,17 +4,19 @@ Every column trains the same networks from the same weights on the same batches,
 cosine schedule. torch.amp: autocast, and GradScaler for float16, as its manual has it. ampgraph: traced, LossScaler,
 TrainStep (one CUDA graph a step on a GPU). What is trained is measured as it was trained, in evaluation mode.
 `difference` is the mean over seeds of the column minus float32 of the same seed; `noise` is twice the standard error of
-the difference of two means, from the spreads of both columns.
+the difference of two means, from the spreads of both columns. Columns are kept one by one: a run may be stopped by
+`--limit` and go on with `--missing`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -102,17 +104,25 @@ def columns(task: Task) -> Mapping[str, Callable[[int], Run]]:
     return found
 
 
-def measure(task: Task, seeds: int) -> list[Row]:
-    """All columns of a task."""
-    rows: list[Row] = []
+def measure(task: Task, seeds: int, done: Sequence[Row] = (), until: float = float("inf")) -> Iterator[list[Row]]:
+    """All columns of a task, each as soon as it is there with those before it; none that is `done`, nor begun late.
+
+    `until`: of the clock that time.perf_counter reads.
+    """
+    rows = {row.column: row for row in done}
     for column, train in columns(task).items():
+        if column in rows:
+            continue
+        if time.perf_counter() > until:
+            print("time is up; go on with --missing")
+            return
         start = time.perf_counter()
         runs = [train(seed) for seed in range(seeds)]
         seconds = time.perf_counter() - start
-        base = rows[0].scores if rows else tuple(run.score for run in runs)
-        rows.append(_row(task, column, runs, base, seconds))
-        print({key: value for key, value in asdict(rows[-1]).items() if key != "scores"}, flush=True)
-    return rows
+        base = rows["float32"].scores if rows else tuple(run.score for run in runs)
+        rows[column] = _row(task, column, runs, base, seconds)
+        print({key: value for key, value in asdict(rows[column]).items() if key != "scores"}, flush=True)
+        yield list(rows.values())
 
 
 def _row(task: Task, column: str, runs: Sequence[Run], base: Sequence[float], seconds: float) -> Row:
@@ -163,6 +173,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two seeds and a tenth of the steps; nothing is kept")
     parser.add_argument("--only", default="", help="substring of the task")
     parser.add_argument("--mnist", type=Path, help="a folder with the whole of MNIST")
+    parser.add_argument("--missing", action="store_true", help="only columns that are not kept yet")
+    parser.add_argument("--limit", type=float, default=float("inf"), metavar="SECONDS", help="then no column is begun")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the result is kept")
     words = parser.parse_args()
     device, start = torch.device(words.device), time.perf_counter()
@@ -171,13 +183,23 @@ def main() -> None:
     with on_one_thread() if device.type == "cpu" else nullcontext():
         for task in tasks(device, Size(device.type == "cpu", words.quick), words.mnist):
             if words.only in task.name:
-                found = measure(task, 2 if words.quick else SEEDS)
+                done = found = kept(task, device, words.out) if words.missing else []
+                for found in measure(task, 2 if words.quick else SEEDS, done, start + words.limit):
+                    if not words.quick:
+                        _keep(task, found, device, words.out)
                 rows += found
-                if not words.quick:
-                    _keep(task, found, device, words.out)
-    names = [name for name in asdict(rows[0]) if name != "scores"]
+    names = [each.name for each in fields(Row) if each.name != "scores"]
     print(table(names, [[getattr(row, name) for name in names] for row in rows]))
     print(f"{time.perf_counter() - start:.0f} s")
+
+
+def kept(task: Task, device: torch.device, folder: Path) -> list[Row]:
+    """The columns that were measured with this torch, this data and as many steps."""
+    file = folder / "train_accuracy.json"
+    case = json.loads(file.read_text())["figures"].get(f"{device.type}, {task.name}", {}) if file.exists() else {}
+    settings = {"torch": torch.__version__, "data": task.data, "steps": task.steps}
+    same = bool(case) and all(case[name] == value for name, value in settings.items())
+    return [Row(**{**row, "scores": tuple(row["scores"])}) for row in case["rows"]] if same else []
 
 
 def _keep(task: Task, rows: Sequence[Row], device: torch.device, folder: Path) -> None:

@@ -1,18 +1,22 @@
 """Every model traces, trains ten steps, and follows float32's losses: ours and autocast's distance, side by side.
 
 `python -m benchmarks.training_sweep --precision bfloat16` on a CPU, `--device cuda` on a GPU; further arguments, parts
-of names, choose models, whose rows are renewed. Keeps benchmarks/results/training_sweep_<device>_<precision>.json.
+of names, choose models. Rows are added one by one to benchmarks/results/training_sweep_<device>_<precision>.json, or
+replace what was measured with other settings: a run may be stopped by `--limit`, go on with `--missing`, and be shared
+by several processes (`--part 1/4` to `--part 4/4`).
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import fcntl
 import json
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +25,7 @@ from torch.utils import _pytree as pytree
 
 import ampgraph
 from ampgraph.precision import Precision
-from benchmarks.record import RESULTS, keep, table
+from benchmarks.record import RESULTS, machine, table
 from benchmarks.training_models import Case, cases, without_noise
 
 STEPS, RATE = 10, 1e-5
@@ -113,34 +117,74 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--size", type=int, default=96, help="of images, a multiple of 32")
+    parser.add_argument("--missing", action="store_true", help="only models without a row, or whose row is an error")
+    parser.add_argument("--part", type=_part, default=(1, 1), metavar="K/N", help="every Nth model, from the Kth")
+    parser.add_argument("--limit", type=float, default=float("inf"), metavar="SECONDS", help="then no model is begun")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="where rows are kept")
     parser.add_argument("models", nargs="*", help="parts of names; all models when none is given")
-    given = parser.parse_args()
+    given, start = parser.parse_args(), time.perf_counter()
     warnings.simplefilter("ignore")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    rows: dict[str, Any] = {}
-    for name, case in cases(given.batch, given.size).items():
-        if not given.models or any(part in name for part in given.models):
-            try:
-                rows[name] = measure(case, given.precision, given.device)
-            except Exception as error:
-                rows[name] = {"error": f"{type(error).__name__}: {str(error).splitlines()[0][:300]}"}
-            print(name, {key: value for key, value in rows[name].items() if key != "losses"}, flush=True)
+    settings = {"bar": BAR, "steps": STEPS, "rate": RATE, "batch": given.batch, "size": given.size}
+    name = f"training_sweep_{given.device}_{given.precision}"
+    every = cases(given.batch, given.size)
+    done = kept(given.out / f"{name}.json", settings) if given.missing else {}
+    for model in chosen(list(every), given.models, given.part):
+        if time.perf_counter() - start > given.limit:
+            print("time is up; go on with --missing")
+            break
+        if "distance" not in done.get(model, {}):
+            row = attempt(every[model], given.precision, given.device)
+            add_row(given.out / f"{name}.json", settings, model, row)
+            print(model, {key: value for key, value in row.items() if key != "losses"}, flush=True)
+    rows = kept(given.out / f"{name}.json", settings)
     cells = [[name, *_cells(row)] for name, row in rows.items()]
     print(table(["model", "trace s", "low", "casts", "distance", "autocast's", "missed fall", "autocast's"], cells))
     inside = sum(row.get("distance", 1.0) <= BAR for row in rows.values())
     print(f"{inside} of {len(rows)} follow float32 within {BAR:.0%}")
-    settings = {"bar": BAR, "steps": STEPS, "rate": RATE, "batch": given.batch, "size": given.size}
-    name = f"training_sweep_{given.device}_{given.precision}"
-    before = _kept(name, settings) if given.models else {}
-    keep(name, {**settings, "models": {**before, **rows}})
 
 
-def _kept(name: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Rows that an earlier run with these settings kept."""
-    file = RESULTS / f"{name}.json"
-    figures = json.loads(file.read_text())["figures"] if file.exists() else {}
+def attempt(case: Case, precision: str, device: str) -> dict[str, Any]:
+    """One model's row, or what went wrong."""
+    try:
+        return measure(case, precision, device)
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {str(error).splitlines()[0][:300]}"}
+
+
+def _part(text: str) -> tuple[int, int]:
+    first, count = map(int, text.split("/"))
+    if not 1 <= first <= count:
+        raise argparse.ArgumentTypeError(f"{text} is no part: give 1/4 to 4/4 for four")
+    return first, count
+
+
+def chosen(names: Sequence[str], words: Sequence[str], part: tuple[int, int]) -> list[str]:
+    """The names that have one of the words in them, or all; of those one part."""
+    first, count = part
+    return [name for name in names if not words or any(word in name for word in words)][first - 1 :: count]
+
+
+def kept(file: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Rows that earlier runs with these settings kept."""
+    return _rows(file.read_text(), settings) if file.exists() else {}
+
+
+def _rows(text: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    figures = json.loads(text)["figures"] if text else {}
     same = bool(figures) and all(figures.get(key) == value for key, value in settings.items())
-    return figures["models"] if same else {}
+    return dict(figures["models"]) if same else {}
+
+
+def add_row(path: Path, settings: Mapping[str, Any], model: str, row: Mapping[str, Any]) -> None:
+    """Add a row to those that are kept, which other processes may do at the same time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        figures = {**settings, "models": {**_rows(file.read(), settings), model: row}}
+        file.truncate(0)
+        file.write(json.dumps({"machine": machine(), "figures": figures}, indent=1) + "\n")
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -49,7 +49,7 @@ class Interface:
     out_spec: pytree.TreeSpec
     inputs: tuple[Expected, ...]
     guards: tuple[Any, ...] = ()  # sympy expressions over the names of free sizes
-    _accepted: set[Kinds] = field(default_factory=set)
+    _accepted: dict[Kinds, None] = field(default_factory=dict)
 
     def flatten(self, arguments: Arguments) -> Sequence[Any]:
         """Flat inputs of a call. Raises ModelError for arguments that are not like the example's.
@@ -85,18 +85,18 @@ class Interface:
         kinds = tuple([(each.dtype, each.shape) for each in args])
         if kinds not in self._accepted:
             self._check(args)
-            self._accepted.add(kinds)
+            self._accepted[kinds] = None
 
     def retyped(self, choices: Sequence[Choice | None]) -> Interface:
         """The same with the types that a plan has chosen for the inputs; None for what is no float."""
         pairs = zip(self.inputs, choices, strict=True)
         inputs = [replace(each, dtype=DTYPES[choice.precision]) if choice else each for each, choice in pairs]
-        return replace(self, inputs=tuple(inputs), _accepted=set())
+        return replace(self, inputs=tuple(inputs), _accepted={})
 
     def read_low(self, types: Mapping[str, torch.dtype]) -> Interface:
         """The same with what its inputs may come in as well, by name."""
         inputs = [replace(each, low=types.get(each.name)) for each in self.inputs]
-        return replace(self, inputs=tuple(inputs), _accepted=set())
+        return replace(self, inputs=tuple(inputs), _accepted={})
 
     def _check(self, flat: Sequence[Any]) -> None:
         free: dict[str, int] = {}

@@ -125,12 +125,15 @@ def _low_interface(graph: PrecisionGraph, io: str) -> frozenset[str]:
 def _read_low(written: fx.Graph, inputs: Iterable[str]) -> dict[str, torch.dtype]:
     """The types of inputs that the graph casts, all to one type, and reads in no other way."""
     holders = [node for node in written.nodes if node.op == "placeholder" and node.name in set(inputs)]
-    casts = {node.name: {user.kwargs["dtype"] for user in node.users} for node in holders if _is_only_cast(node)}
+    only = [node for node in holders if _is_only_cast(node)]
+    casts = {node.name: {user.kwargs["dtype"] for user in node.users if is_cast(user)} for node in only}
     return {name: next(iter(types)) for name, types in casts.items() if len(types) == 1}
 
 
 def _is_only_cast(node: fx.Node) -> bool:
-    return bool(node.users) and all(is_cast(user) for user in node.users)
+    """Whether nothing but casts reads its numbers; asking for a size reads none."""
+    readers = [user for user in node.users if user.target is not torch.ops.aten.sym_size.int]
+    return bool(readers) and all(map(is_cast, readers))
 
 
 def _interface(program: ExportedProgram, prepared: Prepared) -> Interface:

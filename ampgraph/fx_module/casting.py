@@ -16,19 +16,25 @@ from torch import Tensor
 from ampgraph.fx_module.grouping import Group, groups_of
 from ampgraph.fx_module.shared_memory import blank_copies
 
+FEW = 4  # casts: one by one, autograd's C++ is done before a node in Python has begun
 
-def cast_together(sources: Sequence[Tensor], dtypes: Sequence[torch.dtype]) -> list[Tensor]:
-    """Each source in its type, through which gradients reach it."""
+
+def cast_together(sources: Sequence[Tensor], dtypes: Sequence[torch.dtype], few: int = 1) -> list[Tensor]:
+    """Each source in its type, through which gradients reach it. `few`: as `cast_group` takes it."""
     made: dict[int, Tensor] = {}
     for group in groups_of(sources, dtypes):
-        made.update(zip(group.places, cast_group(group, [sources[place] for place in group.places]), strict=True))
+        found = cast_group(group, [sources[place] for place in group.places], few)
+        made.update(zip(group.places, found, strict=True))
     return [made[place] for place in range(len(sources))]
 
 
-def cast_group(group: Group, given: Sequence[Tensor]) -> Sequence[Tensor]:
-    """The sources of one group in its type. For plain tensors: nothing here looks for transforms of functions."""
-    if len(given) == 1:
-        return [given[0].to(group.dtype)]
+def cast_group(group: Group, given: Sequence[Tensor], few: int = FEW) -> Sequence[Tensor]:
+    """The sources of one group in its type. For plain tensors: nothing here looks for transforms of functions.
+
+    `few`: so many go one by one.
+    """
+    if len(given) <= few and not group.shares:
+        return [each.to(group.dtype) for each in given]
     made: tuple[Tensor, ...] = _apply(group.dtype, None, group.shares, *given)  # type: ignore[no-untyped-call]
     return made
 
@@ -60,10 +66,10 @@ class _Casts(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        given = [each for each in gradients if each is not None]
+        given, dtype = [each for each in gradients if each is not None], ctx.dtype
         if torch.is_grad_enabled() or {each.layout for each in given} - _DENSE:  # to be differentiated
-            return None, None, None, *[each if each is None else each.to(ctx.dtype) for each in gradients]
-        wide = [torch.empty_like(each, dtype=ctx.dtype) for each in given]
+            return None, None, None, *[each if each is None else each.to(dtype) for each in gradients]
+        wide = [torch.empty_like(each, dtype=dtype) for each in given]
         torch._foreach_copy_(wide, given)
         if len(given) == len(gradients):
             return None, None, None, *wide

@@ -79,7 +79,7 @@ class Wanted:
         return self._named
 
 
-_LIVE: weakref.WeakSet[Copies] = weakref.WeakSet()
+_LIVE: list[weakref.ref[Copies]] = []
 
 
 class Copies:
@@ -91,7 +91,7 @@ class Copies:
         self._holding = False
         self._uses = 0  # forwards with gradients since the optimizer's last step
         self._once = False  # whether there was one between its last two
-        _LIVE.add(self)
+        _LIVE.append(weakref.ref(self, _LIVE.remove))
         _watch_optimizers()
 
     def take(self, wanted: Wanted, sources: Sequence[Tensor], *, keep: bool = True) -> Sequence[Tensor]:
@@ -115,7 +115,9 @@ class Copies:
         return taken
 
     def _made(self, keys: tuple[Key, ...], group: Group, given: Sequence[Tensor], keep: bool) -> Sequence[Tensor]:
-        if not keep or (self._once and group.trained):
+        if not keep:  # into a CUDA graph, which spends no time between kernels
+            return cast_group(group, given, few=1)
+        if self._once and group.trained:
             return cast_group(group, given)
         return self._lasting(keys, group, given)
 
@@ -256,5 +258,6 @@ def _watch_optimizers() -> None:
 
 
 def _after_step(optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
-    for copies in list(_LIVE):
-        copies.drop_trained()
+    for each in _LIVE.copy():
+        if (copies := each()) is not None:
+            copies.drop_trained()

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
+FEW = 2**21  # elements: a GPU's memory reads and writes them in the time of a few launches
 PerDevice = Mapping[torch.device, Tensor]
 
 
@@ -21,6 +22,25 @@ def gradients(owners: Sequence[Tensor]) -> list[Tensor]:
     """The gradients that there are; of a sparse one its values."""
     found = [parameter.grad for parameter in owners if parameter.grad is not None]
     return [each._values() if each.is_sparse else each for each in found]
+
+
+def are_few(grads: Sequence[Tensor], device: torch.device) -> bool:
+    """Whether these are plain float32 tensors there, and so small that a kernel costs more than to read and write them
+    once more."""
+    return (
+        {type(each) for each in grads} == {Tensor}
+        and {each.dtype for each in grads} == {torch.float32}
+        and {each.device for each in grads} == {device}
+        and {each.layout for each in grads} == {torch.strided}
+        and sum([each.numel() for each in grads]) <= FEW
+    )
+
+
+def divide(grads: list[Tensor], scale: Tensor, found: Tensor, one: Tensor) -> None:
+    """Divide them in place, and set 1.0 in `found` where one is not finite then. `one`: 1.0 on their device."""
+    with torch.no_grad():
+        torch._foreach_div_(grads, scale)
+        torch._amp_foreach_non_finite_check_and_unscale_(grads, found, one)
 
 
 def non_finite(grads: Sequence[Tensor], scale: Tensor) -> dict[torch.device, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -10,11 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.amp.grad_scaler import GradScaler, OptState
+from torch.amp.grad_scaler import GradScaler, OptState, _refresh_per_optimizer_state
 from torch.optim import Optimizer
 
 from ampgraph.errors import OptionError, TrainError
-from ampgraph.fx_module.gradients import cannot_overflow, gradients, mark_non_finite, non_finite, parameters
+from ampgraph.fx_module.gradients import (
+    are_few,
+    cannot_overflow,
+    divide,
+    gradients,
+    mark_non_finite,
+    non_finite,
+    parameters,
+)
 from ampgraph.fx_module.overflow import Watch
 from ampgraph.fx_module.recipe import Call
 from ampgraph.fx_module.scale_log import ScaleLog, ScaleStep
@@ -87,6 +96,7 @@ class LossScaler(GradScaler):
         self._streak: Tensor | None = None  # overflows one after the other, int32; only where hysteresis needs it
         self._last: Tensor | None = None  # float32 [1, 2]: the scale, and whether the last update found an overflow
         self._bad: Tensor | None = None  # the latter, [], in its place there
+        self._one: Tensor | None = None  # 1.0, []
         self._log: ScaleLog | None = None
         self._watch: Watch | None = None
 
@@ -102,7 +112,7 @@ class LossScaler(GradScaler):
 
     @property
     def last_step_skipped(self) -> Tensor:
-        """Whether the last update found an overflow: a bool tensor on the device. Reading it waits for the device."""
+        """Whether the last step or update found an overflow: a bool tensor on the device. Reading it waits for that."""
         return self._bad > 0 if self._bad is not None else torch.zeros((), dtype=torch.bool)
 
     def history(self) -> list[ScaleStep]:
@@ -149,13 +159,17 @@ class LossScaler(GradScaler):
 
     def scale(self, outputs: Any) -> Any:  # noqa: ANN401  (torch's overloads)
         """Multiply a loss, or a structure of losses, by the scale."""
+        there = self._scale if self._enabled else None
+        if there is not None and isinstance(outputs, Tensor) and outputs.device == there.device:
+            return outputs * there
         return super().scale(outputs)
 
     def unscale_(self, optimizer: Optimizer) -> None:
         """Divide the optimizer's gradients by the scale, in place, once between two updates."""
         if not self._enabled:
             return
-        stage = self._verify_begun("unscale_", optimizer)
+        self._verify_begun("unscale_", optimizer)
+        stage = self._per_optimizer_states[id(optimizer)]["stage"]
         if stage is OptState.UNSCALED:
             fact = "unscale_ was already called for this optimizer since the last update"
             raise TrainError(_PLACE, fact, "call it once, after the last backward and before clipping")
@@ -171,20 +185,40 @@ class LossScaler(GradScaler):
             remedy = "compute loss and gradients before step, with an optimizer that needs no closure"
             raise TrainError(_PLACE, "step got a closure, whose losses would be unscaled", remedy)
         kwargs.pop("closure", None)
-        if self._verify_begun("step", optimizer) is OptState.STEPPED:
+        grads = self._verify_begun("step", optimizer)
+        state = self._per_optimizer_states[id(optimizer)]
+        if state["stage"] is OptState.STEPPED:
             raise TrainError(_PLACE, "step was already called for this optimizer", "call update after all steps")
         if not getattr(optimizer, "_step_supports_amp_scaling", False) or _takes_scaler(type(optimizer).step):
             return super().step(optimizer, *args, **kwargs)
-        return self._step_fused(optimizer, *args, **kwargs)
-
-    def _step_fused(self, optimizer: Any, *args: Any, **kwargs: Any) -> float | None:  # noqa: ANN401  (the optimizer's)
-        """Torch's agreement with optimizers that divide by `grad_scale` themselves and skip by `found_inf`."""
-        state, fresh = self._per_optimizer_states[id(optimizer)], has_no_momentum_yet(optimizer)
         given = getattr(optimizer, "grad_scale", None)
-        if state["stage"] is OptState.READY:
+        if state["stage"] is OptState.READY and not self._divided(optimizer, grads, state):
             self._check_inf_per_device(optimizer)
             given = self._scale if given is None else given * self._scale
-        found = _total(_checks(state))
+        return self._step_fused(optimizer, given, _total(_checks(state)), state, args, kwargs)
+
+    def _divided(self, optimizer: Optimizer, grads: list[Tensor], state: dict[str, Any]) -> bool:
+        """Divide few gradients by the scale and check what they became: fewer kernels than to tell the optimizer to."""
+        scale, one, bad = self._scale, self._one, self._bad
+        if scale is None or one is None or bad is None or not are_few(grads, scale.device):
+            return False
+        found = bad.zero_() if len(self._per_optimizer_states) == 1 else torch.zeros_like(scale)
+        divide(grads, scale, found, one)
+        state["found_inf_per_device"] = {scale.device: found}
+        self._note(optimizer, state["found_inf_per_device"])
+        return True
+
+    def _step_fused(
+        self,
+        optimizer: Any,  # noqa: ANN401
+        given: Tensor | None,
+        found: Tensor,
+        state: dict[str, Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> float | None:
+        """Torch's agreement with optimizers that divide by `grad_scale` themselves and skip by `found_inf`."""
+        fresh = has_no_momentum_yet(optimizer)
         optimizer.grad_scale, optimizer.found_inf = given, found
         result: float | None = optimizer.step(*args, **kwargs)
         state["stage"] = OptState.STEPPED
@@ -197,16 +231,23 @@ class LossScaler(GradScaler):
         """Lower the scale if a gradient was not finite, raise it after `growth_interval` steps without one."""
         if not self._enabled:
             return
-        scale, _ = self._begun("update")
+        scale, tracker = self._begun("update")
         found = self._found_inf(scale, new_scale is not None)
-        before = scale.clone() if self.hysteresis > 1 else scale
-        super().update(float(new_scale) if isinstance(new_scale, int) else new_scale)
-        if new_scale is None:
-            if self.hysteresis > 1:
-                self._hold(scale, before, found)
-            if self.min_scale:
-                scale.clamp_(min=self.min_scale)
+        if new_scale is not None:
+            super().update(float(new_scale) if isinstance(new_scale, int) else new_scale)
+        else:
+            self._follow(scale, tracker, found)
+            self._per_optimizer_states = defaultdict(_refresh_per_optimizer_state)
         self._remember(found)
+
+    def _follow(self, scale: Tensor, tracker: Tensor, found: Tensor) -> None:
+        extras, factors = self._extras, (self._growth_factor, self._backoff_factor, self._growth_interval)
+        before = scale.clone() if extras.hysteresis > 1 else scale
+        torch._amp_update_scale_(scale, tracker, found, *factors)
+        if extras.hysteresis > 1:
+            self._hold(scale, before, found)
+        if extras.min_scale:
+            scale.clamp_(extras.min_scale)
 
     def state_dict(self) -> dict[str, Any]:
         """As torch's: either loads the other's. With hysteresis it also holds the overflows so far in a row."""
@@ -230,7 +271,7 @@ class LossScaler(GradScaler):
         state: dict[str, Any] = super().__getstate__()
         if self._streak is not None:
             state["_init_streak"] = int(self._streak)
-        return {**state, "_streak": None, "_last": None, "_bad": None, "_log": None, "_watch": None}
+        return {**state, "_streak": None, "_last": None, "_bad": None, "_one": None, "_log": None, "_watch": None}
 
     def _last_overflow(self) -> float:
         steps = self.history()
@@ -244,16 +285,16 @@ class LossScaler(GradScaler):
             raise TrainError(_PLACE, f"{name} is called before any loss was scaled", _BACKWARD)
         return self._scale, self._growth_tracker
 
-    def _verify_begun(self, name: str, optimizer: Optimizer) -> OptState:
+    def _verify_begun(self, name: str, optimizer: Optimizer) -> list[Tensor]:
+        """The gradients that there are."""
         self._begun(name)
-        types = {grad.dtype for each in parameters(optimizer) if (grad := each.grad) is not None}
-        if not types:
+        grads = [grad for each in parameters(optimizer) if (grad := each.grad) is not None]
+        if not grads:
             raise TrainError(_PLACE, f"{name} finds no gradient in the optimizer's parameters", _BACKWARD)
-        if torch.float16 in types:
+        if torch.float16 in {each.dtype for each in grads}:
             remedy = "keep parameters in float32 (module.float()): the casts belong into the graph, see ampgraph.trace"
             raise TrainError(_PLACE, f"{name} finds float16 gradients, so parameters are half precision", remedy)
-        stage: OptState = self._per_optimizer_states[id(optimizer)]["stage"]
-        return stage
+        return grads
 
     def _unscale_grads_(
         self, optimizer: Optimizer, inv_scale: Tensor, found_inf: Tensor, allow_fp16: bool
@@ -291,10 +332,13 @@ class LossScaler(GradScaler):
     def _found_inf(self, scale: Tensor, is_set: bool) -> Tensor:
         """Above 0 where any optimizer found an overflow since the last update."""
         states = self._per_optimizer_states.values()
-        found = [each.to(scale.device, non_blocking=True) for state in states for each in _checks(state)]
+        found = [each for state in states for each in _checks(state)]
         if not found and not is_set:
             raise TrainError(_PLACE, "update is called before any step", "call scaler.step(optimizer) before it")
-        return _total(found) if found else torch.zeros_like(scale)
+        if not found:
+            return torch.zeros_like(scale)
+        total = _total(found)
+        return total if total.device == scale.device else total.to(scale.device, non_blocking=True)
 
     def _hold(self, scale: Tensor, before: Tensor, found: Tensor) -> None:
         """Undo the lowering while too few steps have overflowed one after the other."""
@@ -310,12 +354,14 @@ class LossScaler(GradScaler):
         scale, _ = self._begun("scale")
         self._last = torch.stack((scale, torch.zeros_like(scale))).unsqueeze(0)
         self._scale, self._bad = self._last[0].unbind()
-        self._log = ScaleLog.of(self._extras.history, dev) if self._extras.history else None
+        self._one = torch.ones_like(scale)
+        self._log = ScaleLog(self._extras.history, dev) if self._extras.history else None
 
     def _remember(self, found: Tensor) -> None:
         assert self._last is not None  # made with the scale
         assert self._bad is not None
-        self._bad.copy_(found)
+        if found is not self._bad:
+            self._bad.copy_(found)
         if self._log is not None:
             self._log.write(self._last)
 

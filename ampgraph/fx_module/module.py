@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from ampgraph.fx_module.export import DynamicShapes, export_module
 from ampgraph.fx_module.frugal import frugal
 from ampgraph.fx_module.policy import Policy
 from ampgraph.fx_module.summary import summary
+from ampgraph.fx_module.views import settled
 from ampgraph.fx_module.widening import widened
 from ampgraph.plan import Plan
 
@@ -96,12 +97,18 @@ class TracedModule(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         """Run the graph of the present modes. Raises ModelError for arguments unlike the example's."""
-        modes, device = self._modes(), self._device()
-        ready = self._wired().ready.get((modes, device)) or self._prepare(modes, device)
+        wiring = self._wiring or self._wired()
+        key = self._modes(), wiring.device
+        ready = wiring.ready.get(key) or self._prepare(*key)
         interface = ready.capture.interface
         flat = interface.flatten(bind(self.original, args, kwargs) if kwargs else (args, kwargs))
-        with _undisturbed(ready, device):
-            results = ready.body.run(*[owner[name] for owner, name in ready.plain], *self._low(ready), *flat)
+        state = [owner[name] for owner, name in ready.plain]
+        aside = _undisturbed(ready, key[1])
+        if aside is None:  # by far the most calls: a context takes longer to enter than a small op
+            results = ready.body.run(*state, *self._low(ready), *flat)
+        else:
+            with aside:
+                results = ready.body.run(*state, *self._low(ready), *flat)
         return results[0] if interface.returns_one else pytree.tree_unflatten(results, interface.out_spec)
 
     def _low(self, ready: _Ready) -> Sequence[Tensor]:
@@ -126,7 +133,7 @@ class TracedModule(nn.Module):
         return self._wiring
 
     def _modes(self) -> Modes:
-        wiring = self._wired()
+        wiring = self._wiring or self._wired()
         if not torch.compiler.is_compiling() and _count(wiring.hooks) != self._hooks:
             raise _unforeseen(wiring.modules[1:])
         return tuple([module.training for module in wiring.modules])
@@ -150,7 +157,7 @@ class TracedModule(nn.Module):
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _body(self, modes: Modes, device: torch.device) -> Body:
-        body = bound(frugal(widened(make_body(self._captures[modes], device))))
+        body = bound(frugal(settled(widened(make_body(self._captures[modes], device)))))
         self._bodies[modes, device] = body
         return body
 
@@ -333,8 +340,8 @@ def _count(hooks: Sequence[dict[int, Any]]) -> int:
     return sum(map(len, hooks)) if any(hooks) else 0
 
 
-def _undisturbed(ready: _Ready, device: torch.device) -> AbstractContextManager[Any]:
+def _undisturbed(ready: _Ready, device: torch.device) -> AbstractContextManager[Any] | None:
     """Autocast would cast again what the graph has cast; a region without gradients must not outlive an error."""
-    if ready.knows_autocast and torch.is_autocast_enabled(device.type):
+    if torch._C._is_any_autocast_enabled() and ready.knows_autocast and torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
-    return torch.set_grad_enabled(torch.is_grad_enabled()) if ready.body.switches_gradients else nullcontext()
+    return torch.set_grad_enabled(torch.is_grad_enabled()) if ready.body.switches_gradients else None

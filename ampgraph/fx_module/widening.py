@@ -3,7 +3,7 @@
 On a GPU softmax and log-softmax read float16 and write float32 in one kernel when they are asked for a type, and in
 backward write a float16 gradient at once. autocast has cross-entropy made of that one, so a cast in the open would be
 worse than autocast: of a language model's scores it is two more float32 tensors of tokens times vocabulary, forward and
-backward. Elsewhere torch makes the same cast that the graph had.
+backward. Elsewhere torch makes the same cast that the graph had. Of so many classes the loss has a backward of its own.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor, fx
 
 from ampgraph.fx_module.apply import TO_COPY
 from ampgraph.fx_module.body import Body
+from ampgraph.fx_module.cross_entropy import MANY, cross_entropy
 
 _SOFTMAXES = (torch.ops.aten.softmax.int, torch.ops.aten.log_softmax.int)
 _CROSS_ENTROPY = torch.ops.aten.cross_entropy_loss.default
@@ -66,6 +67,10 @@ def _let_read(graph: fx.Graph, node: fx.Node) -> None:
     if node.target in _SOFTMAXES:
         node.args = (low, node.args[1], torch.float32)
         return
+    if _is_of_many_classes(cast, node):
+        options = [_option(node, name) for name in ("reduction", "ignore_index")]
+        node.target, node.args, node.kwargs = cross_entropy, (low, node.args[1], *options), {}
+        return
     with graph.inserting_before(node):
         dim = 0 if _rank(cast) == 1 else 1
         logarithms = graph.call_function(torch.ops.aten.log_softmax.int, (low, dim, torch.float32))
@@ -73,6 +78,13 @@ def _let_read(graph: fx.Graph, node: fx.Node) -> None:
     options = [_option(node, name) for name in ("weight", "reduction", "ignore_index")]
     node.target, node.kwargs = torch.ops.aten.nll_loss_nd.default, {}
     node.args = (logarithms, node.args[1], *options)
+
+
+def _is_of_many_classes(cast: fx.Node, node: fx.Node) -> bool:
+    if _rank(cast) != 2 or _option(node, "weight") is not None:
+        return False
+    classes = cast.meta["val"].shape[1]
+    return isinstance(classes, int) and classes >= MANY
 
 
 def _option(node: fx.Node, name: str) -> fx.node.Argument:

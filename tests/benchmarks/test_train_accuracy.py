@@ -1,6 +1,8 @@
 """The accuracy benchmark, cut to a few steps: columns start alike, and what it says of them is what was trained."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -52,3 +54,23 @@ def test_text_is_cut_into_sequences_and_what_follows_each_symbol() -> None:
 def test_falls_of_a_scale_are_skipped_steps() -> None:
     assert train_accuracy._lowered([torch.tensor(2.0**e) for e in (16, 15, 15, 16, 14)]) == 2
     assert train_accuracy._lowered([]) == 0
+
+
+def test_columns_are_kept_as_they_come_and_not_trained_again(
+    mlp_and_gpt: list[Task], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, device, trained = mlp_and_gpt[0], torch.device("cpu"), []
+
+    def ways(_: Task) -> dict[str, Callable[[int], Run]]:
+        return {name: lambda seed, name=name: trained.append(name) or Run(90.0 + seed) for name in ("float32", "low")}
+
+    monkeypatch.setattr(train_accuracy, "columns", ways)
+    first = next(train_accuracy.measure(task, 2))
+    train_accuracy._keep(task, first, device, tmp_path)
+    assert train_accuracy.kept(task, device, tmp_path) == first
+    assert train_accuracy.kept(replace(task, steps=9), device, tmp_path) == []
+    assert list(train_accuracy.measure(task, 2, first, until=0.0)) == []
+    (rows,) = train_accuracy.measure(task, 2, first)
+    assert trained == ["float32", "float32", "low", "low"]
+    assert [row.column for row in rows] == ["float32", "low"]
+    assert rows[1].difference == 0

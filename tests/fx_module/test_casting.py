@@ -64,6 +64,12 @@ def test_groups_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(nodes(cast_together(sources(1, 1, 1), [LOW] * 3))) == 3
 
 
+def test_few_go_one_by_one() -> None:
+    """Fewer than a node in Python is worth."""
+    assert len(nodes(cast_together(sources(2, 2, 2, 9), [LOW] * 4, few=4))) == 4
+    assert len(nodes(cast_together(sources(2, 2, 2, 9), [LOW] * 4, few=3))) == 1
+
+
 def test_who_waits_for_a_gradient_gets_it_when_it_comes() -> None:
     given, arrived = sources(2, 2, 2), []
     given[1].register_post_accumulate_grad_hook(lambda each: arrived.append(given[0].grad is None))
