@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from ampgraph.errors import OptionError, TrainError
 from ampgraph.fx_module.gradients import (
+    ROUND_ALIKE,
     are_few,
     cannot_overflow,
     divide,
@@ -200,7 +201,9 @@ class LossScaler(GradScaler):
     def _divided(self, optimizer: Optimizer, grads: list[Tensor], state: dict[str, Any]) -> bool:
         """Divide few gradients by the scale and check what they became: fewer kernels than to tell the optimizer to."""
         scale, one, bad = self._scale, self._one, self._bad
-        if scale is None or one is None or bad is None or not are_few(grads, scale.device):
+        if scale is None or one is None or bad is None:
+            return False
+        if not isinstance(optimizer, ROUND_ALIKE) or not are_few(grads, scale.device):
             return False
         found = bad.zero_() if len(self._per_optimizer_states) == 1 else torch.zeros_like(scale)
         divide(grads, scale, found, one)

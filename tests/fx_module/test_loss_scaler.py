@@ -35,9 +35,11 @@ def advance(scaler: GradScaler, weight: nn.Parameter, optimizer: torch.optim.Opt
     optimizer.zero_grad()
 
 
-def trajectory(scaler: GradScaler, factors: list[float], **words: Any) -> tuple[list[float], Tensor]:
+def trajectory(
+    scaler: GradScaler, factors: list[float], kind: Any = torch.optim.SGD, **words: Any
+) -> tuple[list[float], Tensor]:
     weight = one()
-    optimizer = torch.optim.SGD([weight], 1e-3, **words)
+    optimizer = kind([weight], 1e-3, **words)
     scales = []
     for factor in factors:
         advance(scaler, weight, optimizer, factor)
@@ -148,10 +150,10 @@ class Ops(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def ops(make: Callable[[], GradScaler], fused: bool, of: str) -> int:
+def ops(make: Callable[[], GradScaler], fused: bool, of: str, kind: Any = torch.optim.Adam) -> int:
     """How many ops a part of the third step has, of a scaler for ten parameters."""
     weights = [one() for _ in range(10)]
-    scaler, optimizer = make(), torch.optim.SGD(weights, 1e-3, fused=fused)
+    scaler, optimizer = make(), kind(weights, 1e-3, fused=fused)
     for number in range(3):
         scaler.scale(torch.stack([each.sum() for each in weights]).sum()).backward()
         parts = {"step": lambda: scaler.step(optimizer), "update": scaler.update}
@@ -171,6 +173,20 @@ def test_its_bookkeeping_is_a_few_small_ops() -> None:
     assert ops(lambda: LossScaler("cpu", history=0), True, "update") - ops(theirs, True, "update") <= 1
     assert ops(ours, True, "step") < ops(theirs, True, "step")
     assert ops(ours, False, "step") - ops(theirs, False, "step") <= 3
+    sgd = torch.optim.SGD
+    assert ops(ours, True, "step", sgd) - ops(theirs, True, "step", sgd) <= 3
+
+
+@pytest.mark.parametrize(("kind", "divides"), [(torch.optim.SGD, True), (torch.optim.Adam, False)])
+def test_who_divides_is_whose_rounding_is_torchs(kind: Any, divides: bool) -> None:
+    """The fused kernel of SGD rounds otherwise when it divides itself, as it does for torch's GradScaler."""
+    weight, seen = one(), []
+    optimizer = kind([weight], 0.5, fused=True)
+    optimizer.register_step_pre_hook(lambda *_: seen.append(optimizer.grad_scale is not None))
+    scaler = LossScaler("cpu", 8.0)
+    scaler.scale(weight.sum()).backward()
+    scaler.step(optimizer)
+    assert seen == [divides]
 
 
 def test_many_gradients_are_not_written_before_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +195,8 @@ def test_many_gradients_are_not_written_before_the_step(monkeypatch: pytest.Monk
     for few in (gradients.FEW, 0):
         monkeypatch.setattr(gradients, "FEW", few)
         scaler = LossScaler("cpu", growth_interval=3, growth_factor=2.5, backoff_factor=0.4)
-        outcomes.append((*trajectory(scaler, [1.0, 3.0, float("inf"), 7.0, 0.1], fused=True), scaler.history()))
+        factors = [1.0, 3.0, float("inf"), 7.0, 0.1]
+        outcomes.append((*trajectory(scaler, factors, torch.optim.Adam, fused=True), scaler.history()))
     assert outcomes[0][0] == outcomes[1][0]
     assert torch.equal(outcomes[0][1], outcomes[1][1])
     assert outcomes[0][2] == outcomes[1][2]
