@@ -583,6 +583,25 @@ extern "C" __global__ void __launch_bounds__(256) gated(const Eight *a, const Ei
     }
 }
 
+constexpr int AT_ONCE = 4; /* vectors a thread copies */
+
+/* y: N, count, C: rows `places` of x: N, length, C. */
+extern "C" __global__ void __launch_bounds__(256) rows(const Eight *x, const int *places, Eight *y, int total,
+                                                       int vectors, int count, int length) {
+    Eight held[AT_ONCE];
+    int first = blockIdx.x * blockDim.x * AT_ONCE + threadIdx.x;
+#pragma unroll
+    for (int i = 0; i < AT_ONCE; ++i) {
+        int place = first + i * blockDim.x, row = place / vectors, n = row / count;
+        bool within = place < total;
+        int from = within ? places[row - n * count] : 0;
+        held[i] = read_within(x + ((size_t)n * length + from) * vectors + (place - row * vectors), within);
+    }
+#pragma unroll
+    for (int i = 0; i < AT_ONCE; ++i)
+        if (first + i * blockDim.x < total) y[first + i * blockDim.x] = held[i];
+}
+
 struct Heads {
     int total, vectors, turned, rest, length, half, positions; /* vectors of a row of x, of q and k, of v */
 };

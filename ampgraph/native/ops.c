@@ -11,7 +11,7 @@
  * `width` wide and turned by their positions.
  * GroupNorm(x, gamma, beta, offset?) -> y, moments: act of x + offset (N, C, ...) normalized in `groups`, times gamma,
  * plus beta; with first=1 x lies N, C, H, W, in float32 or float16. Residual(x, z): x + z as float32, x and what is
- * made with channels first.
+ * made with channels first. Rows(x, places): N, M, C, rows `places` (M) of x: N, L, C.
  *
  * What a first run on new sizes finds out and allocates, later runs use: those can be captured. Runs of one session
  * are one after the other, since its kernels have one workspace each. */
@@ -428,6 +428,20 @@ static void rotary(Node *node, Call *call) {
     start(call, ROTARY, blocks(at.total), BLOCK, 0, arguments);
 }
 
+enum { AT_ONCE = 4 };
+
+static void rows(Node *node, Call *call) {
+    (void)node;
+    const Array *x = &call->in[0], *places = &call->in[1];
+    if (x->rank != 3 || places->rank != 1) return fail(call, "ampgraph: Rows takes batches of rows and places");
+    int64_t size[3] = {x->size[0], places->size[0], x->size[2]};
+    void *y = output(call, 0, size, 3);
+    int total = (int)(size[0] * size[1] * size[2] / 8), vectors = (int)(size[2] / 8), count = (int)size[1];
+    int length = (int)x->size[1];
+    void *arguments[] = {(void *)&x->data, (void *)&places->data, &y, &total, &vectors, &count, &length};
+    start(call, ROWS, blocks(reached_up(total, AT_ONCE)), BLOCK, 0, arguments);
+}
+
 static Status *compute(void *at, Context *context) {
     Node *node = at;
     Call call = {.api = node->api, .context = context};
@@ -560,6 +574,7 @@ static Operator operators[] = {
     {{0}, "Rotary", rotary, 4, 4, 3, {FLOAT16, INT64, FLOAT16, FLOAT16}, {FLOAT16, FLOAT16, FLOAT16}},
     {{0}, "GroupNorm", group_norm, 4, 3, 2, {ANY, FLOAT, FLOAT, FLOAT16}, {FLOAT16, FLOAT}},
     {{0}, "Residual", residual, 2, 2, 1, {FLOAT, FLOAT16}, {FLOAT}},
+    {{0}, "Rows", rows, 2, 2, 1, {FLOAT16, INT32}, {FLOAT16}},
 };
 
 static Status *filled(Api *api, Domain *domain) {

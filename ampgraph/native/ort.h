@@ -26,7 +26,7 @@ typedef struct ApiBase {
 } ApiBase;
 
 enum { FAIL = 1, INVALID = 2, NOT_IMPLEMENTED = 9 };            /* error codes */
-enum { ANY = 0, FLOAT = 1, INT64 = 7, FLOAT16 = 10 };            /* element types */
+enum { ANY = 0, FLOAT = 1, INT32 = 6, INT64 = 7, FLOAT16 = 10 };            /* element types */
 enum { REQUIRED = 0, OPTIONAL = 1 };                            /* characteristics of inputs and outputs */
 
 typedef struct CustomOp {

@@ -284,3 +284,11 @@ def test_sums_of_images_in_two_layouts(gpu: emulation.Emulated, channels: int, p
     over = -(-pixels // 64), -(-channels // 64), 2
     gpu.run("sum_first", over, (256, 1, 1), x, z, y, *ints(channels, pixels))
     np.testing.assert_array_equal(y, x + z.transpose(0, 2, 1))
+
+
+@pytest.mark.parametrize("vectors", [1, 5])
+def test_rows_at_places(gpu: emulation.Emulated, vectors: int) -> None:
+    x, places = low(3, 7, 8 * vectors), np.array([6, 0, 0, 3, 5], np.int32)
+    y = np.zeros((3, 5, 8 * vectors), np.float16)
+    gpu.run("rows", (2, 1, 1), (16, 1, 1), x, places, y, *ints(15 * vectors, vectors, 5, 7))
+    np.testing.assert_array_equal(y, x[:, places])

@@ -184,6 +184,10 @@ def _rotary(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[s
         scope.add("RotaryEmbedding", name, *inputs[1:4], output=output, **attributes)
 
 
+def _rows(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
+    scope.add("Gather", *inputs[:2], axis=1, output=outputs[0])
+
+
 _WAYS: Mapping[str, Callable[[_Scope, list[str], list[str], Mapping[str, Any]], None]] = {
     "Conv": _conv,
     "Linear": _linear,
@@ -196,4 +200,5 @@ _WAYS: Mapping[str, Callable[[_Scope, list[str], list[str], Mapping[str, Any]], 
     "GroupNorm": _group_norm,
     "Residual": _residual,
     "Rotary": _rotary,
+    "Rows": _rows,
 }

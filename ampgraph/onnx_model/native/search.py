@@ -16,6 +16,7 @@ from ampgraph.onnx_model.native.gated import gated_steps, split_gelu_step
 from ampgraph.onnx_model.native.group_norm import group_norm_step, residual_step
 from ampgraph.onnx_model.native.linear import linear_step
 from ampgraph.onnx_model.native.rotary import rotary_steps
+from ampgraph.onnx_model.native.rows import rows_step
 from ampgraph.onnx_model.native.step import Slot, Step, image
 
 
@@ -52,6 +53,10 @@ def _look(net: Net, each: NodeProto, search: Search) -> None:
     elif each.op_type == "Mul":
         for step in gated_steps(net, each):
             _take(net, each, step, search)
+    elif each.op_type == "Gather":
+        rows = rows_step(net, each)
+        if rows is not None:
+            _take(net, each, rows, search)
     elif each.op_type == "Add":
         residual = _residual(net, each, search)
         if residual is not None:
