@@ -367,7 +367,7 @@ export class Page {
     if (tab === "errors" && this.comparison !== null)
       return errorPanel(this.comparison, (one) => void this.jumpById(one.node));
     if (tab === "search") return this.results();
-    return summaryPanel(this.document, (id) => void this.jumpById(id));
+    return summaryPanel(this.document, after, this.links(after));
   }
 
   private results(): HTMLElement {
