@@ -34,9 +34,7 @@ function identity(document: Document): HTMLElement {
   const opsets = Object.entries(document.opsets).map(
     ([domain, version]) => `${visible(domain) || "ai.onnx"} ${version}`,
   );
-  const shapes = Object.entries(document.shapes).map(
-    ([name, shape]) => `${visible(name)}=${shape.join("×") || "scalar"}`,
-  );
+  const shapes = format.shapes(document.shapes);
   return section(
     "Model",
     facts([
@@ -45,7 +43,7 @@ function identity(document: Document): HTMLElement {
       ["dialect", document.dialect === "onnx" ? `ONNX, ${opsets.join(", ")}` : document.dialect],
       ["precision", document.precision],
       ["for", [document.target, document.device, document.objective].filter((word) => word !== "").join(", ")],
-      ["shapes", shapes.length === 0 ? "" : nameOf(shapes.join("  "), 200)],
+      ["shapes", shapes === "" ? "" : nameOf(shapes, 200)],
       ["producer", document.producer === "" ? "" : nameOf(document.producer, 80)],
     ]),
   );
