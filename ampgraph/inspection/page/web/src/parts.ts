@@ -54,6 +54,11 @@ export function link(act: () => void, ...children: Child[]): HTMLElement {
   return h("button", { class: "link", type: "button", click: act }, ...children);
 }
 
+/** The button that closes a panel. */
+export function closing(act: () => void): HTMLElement {
+  return h("button", { class: "close", type: "button", "aria-label": "close", click: act }, "×");
+}
+
 /** Rows of a list, the first `first` of them at once and the rest on demand, `next` with every click. */
 export function rows<T>(
   items: readonly T[],
