@@ -50,3 +50,12 @@ export function read(text: string): Place {
     before: words.get("v") === "before",
   };
 }
+
+/** Makes an address that of the page. */
+export function keep(text: string): void {
+  try {
+    history.replaceState(null, "", `#${text}`);
+  } catch {
+    // A page inside another has no address of its own.
+  }
+}

@@ -3,6 +3,7 @@
 import type { Comparison, Difference } from "./contract";
 import { type Child, h, s } from "./dom";
 import * as format from "./format";
+import { visible } from "./names";
 import { brief, nameOf, facts, link, section } from "./parts";
 
 const WIDTH = 264;
@@ -15,6 +16,7 @@ export function errorPanel(comparison: Comparison, go: (difference: Difference) 
   const byValue = new Map([...comparison.outputs, ...comparison.values].map((one) => [one.value, one]));
   const found = (id: string) => byValue.get(id);
   const verdict = comparison.within ? "within tolerance" : "beyond tolerance";
+  const shapes = format.shapes(comparison.shapes);
   return h(
     "article",
     { class: "summary" },
@@ -23,6 +25,8 @@ export function errorPanel(comparison: Comparison, go: (difference: Difference) 
       facts([
         ["reference", nameOf(comparison.reference, 60)],
         ["ran on", nameOf(comparison.runtime || comparison.ran, 80)],
+        ["inputs", inputsOf(comparison)],
+        ["shapes", shapes === "" ? "" : nameOf(shapes, 200)],
         ["outputs", h("b", { class: comparison.within ? "good" : "bad" }, verdict)],
         ["tolerance", format.digits(comparison.tolerance)],
         [
@@ -30,6 +34,7 @@ export function errorPanel(comparison: Comparison, go: (difference: Difference) 
           `${format.count(comparison.values.length)} values, ${format.count(comparison.unmatched)} without counterpart`,
         ],
       ]),
+      ...comparison.notes.map((note) => h("p", { class: "note" }, visible(note))),
     ),
     section("Error along the graph", chart(comparison, go)),
     section(
@@ -53,6 +58,11 @@ export function errorPanel(comparison: Comparison, go: (difference: Difference) 
   );
 }
 
+/** Where the inputs of a comparison are from: words, or the name of a file. */
+function inputsOf({ inputs }: Comparison): Child {
+  return inputs === "generated" || inputs === "given" ? inputs : h("span", {}, "of ", nameOf(inputs, 60));
+}
+
 function firstOf(what: string, none: string, one: Difference | undefined, go: (difference: Difference) => void): Child {
   return h(
     "div",
@@ -66,7 +76,8 @@ function differenceOf(one: Difference, go: (difference: Difference) => void): HT
   const lost = [
     one.overflowed > 0 ? `${format.count(one.overflowed)} overflowed` : "",
     one.flushed > 0 ? `${format.count(one.flushed)} flushed` : "",
-    one.mismatch,
+    one.clamped > 0 ? `${format.count(one.clamped)} clamped` : "",
+    visible(one.mismatch),
   ];
   const about = lost.filter((text) => text !== "").join(", ");
   return h(
@@ -91,8 +102,14 @@ export function mistakeOf(one: Difference): HTMLElement {
     ["there", `${format.digits(one.reference)} became ${format.digits(one.found)}`],
     ["magnitude", format.digits(one.magnitude)],
     ["overflowed", one.overflowed > 0 ? `${format.count(one.overflowed)} of ${format.count(one.elements)}` : ""],
-    ["flushed", one.flushed > 0 ? `${format.count(one.flushed)} of ${format.count(one.elements)}` : ""],
-    ["mismatch", one.mismatch],
+    [
+      "flushed",
+      one.flushed > 0
+        ? `${format.count(one.flushed)} of ${format.count(one.elements)}, first at [${one.flushed_at.join(", ")}]`
+        : "",
+    ],
+    ["clamped", one.clamped > 0 ? `${format.count(one.clamped)} of ${format.count(one.elements)}` : ""],
+    ["mismatch", visible(one.mismatch)],
   ]);
 }
 

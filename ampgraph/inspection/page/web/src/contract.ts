@@ -17,7 +17,7 @@ export interface Body {
   readonly id: string;
   readonly parent: string | null;
   readonly owner: string;
-  readonly frequency: number;
+  readonly frequency: Figure;
 }
 
 export interface Module {
@@ -116,6 +116,13 @@ export interface Share {
   readonly time: Figure;
 }
 
+export interface Hold {
+  readonly cause: string;
+  readonly rule: number;
+  readonly why: string;
+  readonly nodes: number;
+}
+
 export interface Island {
   readonly nodes: readonly string[];
   readonly types: Readonly<Record<string, number>>;
@@ -123,6 +130,7 @@ export interface Island {
   readonly rule: number;
   readonly why: string;
   readonly time: Figure;
+  readonly holds: readonly Hold[];
 }
 
 export interface KeptParameter {
@@ -150,7 +158,7 @@ export interface Document {
   readonly format: number;
   readonly generator: string;
   readonly name: string;
-  readonly dialect: string;
+  readonly dialect: "onnx" | "torch.fx";
   readonly state: "converted" | "planned" | "found";
   readonly opsets: Readonly<Record<string, number>>;
   readonly producer: string;
@@ -183,6 +191,15 @@ export interface Difference {
   readonly flushed: number;
   readonly within: boolean;
   readonly mismatch: string;
+  readonly clamped: number;
+  readonly flushed_at: readonly number[];
+}
+
+export interface Advice {
+  readonly value: string;
+  readonly why: string;
+  readonly keep: readonly string[];
+  readonly remedy: string;
 }
 
 export interface Comparison {
@@ -190,8 +207,10 @@ export interface Comparison {
   readonly generator: string;
   readonly reference: string;
   readonly candidate: string;
-  readonly ran: string;
+  readonly ran: "cuda" | "evaluator";
   readonly runtime: string;
+  readonly inputs: string;
+  readonly shapes: Readonly<Record<string, readonly number[]>>;
   readonly tolerance: Figure;
   readonly outputs: readonly Difference[];
   readonly values: readonly Difference[];
@@ -201,4 +220,6 @@ export interface Comparison {
   readonly first_flush: string;
   readonly worst: readonly string[];
   readonly within: boolean;
+  readonly advice: readonly Advice[];
+  readonly notes: readonly string[];
 }

@@ -128,6 +128,13 @@ export function shape(value: Value): string {
   return value.shape.length === 0 ? "scalar" : value.shape.map((size) => (size === "" ? "?" : String(size))).join("×");
 }
 
+/** "x=1×64  n=scalar" of shapes by name, "" for none. */
+export function shapes(all: Readonly<Record<string, readonly number[]>>): string {
+  return Object.entries(all)
+    .map(([name, sizes]) => `${name}=${sizes.join("×") || "scalar"}`)
+    .join("  ");
+}
+
 /** An attribute's value as text. */
 export function attribute(value: Attribute): string {
   if (typeof value === "object") return `[${value.map((item) => String(item)).join(", ")}]`;

@@ -3,6 +3,7 @@
 import type { Boundary, Document, Island, Rule } from "./contract";
 import { h } from "./dom";
 import * as format from "./format";
+import { holdList } from "./holds";
 import type { Model } from "./model";
 import { visible } from "./names";
 import { type Links, ruleLink, ruleOf, sentence } from "./links";
@@ -76,7 +77,7 @@ export function describedTypes(types: readonly (readonly [string, number])[], mo
 
 function islandRow(document: Document, model: Model, island: Island, links: Links): HTMLElement {
   const first = island.nodes.map((id) => model.nodeAt.get(id)).find((at) => at !== undefined);
-  const rule = document.rules[island.rule];
+  const nodes = format.plural(island.nodes.length, "node");
   return h(
     "li",
     {},
@@ -86,14 +87,20 @@ function islandRow(document: Document, model: Model, island: Island, links: Link
       link(() => first !== undefined && links.node(first), describedTypes(Object.entries(island.types), 5)),
       h("span", { class: "figure" }, format.cost(island.time, document.unit)),
     ),
-    h(
-      "p",
-      { class: "quiet" },
-      `${format.plural(island.nodes.length, "node")} · ${island.cause} `,
-      rule === undefined ? null : ruleLink(rule, links),
-    ),
-    h("p", {}, sentence(model, island.why, links)),
+    ...(island.holds.length > 1
+      ? [h("p", { class: "quiet" }, nodes), holdList(document, model, [island], island.holds, links)]
+      : reasonOf(document, model, island, nodes, links)),
   );
+}
+
+/** The reason of an island that has only one. */
+function reasonOf(document: Document, model: Model, island: Island, nodes: string, links: Links): HTMLElement[] {
+  const rule = document.rules[island.rule];
+  const held = rule === undefined ? null : ruleLink(rule, links);
+  return [
+    h("p", { class: "quiet" }, `${nodes} · ${island.cause} `, held),
+    h("p", {}, sentence(model, island.why, links)),
+  ];
 }
 
 /** What a search found; of a search for a rule, its text too. */

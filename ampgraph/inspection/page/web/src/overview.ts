@@ -3,6 +3,7 @@
 import type { Document, Island } from "./contract";
 import { h } from "./dom";
 import * as format from "./format";
+import { holdList, otherHolds } from "./holds";
 import { type Links, ruleLink, sentence } from "./links";
 import { boundaryRow, describedTypes } from "./lists";
 import type { Model } from "./model";
@@ -65,7 +66,8 @@ function all(text: string, act: () => void): HTMLElement {
 function byReason(islands: readonly Island[]): Island[][] {
   const groups = new Map<string, Island[]>();
   for (const island of islands) {
-    const key = JSON.stringify([island.cause, island.rule, island.rule < 0 ? island.why : ""]);
+    const spoken = island.rule >= 0 || island.cause === "cost" ? "" : island.why;
+    const key = JSON.stringify([island.cause, island.rule, spoken]);
     const found = groups.get(key);
     if (found === undefined) groups.set(key, [island]);
     else found.push(island);
@@ -85,6 +87,7 @@ function reasonRow(document: Document, model: Model, islands: readonly Island[],
   const nodes = islands.reduce((sum, island) => sum + island.nodes.length, 0);
   const price = islands.reduce((sum, island) => sum + format.number(island.time), 0);
   const at = model.nodeAt.get(first!.nodes[0] ?? "");
+  const others = otherHolds(islands);
   const types = new Map<string, number>();
   for (const island of islands)
     for (const [type, count] of Object.entries(island.types)) types.set(type, (types.get(type) ?? 0) + count);
@@ -104,5 +107,6 @@ function reasonRow(document: Document, model: Model, islands: readonly Island[],
       `${format.plural(nodes, "node")} in ${format.plural(islands.length, "island")}: `,
       link(() => at !== undefined && links.node(at), describedTypes([...types], 3)),
     ),
+    others.length === 0 ? null : holdList(document, model, islands, others, links),
   );
 }

@@ -1,26 +1,26 @@
 /** The page: its state, and what changes it. Views are made anew from the state; only this module holds any. */
 
-import { addressOf, read } from "./address";
+import { addressOf, keep, read } from "./address";
 import { READABLE } from "./camera";
 import type { Comparison, Difference, Document } from "./contract";
 import { errorPanel, mistakeOf } from "./chart";
-import { byId, h } from "./dom";
+import { byId } from "./dom";
 import { nodePanel } from "./details";
-import * as format from "./format";
+import { tellFailure, tellShown } from "./foot";
 import { groupPanel } from "./group";
 import type { Layout } from "./layout";
 import { errorLegend, precisionLegend } from "./legend";
 import { boundaryList, islandList, resultList } from "./lists";
-import { bounded, MOST, mostOpen, revealed, visible } from "./opening";
+import { bounded, mostOpen, revealed } from "./opening";
 import { markOf, type Mistake, mistakes } from "./overlay";
-import { section } from "./parts";
+import { closing, section } from "./parts";
 import type { Links } from "./links";
 import { type Model, nodeNamed } from "./model";
 import { overview } from "./overview";
 import { Picture, type View } from "./picture";
 import { find, terms } from "./search";
 import { type Direction, neighbour, standIn } from "./seen";
-import { carried, counterpart, type Side, sideOf } from "./side";
+import { carried, counterpartItem, type Side, sideOf } from "./side";
 import { summaryPanel } from "./summary";
 import { isGroup } from "./tree";
 
@@ -107,7 +107,8 @@ export class Page {
     if (found !== undefined) return found;
     found = side.openings[0]!;
     for (const open of side.openings.slice(1)) {
-      if ((await this.picture.fitting(this.view(open))) < READABLE) break;
+      const scale = await this.picture.fitting(this.view(open)).catch(() => 0); // what draws it tells why it cannot
+      if (scale < READABLE) break;
       found = open;
     }
     this.firsts.set(side, found);
@@ -128,13 +129,33 @@ export class Page {
     const bound = bounded(side.tree, this.open, anchor ?? this.selected ?? -1);
     this.open = bound.open;
     this.closed = bound.closed.length;
-    const latest = await this.picture.show(this.view(this.open), rect, anchor ?? -1);
-    if (!latest) return false;
+    const shown = this.picture.show(this.view(this.open), rect, anchor ?? -1);
+    if (!(await shown.catch((error: unknown) => this.failed(error)))) return false;
     this.picture.select(this.selected);
     this.picture.mark(this.found());
     this.frame();
     this.remember();
     return true;
+  }
+
+  /** Tells that a layout failed, and takes back what was asked for: the state is again that of the picture. */
+  private failed(error: unknown): false {
+    console.error(error);
+    const { view } = this.picture;
+    if (view !== null) {
+      if (view.side !== this.side) {
+        this.selected = this.selected === null ? null : counterpartItem(this.side, view.side, this.selected);
+        this.before = !this.before;
+      }
+      this.open = view.open;
+      this.constants = view.shown.constants;
+    }
+    this.closed = 0;
+    this.frame();
+    tellFailure(error, view !== null);
+    this.picture.select(this.selected);
+    this.details();
+    return false;
   }
 
   private overlayOf(side: Side): ReadonlyMap<number, Mistake> {
@@ -145,14 +166,7 @@ export class Page {
 
   /** What stands around the picture: legend, count, state of buttons. */
   private frame(): void {
-    const { tree, model } = this.side;
-    const boxes = visible(tree, this.open);
-    const nodes = format.plural(model.graph.nodes.length, "node");
-    const notice =
-      this.closed > 0
-        ? ` ${format.plural(this.closed, "group")} closed: at most ${MOST} boxes are drawn. Open or search for what you miss.`
-        : "";
-    byId("count").textContent = `${format.plural(boxes, "box").replace("boxs", "boxes")} for ${nodes}.${notice}`;
+    tellShown(this.side, this.open, this.closed);
     this.legend(this.errors && !this.before ? "errors" : this.side);
     byId("toggle").setAttribute("aria-pressed", String(this.before));
     byId("toggle").textContent = this.before ? "Before" : "After";
@@ -178,12 +192,7 @@ export class Page {
   }
 
   private keepAddress(): void {
-    const text = addressOf(this.side, this.selected, this.touched ? [...this.open] : null, this.before);
-    try {
-      history.replaceState(null, "", `#${text}`);
-    } catch {
-      // A page inside another has no address of its own.
-    }
+    keep(addressOf(this.side, this.selected, this.touched ? [...this.open] : null, this.before));
   }
 
   /** Opens or closes a group. */
@@ -226,13 +235,8 @@ export class Page {
       return;
     }
     const item = this.side.tree.items[this.selected]!;
-    const close = h(
-      "button",
-      { class: "close", type: "button", "aria-label": "close", click: () => this.select(null) },
-      "×",
-    );
     panel.replaceChildren(
-      close,
+      closing(() => this.select(null)),
       item.node >= 0
         ? this.nodeDetails(item.node)
         : groupPanel(this.document, this.side, item, (id) => void this.go(id)),
@@ -300,7 +304,7 @@ export class Page {
     this.before = !this.before;
     const to = this.side;
     this.open = this.touched ? carried(from.tree, to.tree, this.open) : await this.first();
-    this.selected = this.selected === null ? null : this.other(from, to, this.selected);
+    this.selected = this.selected === null ? null : counterpartItem(from, to, this.selected);
     if (this.selected !== null) this.open = revealed(to.tree, this.open, this.selected);
     if (!(await this.draw(null))) return;
     const now = this.selected === null ? undefined : this.picture.places.get(this.selected);
@@ -310,13 +314,6 @@ export class Page {
     this.details();
     this.search(this.query, false);
     if (this.shown !== "search") this.tab(this.shown);
-  }
-
-  private other(from: Side, to: Side, item: number): number | null {
-    const { node, key } = from.tree.items[item]!;
-    if (node < 0) return to.tree.byKey.get(key) ?? null;
-    const found = counterpart(from, to, node);
-    return found < 0 ? null : to.tree.itemOf[found]!;
   }
 
   async toggleConstants(): Promise<void> {
@@ -367,7 +364,7 @@ export class Page {
     if (tab === "errors" && this.comparison !== null)
       return errorPanel(this.comparison, (one) => void this.jumpById(one.node));
     if (tab === "search") return this.results();
-    return summaryPanel(this.document, (id) => void this.jumpById(id));
+    return summaryPanel(this.document, after, this.links(after));
   }
 
   private results(): HTMLElement {

@@ -54,17 +54,27 @@ export function link(act: () => void, ...children: Child[]): HTMLElement {
   return h("button", { class: "link", type: "button", click: act }, ...children);
 }
 
-/** Rows of a list, the first `first` of them at once and the rest on demand. */
-export function rows<T>(items: readonly T[], row: (item: T, at: number) => HTMLElement, first = 100): HTMLElement {
+/** The button that closes a panel. */
+export function closing(act: () => void): HTMLElement {
+  return h("button", { class: "close", type: "button", "aria-label": "close", click: act }, "×");
+}
+
+/** Rows of a list, the first `first` of them at once and the rest on demand, `next` with every click. */
+export function rows<T>(
+  items: readonly T[],
+  row: (item: T, at: number) => HTMLElement,
+  first = 100,
+  next = first,
+): HTMLElement {
   const list = h("ol", { class: "rows" });
   let shown = 0;
   const more = h("button", { class: "more", type: "button" });
   const extend = (): void => {
-    const next = items.slice(shown, shown + first);
-    list.append(...next.map((item, at) => row(item, shown + at)));
-    shown += next.length;
+    const added = items.slice(shown, shown + (shown === 0 ? first : next));
+    list.append(...added.map((item, at) => row(item, shown + at)));
+    shown += added.length;
     const left = items.length - shown;
-    more.textContent = `${Math.min(left, first)} more of ${left} left out`;
+    more.textContent = `${Math.min(left, next)} more of ${left} left out`;
     more.hidden = left === 0;
   };
   more.addEventListener("click", extend);

@@ -30,7 +30,8 @@ const OVERLAID = 80; // lines for edges that are not drawn, when their end is se
 export class Picture {
   readonly camera: Camera;
   private drawing: Drawing | null = null;
-  private view: View | null = null;
+  /** What it shows; null before the first picture. */
+  view: View | null = null;
   private turn = 0;
   private readonly scene = s("g") as SVGGElement;
   private readonly overlay = s("g", { class: "overlay", "aria-hidden": "true" });
@@ -55,15 +56,20 @@ export class Picture {
     return this.camera.fitting({ x: 0, y: 0, width, height });
   }
 
-  /** Shows a view. The `anchor` box stays where it is on the screen. False where a later call overtook this one. */
+  /**
+   * Shows a view. The `anchor` box stays where it is on the screen. False where a later call overtook this one. Throws
+   * what the layout throws, and then shows what it did.
+   */
   async show(view: View, anchor: Rect | null, anchored: number): Promise<boolean> {
     this.turn += 1;
     const turn = this.turn;
     const { scene, request } = composed(view);
     this.frame.setAttribute("aria-busy", "true");
-    const place = await this.layout(request);
+    const asked = await this.layout(request).catch((error: unknown) => ({ error }));
     if (turn !== this.turn) return false;
     this.frame.removeAttribute("aria-busy");
+    if ("error" in asked) throw asked.error;
+    const place = asked;
     this.drawing = drawn(place, scene, this.view?.side === view.side ? this.drawing : null);
     this.view = view;
     this.size = { x: 0, y: 0, width: place.width, height: place.height };

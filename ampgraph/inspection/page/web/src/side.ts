@@ -47,3 +47,11 @@ export function carried(from: Tree, to: Tree, open: ReadonlySet<number>): Set<nu
   const found = [...open].map((id) => to.byKey.get(from.items[id]!.key));
   return new Set(found.filter((id) => id !== undefined));
 }
+
+/** The item of the other side that stands for an item, null where it has none. */
+export function counterpartItem(from: Side, to: Side, item: number): number | null {
+  const { node, key } = from.tree.items[item]!;
+  if (node < 0) return to.tree.byKey.get(key) ?? null;
+  const found = counterpart(from, to, node);
+  return found < 0 ? null : to.tree.itemOf[found]!;
+}

@@ -1,8 +1,10 @@
 /** The first panel: what the model is, and its figures. */
 
-import type { Document, Share } from "./contract";
+import type { Document, KeptParameter, Share } from "./contract";
 import { h } from "./dom";
 import * as format from "./format";
+import { type Links, ruleLink, sentence } from "./links";
+import { type Model, valueOf } from "./model";
 import { brief, nameOf, chip, facts, link, rows, section } from "./parts";
 import { precisionClass } from "./precision";
 import { visible } from "./names";
@@ -13,28 +15,26 @@ const STATES = {
   found: "as it was found",
 } as const;
 
-/** The summary. `go`: to a node by id. */
-export function summaryPanel(document: Document, go: (id: string) => void): HTMLElement {
+/** The summary. `model` is of the graph after. */
+export function summaryPanel(document: Document, model: Model, links: Links): HTMLElement {
   const { summary } = document;
   return h(
     "article",
     { class: "summary" },
-    model(document),
+    identity(document),
     section("Precision", shares(summary.shares, document.unit)),
     section(format.isPriced(document.unit) ? "One run" : "Casts", times(document)),
     ...summary.notes.map((note) => h("p", { class: "note" }, visible(note))),
-    kept(document, go),
-    cpu(document, go),
+    kept(document, model, links),
+    cpu(document, model, links),
   );
 }
 
-function model(document: Document): HTMLElement {
+function identity(document: Document): HTMLElement {
   const opsets = Object.entries(document.opsets).map(
     ([domain, version]) => `${visible(domain) || "ai.onnx"} ${version}`,
   );
-  const shapes = Object.entries(document.shapes).map(
-    ([name, shape]) => `${visible(name)}=${shape.join("×") || "scalar"}`,
-  );
+  const shapes = format.shapes(document.shapes);
   return section(
     "Model",
     facts([
@@ -43,7 +43,7 @@ function model(document: Document): HTMLElement {
       ["dialect", document.dialect === "onnx" ? `ONNX, ${opsets.join(", ")}` : document.dialect],
       ["precision", document.precision],
       ["for", [document.target, document.device, document.objective].filter((word) => word !== "").join(", ")],
-      ["shapes", shapes.length === 0 ? "" : nameOf(shapes.join("  "), 200)],
+      ["shapes", shapes === "" ? "" : nameOf(shapes, 200)],
       ["producer", document.producer === "" ? "" : nameOf(document.producer, 80)],
     ]),
   );
@@ -122,48 +122,52 @@ function times(document: Document): HTMLElement {
   ]);
 }
 
-function kept(document: Document, go: (id: string) => void): HTMLElement | null {
+function kept(document: Document, model: Model, links: Links): HTMLElement | null {
   const all = document.summary.kept_parameters;
   if (all.length === 0) return null;
   const total = all.reduce((sum, one) => sum + one.bytes, 0);
-  const names = new Map(document.graph.values.map((value) => [value.id, value.name || value.id]));
-  const list = rows(
-    all,
-    (one) =>
-      h(
-        "li",
-        {},
-        h(
-          "p",
-          { class: "head" },
-          link(() => go(one.reader), brief(names.get(one.value) ?? one.value, 48)),
-          h("span", { class: "figure" }, format.bytes(one.bytes)),
-        ),
-        h("p", { class: "quiet" }, nameOf(one.why, 160)),
-      ),
-    20,
-  );
   return h(
     "details",
     { class: "fold" },
     h("summary", {}, `${format.plural(all.length, "parameter")} kept in float32, ${format.bytes(total)}`),
-    list,
+    rows(all, (one) => keptRow(document, model, one, links), 20),
   );
 }
 
-function cpu(document: Document, go: (id: string) => void): HTMLElement | null {
+/** A parameter that leads to its reader, whose reason it has. */
+function keptRow(document: Document, model: Model, one: KeptParameter, links: Links): HTMLElement {
+  const reader = model.nodeAt.get(one.reader);
+  const rule = document.rules[model.graph.nodes[reader ?? -1]?.rule ?? -1];
+  return h(
+    "li",
+    {},
+    h(
+      "p",
+      { class: "head" },
+      link(() => reader !== undefined && links.node(reader), brief(valueOf(model, one.value)?.name || one.value, 48)),
+      h("span", { class: "figure" }, format.bytes(one.bytes)),
+    ),
+    h("p", { class: "quiet" }, `${one.cause} `, rule === undefined ? null : ruleLink(rule, links)),
+    h("p", {}, sentence(model, one.why, links)),
+  );
+}
+
+function cpu(document: Document, model: Model, links: Links): HTMLElement | null {
   const ids = document.summary.cpu_nodes;
   if (ids.length === 0) return null;
-  const nodes = new Map(document.graph.nodes.map((node) => [node.id, node]));
-  const list = rows(
-    ids,
-    (id) =>
-      h(
-        "li",
-        {},
-        link(() => go(id), nodes.get(id)?.type ?? "", " ", brief(nodes.get(id)?.name ?? id, 48)),
-      ),
-    20,
+  const row = (id: string) => {
+    const at = model.nodeAt.get(id);
+    const node = model.graph.nodes[at ?? -1];
+    return h(
+      "li",
+      {},
+      link(() => at !== undefined && links.node(at), visible(node?.type ?? ""), " ", brief(node?.name ?? id, 48)),
+    );
+  };
+  return h(
+    "details",
+    { class: "fold" },
+    h("summary", {}, `${format.plural(ids.length, "node")} on the CPU`),
+    rows(ids, row, 20),
   );
-  return h("details", { class: "fold" }, h("summary", {}, `${format.plural(ids.length, "node")} on the CPU`), list);
 }

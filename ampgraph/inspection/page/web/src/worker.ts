@@ -33,14 +33,14 @@ self.onmessage = async (event: MessageEvent<Beginning | Question>) => {
     return;
   }
   const { ticket, request } = event.data;
-  const viz = await graphviz;
-  const render = (dot: string): string => viz.renderString(dot, { format: "plain", engine: "dot" });
   try {
+    const viz = await graphviz;
+    const render = (dot: string): string => viz.renderString(dot, { format: "plain", engine: "dot" });
     self.postMessage({ ticket, place: placed(request, (dot) => remembered(dot, render)), error: "" } satisfies Answer);
+    if (rounds === 0) warm(render);
   } catch (error) {
     self.postMessage({ ticket, place: null, error: String(error) } satisfies Answer);
   }
-  if (rounds === 0) warm(render);
 };
 
 /** Does the first picture's work again while nobody waits: engines compile well what has run often. */
