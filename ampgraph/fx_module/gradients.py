@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Partial
 from torch.optim import Optimizer
 
 FEW = 2**21  # elements: a GPU's memory reads and writes them in the time of a few launches
@@ -102,13 +103,31 @@ def _mark_by_torch(grads: Sequence[Tensor], found: Tensor) -> None:
 def _ends(grads: Sequence[Tensor]) -> list[Tensor]:
     """Numbers among which is one of each gradient's largest magnitude; NaN where it holds a NaN."""
     filled = [each for each in grads if each.numel()]
-    if filled and (filled[0].device.type != "cpu" or isinstance(filled[0], DTensor)):
+    if filled and filled[0].device.type != "cpu":
         return list(torch._foreach_norm(filled, torch.inf))
     real = [torch.view_as_real(each) if each.is_complex() else each for each in filled]
     return [end for each in real for end in torch.aminmax(each)]  # torch's norm takes ten times as long here
 
 
-def magnitudes(grads: Sequence[Tensor]) -> Tensor:
+def place(grad: Tensor) -> tuple[torch.device, DeviceMesh | None]:
+    """Its device and, if it lies in shards, the ranks that hold them."""
+    return grad.device, grad.device_mesh if isinstance(grad, DTensor) else None
+
+
+def each_non_finite(grads: Sequence[Tensor], mesh: DeviceMesh | None) -> Tensor:
+    """Which of these gradients, all of one place, hold a number that is not finite: bool [len(grads)], on all ranks.
+
+    Each rank looks at its own shards, and the ranks exchange only what they found: the largest of two magnitudes, one
+    of them NaN, is either, as they come.
+    """
+    local = [each.to_local() if isinstance(each, DTensor) else each for each in grads]
+    bad = torch.isfinite(_magnitudes(local)).logical_not()
+    if mesh is None:
+        return bad
+    return DTensor.from_local(bad.float(), mesh, [Partial("max")] * mesh.ndim).full_tensor() > 0
+
+
+def _magnitudes(grads: Sequence[Tensor]) -> Tensor:
     """The largest magnitude in each gradient, float32 [len(grads)]; NaN where one holds a NaN."""
     filled, nothing = [each for each in grads if each.numel()], torch.zeros((), device=grads[0].device)
     if not filled:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ampgraph.fx_module.gradients import magnitudes
+from ampgraph.fx_module.gradients import each_non_finite, place
 
 
 class Watch:
@@ -34,12 +34,11 @@ class Watch:
 
     def note(self, owners: Sequence[Tensor], bad: Tensor) -> None:
         """Look at the gradients of a step; keep what an earlier step showed where this one had no overflow."""
-        seen = [each for each in owners if id(each) in self._names and each.grad is not None]
-        for device in dict.fromkeys(each.device for each in seen):
-            here = [each for each in seen if each.device == device]
-            grads = [each.grad for each in here if each.grad is not None]
-            flags = torch.isfinite(magnitudes(grads)).logical_not()
-            self._keep(here, flags, bad.to(device, non_blocking=True) > 0)
+        seen = [(each, each.grad) for each in owners if id(each) in self._names and each.grad is not None]
+        for device, mesh in dict.fromkeys(place(grad) for _, grad in seen):
+            here = [pair for pair in seen if place(pair[1]) == (device, mesh)]
+            flags = each_non_finite([grad for _, grad in here], mesh)
+            self._keep([owner for owner, _ in here], flags, bad.to(device, non_blocking=True) > 0)
 
     def names(self) -> list[str]:
         """Names of the parameters that were not finite, as backward reached them."""

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ampgraph.fx_module.facts import measure, scalar, unknown
 from ampgraph.precision import Precision
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.floats(width=32), min_size=1, max_size=20))
 def test_what_float16_does_to_numbers(numbers: list[float]) -> None:
     """Held against numpy's own float16."""
