@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ampgraph.cut import HIGH, LOW, Network, minimum_cut
+from tests.clock import fresh_heap
 
 
 def network(gain: list[int], arcs: list[tuple[int, int, int]]) -> Network:
@@ -104,7 +105,8 @@ def test_long_two_sided_chains_take_no_quadratic_time(price: int) -> None:
     arcs = [(node, node + 1, price) for node in range(2, size + 1)] + [
         (node + 1, node, price) for node in range(2, size)
     ]
-    start = time.process_time()
-    low = minimum_cut(network(gain, arcs))
-    assert time.process_time() - start < 3
+    with fresh_heap():
+        start = time.process_time()
+        low = minimum_cut(network(gain, arcs))
+        assert time.process_time() - start < 3
     assert low[2 : size // 2].all() or price > 3
