@@ -231,6 +231,7 @@ def test_updates_that_are_recorded_follow_those_that_were_not(monkeypatch: pytes
 def test_the_first_parameter_to_overflow_is_named() -> None:
     """In the order of backward: the last layer's gradient is made first."""
     module = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2))
+    nn.init.ones_(module[0].weight)  # no unit is dead: the gradient of one that is stays 0
     scaler, optimizer = LossScaler("cpu"), torch.optim.SGD(module.parameters(), 0.1)
     with pytest.raises(TrainError, match=r"watches no module.*scaler\.watch"):
         scaler.overflowed()

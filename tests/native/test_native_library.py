@@ -143,3 +143,17 @@ def test_a_compiler_that_fails_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 def test_ptx_becomes_a_c_string_line_by_line() -> None:
     assert build.embedded('a "b"\n\n\\c\n') == 'static const char KERNELS_PTX[] =\n"a \\"b\\"\\n"\n"\\\\c\\n";\n'
+
+
+def test_sizes_that_kernels_and_their_callers_share_are_the_same() -> None:
+    """They stand in CUDA and in C: one that differs would launch too few threads, and nothing would say so."""
+    kernels = _numbers(r"^constexpr int (.*?);", ptx.SOURCE.read_text() + ptx.INCLUDED.read_text())
+    callers = _numbers(r"^enum \{ (.*?) \};", (ptx.SOURCE.parent / "ops.c").read_text())
+    shared = {"GATED_ROWS", "AT_ONCE", "HELD", "HELD_FIRST", "SIDE"}
+    assert shared <= kernels.keys() & callers.keys()
+    assert {name: kernels[name] for name in shared} == {name: callers[name] for name in shared}
+
+
+def _numbers(lists: str, text: str) -> dict[str, int]:
+    found = re.findall(lists, text, re.MULTILINE)
+    return {name: int(value) for each in found for name, value in re.findall(r"(\w+) = (\d+)(?=,|$)", each)}
