@@ -11,8 +11,8 @@ from torch.distributed.tensor import DTensor, Partial
 from torch.optim import Optimizer
 
 FEW = 2**21  # elements: a GPU's memory reads and writes them in the time of a few launches
-# Fused optimizers whose numbers are the same whoever divides. SGD's kernel rounds otherwise when it divides itself: on
-# one H200 its parameters were a last bit apart from those after torch's GradScaler, which lets it.
+# Fused optimizers whose numbers are the same whoever divides. With SGD's gradients divided beforehand its parameters
+# were a last bit apart, on one H200, from those after torch's GradScaler, which lets the kernel divide.
 ROUND_ALIKE = (torch.optim.Adam, torch.optim.AdamW)
 PerDevice = Mapping[torch.device, Tensor]
 
