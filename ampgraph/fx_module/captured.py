@@ -8,8 +8,7 @@ replay: memory that moved, an optimizer's state that was loaded, settings that c
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import torch
@@ -18,10 +17,11 @@ from torch import Tensor, nn
 from ampgraph.errors import TrainError
 from ampgraph.fx_module.capturable import Rates, has_hooks, hyperparameters, verify
 from ampgraph.fx_module.gradients import parameters
+from ampgraph.fx_module.graph_inputs import Blank
 from ampgraph.fx_module.held import Held
 from ampgraph.fx_module.reading import read_types
 from ampgraph.fx_module.recipe import Call, Recipe, clear, forward_backward, update
-from ampgraph.fx_module.recorder import Recorder, failed
+from ampgraph.fx_module.recorder import Recorder, Recording, failed
 from ampgraph.fx_module.signature import Layout, layout, modes, verify_inputs
 
 MOST_GRAPHS = 16  # kept at a time, for shapes and for micro-steps
@@ -32,14 +32,6 @@ Key = Hashable
 Buffers = list[tuple[nn.Module, str, Tensor | None]]
 
 
-@dataclass(frozen=True)
-class _Graph:
-    """A recorded call: where it reads its inputs, and what replays it and returns its loss."""
-
-    inputs: list[Tensor]
-    replay: Callable[[], Tensor]
-
-
 class Captured:
     """Runs a recipe's calls as CUDA graphs. Between calls no gradient is left, or with accumulation only sums are."""
 
@@ -48,7 +40,7 @@ class Captured:
         self._recipe, self._recorder, self._device = recipe, recorder, device
         self._modules = list(recipe.module.modules())
         self._parameters = list(recipe.module.parameters())
-        self._graphs: OrderedDict[Key, _Graph] = OrderedDict()
+        self._graphs: OrderedDict[Key, Recording[Tensor]] = OrderedDict()
         self._seen: OrderedDict[Key, None] = OrderedDict()
         self._rates, self._held = Rates(recipe.optimizer, device), Held(recipe.module, recipe.accumulate)
         self._written = [*recipe.module.parameters(), *recipe.module.buffers()]
@@ -121,7 +113,7 @@ class Captured:
         clear(self._recipe, keep=self._keeps_gradients)
         self._held.refresh()
 
-    def _replay(self, graph: _Graph, tensors: Sequence[Tensor], last: bool) -> Tensor:
+    def _replay(self, graph: Recording[Tensor], tensors: Sequence[Tensor], last: bool) -> Tensor:
         if tensors:
             torch._foreach_copy_(graph.inputs, list(tensors), non_blocking=True)
         self._rates.load()
@@ -131,15 +123,16 @@ class Captured:
             self._recorder.run(self._update)
         return loss
 
-    def _record(self, found: Layout, with_update: bool) -> _Graph | None:
+    def _record(self, found: Layout, with_update: bool) -> Recording[Tensor] | None:
         """The call as a graph, or None if the optimizer had no state yet: every replay would make it anew."""
         kinds = read_types(self._recipe, found)
-        pairs = zip(found.tensors, kinds, strict=True)
-        inputs = [torch.empty_like(each, dtype=dtype).copy_(each) for each, dtype in pairs]
+        blanks = [Blank(each, dtype) for each, dtype in zip(found.tensors, kinds, strict=True)]
 
-        def work() -> Tensor:
+        def work(inputs: list[Tensor]) -> Tensor:
+            calls = [found.rebuilt(inputs)]
+            inputs.clear()
             with self._held.holding():
-                loss = forward_backward(self._recipe, found.rebuilt(inputs))
+                loss = forward_backward(self._recipe, calls.pop())
             if with_update:
                 self._update(recording=True)
             return loss
@@ -147,7 +140,7 @@ class Captured:
         before = _Before(self._recipe, self._modules)
         self._rates.load()
         try:
-            replay = self._recorder.record(work)
+            recording = self._recorder.record(work, blanks)
             before.verify_buffers()
         except (torch.OutOfMemoryError, TrainError):
             before.restore(self._recipe)
@@ -158,7 +151,7 @@ class Captured:
         if before.has_changed(self._recipe, keeps=self._keeps_gradients):
             before.restore(self._recipe)
             return None
-        return _Graph(inputs, replay)
+        return recording
 
     def _follow(self) -> None:
         """See what has changed since the graphs were recorded."""

@@ -47,8 +47,12 @@ class Call:
 
 
 def forward_backward(recipe: Recipe, call: Call) -> Tensor:
-    """Add this call's share of the gradients, scaled where there is a scaler; returns its own loss, detached."""
+    """Add this call's share of the gradients, scaled where there is a scaler; returns its own loss, detached.
+
+    Inputs that nobody else holds are gone when backward has read them.
+    """
     loss = _loss(recipe, call)
+    del call
     share = loss / recipe.accumulate if recipe.accumulate > 1 else loss
     scaled = recipe.scaler.scale(share) if recipe.scaler is not None else share
     scaled.backward()  # type: ignore[no-untyped-call]

@@ -7,19 +7,31 @@ import sys
 import threading
 import traceback
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import torch
+from torch import Tensor
 
 from ampgraph.errors import TrainError
 from ampgraph.fx_module.abandoned import abandon
+from ampgraph.fx_module.graph_inputs import Blank, Place
 
 Made = TypeVar("Made")
 _TORCH = str(Path(torch.__file__).parent)
 _OURS = str(Path(__file__).parent)
+
+
+@dataclass(frozen=True)
+class Recording(Generic[Made]):
+    """Recorded work: `replay` runs it on what was written into `inputs` since the last time, and returns what it made,
+    until the next replay. What lies in `inputs` afterwards is anything."""
+
+    inputs: list[Tensor]
+    replay: Callable[[], Made]
 
 
 class Recorder(Protocol):
@@ -28,9 +40,8 @@ class Recorder(Protocol):
     def run(self, work: Callable[[], Made]) -> Made:
         """Run it now, where it would be recorded."""
 
-    def record(self, work: Callable[[], Made]) -> Callable[[], Made]:
-        """What runs the recorded work again, on what then lies at the addresses that it read, and returns what it
-        made, until the next replay."""
+    def record(self, work: Callable[[list[Tensor]], Made], inputs: Sequence[Blank]) -> Recording[Made]:
+        """Record the work on inputs that are made for it. The list of them is the work's: it may empty it."""
 
 
 class CudaRecorder:
@@ -56,8 +67,10 @@ class CudaRecorder:
         current.wait_stream(self._stream)
         return made
 
-    def record(self, work: Callable[[], Made]) -> Callable[[], Made]:
+    def record(self, work: Callable[[list[Tensor]], Made], inputs: Sequence[Blank]) -> Recording[Made]:
         """A CUDA graph of the work. Other threads may go on using the device, as data loaders do.
+
+        The inputs lie in the graph's memory; where the work drops them, what it makes later may lie there.
 
         Work that breaks the recording raises what it raised, or what torch said of it, and leaves torch as it was.
         """
@@ -67,7 +80,9 @@ class CudaRecorder:
         with torch.cuda.device(self._device), torch.cuda.stream(torch.cuda.current_stream(self._device)):
             try:
                 with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
-                    made = work()
+                    given = [each.made() for each in inputs]
+                    places = [Place.of(each) for each in given]
+                    made = work(given)
             except BaseException:
                 abandon(graph, self._pool, self._stream)
                 raise
@@ -77,7 +92,7 @@ class CudaRecorder:
             graph.replay()
             return made
 
-        return replay
+        return Recording([place.tensor() for place in places], replay)
 
 
 @functools.cache

@@ -38,9 +38,9 @@ class TrainStep:
 
     The step owns the gradients: it clears them when it is done, so `.grad` is None after it, and where gradients are
     accumulated, or the optimizer follows the graph, what is in it between calls is neither to be read nor written. In a
-    graph they lie in its own memory, where activations lay before. Beside what the plain loop takes, a captured step
-    keeps a copy of its inputs, of those that a traced module only casts in low precision, and cuBLAS a workspace for
-    its stream (tens of MiB, one for all steps of a thread). The returned loss is detached.
+    graph they lie in its own memory, where activations lay before; so does the copy of its inputs that it reads, in low
+    precision where a traced module does nothing with one but cast it. Beside what the plain loop takes, cuBLAS has a
+    workspace for a captured step's stream (tens of MiB, one for all steps of a thread). The returned loss is detached.
 
     Raises TrainError for what cannot be trained or captured, OptionError for settings that mean nothing.
     """

@@ -28,9 +28,9 @@ class Counting(Rerun):
         self.runs += 1
         return work()
 
-    def record(self, work: Any) -> Any:
+    def record(self, work: Any, inputs: Any) -> Any:
         self.recorded += 1
-        return work
+        return super().record(work, inputs)
 
 
 def made(**words: Any) -> tuple[TrainStep, Counting]:
@@ -152,9 +152,9 @@ class Rebinding(nn.Module):
 class Running(Counting):
     """Runs the Python while it records, as a CUDA graph does."""
 
-    def record(self, work: Any) -> Any:
-        work()
-        return super().record(work)
+    def record(self, work: Any, inputs: Any) -> Any:
+        work([each.like.clone() for each in inputs])
+        return super().record(work, inputs)
 
 
 def test_buffers_that_are_replaced_are_refused_and_put_back() -> None:
