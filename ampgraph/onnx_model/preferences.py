@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto, NodeProto, TensorProto
 
 from ampgraph.onnx_model.attributes import constant_tensor
 from ampgraph.onnx_model.fuse.net import ORIGIN_KEY
 from ampgraph.onnx_model.names import walk
 from ampgraph.onnx_model.types import bodies
 
+Dims = tuple[int, ...]
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 _LOW = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _IMAGE_RANK, _LINE_RANK = 4, 3  # axes of the weights
@@ -28,23 +30,36 @@ def prefers_tf32(model: ModelProto, cuda_graph: bool) -> bool:
 
 
 def convolves_along_lines(model: ModelProto) -> bool:
-    """Whether every product of a model is in a convolution along one axis, or in a recurrent operator."""
-    ranks = dict(_ranks(model))
+    """Whether convolutions along one axis do most of a model's products, beside recurrent operators.
+
+    Other products must have fewer weights than they do, which take part once a place on the axis: a recurrent cell that
+    is written out, not the layers of a transformer behind two convolutions.
+    """
+    constants = dict(_dims(model))
     nodes = list(walk(model.graph))
-    found = [ranks.get(node.input[1], 0) for node in nodes if node.op_type in CONVOLUTIONS]
-    return bool(found) and set(found) == {_LINE_RANK} and not any(node.op_type in _PRODUCTS for node in nodes)
+    weights = [constants.get(node.input[1], ()) for node in nodes if node.op_type in CONVOLUTIONS]
+    if {len(dims) for dims in weights} != {_LINE_RANK}:
+        return False
+    others = [_weights(node, constants) for node in nodes if node.op_type in _PRODUCTS]
+    return sum(others) < sum(math.prod(dims) for dims in weights)
 
 
-def _ranks(model: ModelProto) -> Iterator[tuple[str, int]]:
-    """Axes of every constant, those of bodies included."""
+def _weights(product: NodeProto, constants: Mapping[str, Dims]) -> float:
+    """Elements of the constant that something is multiplied by; without end where that is none."""
+    found = [math.prod(constants[name]) for name in product.input[:2] if name in constants]
+    return max(found) if found else math.inf
+
+
+def _dims(model: ModelProto) -> Iterator[tuple[str, Dims]]:
+    """Shapes of all constants, those of bodies included."""
     waiting = [model.graph]
     while waiting:
         graph = waiting.pop()
-        yield from ((tensor.name, len(tensor.dims)) for tensor in graph.initializer)
+        yield from ((tensor.name, tuple(tensor.dims)) for tensor in graph.initializer)
         for node in graph.node:
             tensor = constant_tensor(node)
             if tensor is not None:
-                yield node.output[0], len(tensor.dims)
+                yield node.output[0], tuple(tensor.dims)
             waiting += [body for _, body in bodies(node)]
 
 

@@ -90,5 +90,13 @@ def test_a_matrix_product_beside_it_takes_tf32():
     assert prefers_tf32(sound(f"{SOUND} m = MatMul(c, c)"), cuda_graph=False)
 
 
+@pytest.mark.parametrize(("width", "tf32"), [(1, False), (2, True)])
+def test_a_product_counts_by_its_weights(width, tf32):
+    """A recurrent cell that is written out is small beside the convolutions; layers of a transformer are not."""
+    model = sound(f"{SOUND} m = MatMul(c, v)")
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((8, width), np.float32), "v"))
+    assert prefers_tf32(model, cuda_graph=False) is tf32
+
+
 def test_a_model_without_convolutions_takes_tf32():
     assert prefers_tf32(parse("g (float[2,2] x) => (float[2,2] y) { y = MatMul(x, x) }"), cuda_graph=False)
