@@ -16,7 +16,7 @@ from torch import Tensor
 from ampgraph.fx_module.grouping import Group, groups_of
 from ampgraph.fx_module.shared_memory import blank_copies
 
-FEW = 4  # casts: one by one, autograd's C++ is done before a node in Python has begun
+FEW = 4  # casts: one by one, autograd's C++ is done before a node in Python has begun, and none waits for another
 
 
 def cast_together(sources: Sequence[Tensor], dtypes: Sequence[torch.dtype], few: int = 1) -> list[Tensor]:
@@ -34,9 +34,17 @@ def cast_group(group: Group, given: Sequence[Tensor], few: int = FEW) -> Sequenc
     `few`: so many go one by one.
     """
     if len(given) <= few and not group.shares:
-        return [each.to(group.dtype) for each in given]
+        return _one_by_one(given, group.dtype)
     made: tuple[Tensor, ...] = _apply(group.dtype, None, group.shares, *given)  # type: ignore[no-untyped-call]
     return made
+
+
+def _one_by_one(given: Sequence[Tensor], dtype: torch.dtype) -> Sequence[Tensor]:
+    """The largest last: autograd casts its gradient first, while others' are still small."""
+    made: dict[int, Tensor] = {}
+    for place in sorted(range(len(given)), key=lambda place: given[place].numel()):
+        made[place] = given[place].to(dtype)
+    return [made[place] for place in range(len(given))]
 
 
 def link_together(sources: Sequence[Tensor], copies: Sequence[Tensor]) -> list[Tensor]:

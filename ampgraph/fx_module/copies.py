@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
-from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from ampgraph.fx_module.casting import cast_group, link_together
 from ampgraph.fx_module.grouping import Group, Grouping, groups_of
@@ -115,9 +115,7 @@ class Copies:
         return taken
 
     def _made(self, keys: tuple[Key, ...], group: Group, given: Sequence[Tensor], keep: bool) -> Sequence[Tensor]:
-        if not keep:  # into a CUDA graph, which spends no time between kernels
-            return cast_group(group, given, few=1)
-        if self._once and group.trained:
+        if not keep or (self._once and group.trained):
             return cast_group(group, given)
         return self._lasting(keys, group, given)
 
@@ -253,11 +251,12 @@ _watching = False
 def _watch_optimizers() -> None:
     global _watching
     if not _watching:
-        register_optimizer_step_post_hook(_after_step)
+        register_optimizer_step_pre_hook(_around_step)  # their memory is free for the optimizer's state
+        register_optimizer_step_post_hook(_around_step)  # a closure may have made others
         _watching = True
 
 
-def _after_step(optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
+def _around_step(optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
     for each in _LIVE.copy():
         if (copies := each()) is not None:
             copies.drop_trained()

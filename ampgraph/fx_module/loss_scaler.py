@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from inspect import signature
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler, OptState, _refresh_per_optimizer_state
 from torch.optim import Optimizer
 
-from ampgraph.errors import OptionError, TrainError
+from ampgraph.errors import TrainError
 from ampgraph.fx_module.gradients import (
     ROUND_ALIKE,
     are_few,
@@ -28,33 +27,16 @@ from ampgraph.fx_module.gradients import (
 from ampgraph.fx_module.overflow import Watch
 from ampgraph.fx_module.recipe import Call
 from ampgraph.fx_module.scale_log import ScaleLog, ScaleStep
+from ampgraph.fx_module.scaler_memory import ScalerMemory
+from ampgraph.fx_module.scaler_options import FLOOR, HISTORY, Extras, verify_factors
 from ampgraph.fx_module.skipping import clear_momentum, has_no_momentum_yet, step_unless
-from ampgraph.precision import LOW_PRECISIONS, Precision
+from ampgraph.precision import Precision
 
 if TYPE_CHECKING:
     from ampgraph.fx_module.nonfinite import NonFinite
 
-FLOOR = 2.0**-14  # float16's smallest normal: gradients of up to 1e9 fit float16 with it, and 1 / FLOOR is exact
-HISTORY = 128
 _PLACE = "loss scaler"
 _BACKWARD = "call scaler.scale(loss).backward() before it"
-
-
-@dataclass(frozen=True)
-class _Extras:
-    """What torch's scaler does not have, as options."""
-
-    min_scale: float
-    hysteresis: int
-    history: int
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.min_scale < float("inf"):
-            raise OptionError(f"min_scale={self.min_scale}", "is no floor of a scale", "give 0 (none) or more")
-        if self.hysteresis < 1:
-            raise OptionError(f"hysteresis={self.hysteresis}", "is no number of steps", "give 1 or more")
-        if self.history < 0:
-            raise OptionError(f"history={self.history}", "is no number of updates", "give 0 (none) or more")
 
 
 class LossScaler(GradScaler):
@@ -88,16 +70,14 @@ class LossScaler(GradScaler):
         hysteresis: int = 1,
         history: int = HISTORY,
     ) -> None:
-        self._extras = _Extras(min_scale, hysteresis, history)
-        _verify(init_scale, growth_factor, backoff_factor, precision, min_scale)
+        self._extras = Extras(min_scale, hysteresis, history)
+        verify_factors(init_scale, growth_factor, backoff_factor, precision, min_scale)
         wanted = enabled if enabled is not None else precision == Precision.FLOAT16
         here = device or ("cuda" if torch.cuda.is_available() else "cpu")
         super().__init__(here, init_scale, growth_factor, backoff_factor, growth_interval, wanted)
         self._init_streak = 0
         self._streak: Tensor | None = None  # overflows one after the other, int32; only where hysteresis needs it
-        self._last: Tensor | None = None  # float32 [1, 2]: the scale, and whether the last update found an overflow
-        self._bad: Tensor | None = None  # the latter, [], in its place there
-        self._one: Tensor | None = None  # 1.0, []
+        self._memory: ScalerMemory | None = None
         self._log: ScaleLog | None = None
         self._watch: Watch | None = None
 
@@ -114,7 +94,7 @@ class LossScaler(GradScaler):
     @property
     def last_step_skipped(self) -> Tensor:
         """Whether the last step or update found an overflow: a bool tensor on the device. Reading it waits for that."""
-        return self._bad > 0 if self._bad is not None else torch.zeros((), dtype=torch.bool)
+        return self._memory.bad > 0 if self._memory is not None else torch.zeros((), dtype=torch.bool)
 
     def history(self) -> list[ScaleStep]:
         """The last updates, oldest first. Waits for the device."""
@@ -165,6 +145,18 @@ class LossScaler(GradScaler):
             return outputs * there
         return super().scale(outputs)
 
+    def seed(self, loss: Tensor) -> Tensor | None:
+        """The gradient of a loss that is scaled: `loss.backward(seed)` is `scale(loss).backward()` without the product.
+
+        None where it has to be computed: a loss that is no float32 on the scale's device, or another `scale` than here.
+        """
+        if not self._enabled or type(self).scale is not LossScaler.scale or loss.dtype != torch.float32:
+            return None
+        if self._scale is None:
+            self._lazy_init_scale_growth_tracker(loss.device)
+        scale, _ = self._begun("scale")
+        return scale.expand(loss.shape) if loss.device == scale.device else None
+
     def unscale_(self, optimizer: Optimizer) -> None:
         """Divide the optimizer's gradients by the scale, in place, once between two updates."""
         if not self._enabled:
@@ -200,13 +192,12 @@ class LossScaler(GradScaler):
 
     def _divided(self, optimizer: Optimizer, grads: list[Tensor], state: dict[str, Any]) -> bool:
         """Divide few gradients by the scale and check what they became: fewer kernels than to tell the optimizer to."""
-        scale, one, bad = self._scale, self._one, self._bad
-        if scale is None or one is None or bad is None:
+        memory = self._memory
+        if memory is None or not isinstance(optimizer, ROUND_ALIKE) or not are_few(grads, memory.scale.device):
             return False
-        if not isinstance(optimizer, ROUND_ALIKE) or not are_few(grads, scale.device):
-            return False
-        found = bad.zero_() if len(self._per_optimizer_states) == 1 else torch.zeros_like(scale)
-        divide(grads, scale, found, one)
+        scale = memory.scale
+        found = memory.bad.zero_() if len(self._per_optimizer_states) == 1 else torch.zeros_like(scale)
+        divide(grads, scale, found, memory.one)
         state["found_inf_per_device"] = {scale.device: found}
         self._note(optimizer, state["found_inf_per_device"])
         return True
@@ -274,7 +265,7 @@ class LossScaler(GradScaler):
         state: dict[str, Any] = super().__getstate__()
         if self._streak is not None:
             state["_init_streak"] = int(self._streak)
-        return {**state, "_streak": None, "_last": None, "_bad": None, "_one": None, "_log": None, "_watch": None}
+        return {**state, "_streak": None, "_memory": None, "_log": None, "_watch": None}
 
     def _last_overflow(self) -> float:
         steps = self.history()
@@ -354,19 +345,16 @@ class LossScaler(GradScaler):
     def _lazy_init_scale_growth_tracker(self, dev: torch.device) -> None:
         """The scale lies beside what the last update found, so that both are written down as one."""
         super()._lazy_init_scale_growth_tracker(dev)
-        scale, _ = self._begun("scale")
-        self._last = torch.stack((scale, torch.zeros_like(scale))).unsqueeze(0)
-        self._scale, self._bad = self._last[0].unbind()
-        self._one = torch.ones_like(scale)
-        self._log = ScaleLog(self._extras.history, dev) if self._extras.history else None
+        memory = ScalerMemory.of(*self._begun("scale"), rows=self._extras.history)
+        self._memory, self._scale, self._growth_tracker = memory, memory.scale, memory.tracker
+        self._log = ScaleLog(memory.rows, memory.count) if self._extras.history else None
 
     def _remember(self, found: Tensor) -> None:
-        assert self._last is not None  # made with the scale
-        assert self._bad is not None
-        if found is not self._bad:
-            self._bad.copy_(found)
+        assert self._memory is not None  # made with the scale
+        if found is not self._memory.bad:
+            self._memory.bad.copy_(found)
         if self._log is not None:
-            self._log.write(self._last)
+            self._log.write(self._memory.last)
 
 
 @cache
@@ -385,15 +373,3 @@ def _total(found: Any) -> Tensor:  # noqa: ANN401  (an iterable of tensors)
     for each in others:
         total = total + each.to(total.device, non_blocking=True)
     return total
-
-
-def _verify(init_scale: float, growth: float, backoff: float, precision: str, floor: float) -> None:
-    if precision not in {str(each) for each in LOW_PRECISIONS}:
-        known = ", ".join(str(each) for each in LOW_PRECISIONS)
-        raise OptionError(f"precision={precision}", "is no low precision", f"choose one of {known}")
-    if not floor <= init_scale < float("inf") or init_scale <= 0:
-        raise OptionError(f"init_scale={init_scale:g}", f"is no scale above min_scale={floor:g}", "give a finite one")
-    if growth <= 1:
-        raise OptionError(f"growth_factor={growth}", "does not raise the scale", "give more than 1")
-    if not 0 < backoff < 1:
-        raise OptionError(f"backoff_factor={backoff}", "does not lower the scale", "give more than 0 and less than 1")

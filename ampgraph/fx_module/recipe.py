@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,14 @@ from ampgraph.errors import OptionError, TrainError
 from ampgraph.fx_module.gradients import parameters
 
 Clip = float | Callable[[list[Tensor]], Any] | None
+
+
+@runtime_checkable
+class KnowsSeed(Protocol):
+    """What a scaler offers that can say what comes of the product with its scale, as ampgraph's does."""
+
+    def seed(self, loss: Tensor) -> Tensor | None:
+        """The gradient of a loss that is scaled, or None."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +62,15 @@ def forward_backward(recipe: Recipe, call: Call) -> Tensor:
     loss = _loss(recipe, call)
     del call
     share = loss / recipe.accumulate if recipe.accumulate > 1 else loss
-    scaled = recipe.scaler.scale(share) if recipe.scaler is not None else share
-    scaled.backward()  # type: ignore[no-untyped-call]
+    _backward(share, recipe.scaler)
     return loss.detach()
+
+
+def _backward(loss: Tensor, scaler: GradScaler | None) -> None:
+    """From the loss times the scale; the product itself is left out where the scaler knows what comes of it."""
+    seed = scaler.seed(loss) if isinstance(scaler, KnowsSeed) else None
+    scaled = loss if scaler is None or seed is not None else scaler.scale(loss)
+    scaled.backward(seed)  # type: ignore[no-untyped-call]
 
 
 def update(recipe: Recipe) -> None:

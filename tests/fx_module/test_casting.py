@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ampgraph.fx_module import grouping
-from ampgraph.fx_module.casting import cast_together, link_together
+from ampgraph.fx_module.casting import cast_group, cast_together, link_together
+from ampgraph.fx_module.grouping import groups_of
 
 LOW = torch.float16
 
@@ -109,3 +110,14 @@ def test_links_share_the_copies_memory_and_spoil_with_them() -> None:
     copies[0].add_(1)
     with pytest.raises(RuntimeError, match=r"modified (in-?place|by an inplace)"):
         loss.backward()
+
+
+def test_few_casts_go_one_by_one_and_the_largest_has_its_gradient_first() -> None:
+    order: list[int] = []
+    given = [torch.ones(size, requires_grad=True) for size in (3, 9, 1)]
+    made = cast_group(next(groups_of(given, [torch.bfloat16] * 3)), given)
+    assert [len(each) for each in made] == [3, 9, 1]
+    for source in given:
+        source.register_hook(lambda grad: order.append(len(grad)))
+    torch.cat(list(made)).sum().backward()
+    assert order == [9, 3, 1]

@@ -176,6 +176,16 @@ def test_where_every_forward_is_followed_by_a_step_backward_finds_no_copies_in_i
     assert casts_of_forward(traced) == 2
 
 
+def test_an_optimizer_that_makes_its_state_finds_no_copies_in_its_way(traced: TracedModule) -> None:
+    kept: list[bool] = []
+    optimizer = torch.optim.Adam(traced.parameters())
+    optimizer.register_step_pre_hook(lambda *_: kept.append(bool(traced._copies._kept)))
+    traced(X).sum().backward()
+    assert traced._copies._kept
+    optimizer.step()
+    assert kept == [False]
+
+
 def test_who_starts_to_accumulate_has_copies_kept_again(traced: TracedModule) -> None:
     for _ in range(2):
         step(traced)

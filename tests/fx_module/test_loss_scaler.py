@@ -219,7 +219,7 @@ def test_of_two_fused_optimizers_one_skips_and_both_are_logged(bad: int) -> None
 
 def test_updates_that_are_recorded_follow_those_that_were_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """A replay of a CUDA graph writes down where the device says, since Python does not know of it."""
-    log = ScaleLog(3, torch.device("cpu"))
+    log = ScaleLog(torch.zeros(3, 2), torch.zeros(1, dtype=torch.int64))
     rows = torch.tensor([[[float(2**k), k % 2]] for k in range(7)])
     expected = [ScaleStep(k, float(2**k), bool(k % 2)) for k in range(7)]
     for k in range(7):
@@ -395,3 +395,27 @@ def test_a_scale_set_by_hand() -> None:
     assert scaler.get_scale() == 4.0
     scaler.update(torch.tensor(2.0))
     assert scaler.get_scale() == 2.0
+
+
+class Doubling(LossScaler):
+    """A scale of its own."""
+
+    def scale(self, outputs: Any) -> Any:
+        return super().scale(outputs) * 2
+
+
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_a_seed_gives_the_gradients_of_a_scaled_loss(shape: tuple[int, ...]) -> None:
+    module, scaler = nn.Linear(3, 1), LossScaler("cpu", 2.0**9)
+    loss = module(torch.ones(1, 3)).tanh().reshape(shape)
+    seed = scaler.seed(loss)
+    expected = torch.autograd.grad(scaler.scale(loss), module.parameters(), retain_graph=True)
+    found = torch.autograd.grad(loss, module.parameters(), seed)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(found, expected, strict=True))
+
+
+def test_there_is_no_seed_where_the_product_is_another() -> None:
+    loss = torch.ones((), requires_grad=True)
+    assert LossScaler("cpu", enabled=False).seed(loss) is None
+    assert LossScaler("cpu").seed(loss.bfloat16()) is None
+    assert Doubling("cpu").seed(loss) is None
