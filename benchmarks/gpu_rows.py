@@ -4,7 +4,8 @@ Networks of benchmarks/gpu_models.py at their large batch and at batch 1, or the
 contenders of a network at a batch run in one process in interleaved rounds, with the same weights: float32, TF32,
 ampgraph, every other converter (gpu_onnx.py), torch in half precision (gpu_torch.py). Like with like: CUDA graphs, or
 with `--plain` runs without them; of each contender the faster layout of convolutions. Ampgraph runs in every setting of
-a session, and tuned: the file that `convert --tune` makes in `--tune-seconds`, opened as it records.
+a session, and tuned: the file that `convert --tune` makes in `--tune-seconds`, opened as it records. Plain runs of
+small models wait for the host, and sessions that are alike differ by a tenth in it: `--openings 3` opens each thrice.
 
 Results are added case by case to one file, so a run that is cut short keeps what it has. Networks may be measured by
 several processes at a time with the same `--lock`: they open models side by side and measure alone, tuning included.
@@ -104,12 +105,13 @@ def _ours_in(rows: Sequence[Row]) -> str:
 
 
 def measured(found: Sequence[Contender]) -> list[Row]:
-    """Time them all; errors are to the first, which is float32."""
-    return [
-        Row(each.name, times.median, times.low, times.high, relative(found[0].answer, each.answer), each.setting, note)
+    """Time them all, a row a name and setting; errors are to the first, which is float32."""
+    rows = {
+        (each.name, each.setting): Row(each.name, times.median, times.low, times.high, error, each.setting, each.note)
         for each, times in zip(found, timed(list(found)), strict=True)
-        for note in (each.note,)
-    ]
+        for error in (relative(found[0].answer, each.answer),)
+    }
+    return list(rows.values())
 
 
 def line(key: str, said: Mapping[str, Any], allowed: Mapping[str, float]) -> str:
@@ -159,7 +161,8 @@ def contenders(case: Case, made: list[gpu_onnx.Made], arguments: argparse.Namesp
     """All of a case: of the corpus, which torch does not have, both plain runs and CUDA graphs."""
     found = list(gpu_onnx.contenders(case, made, turns, arguments.plain, arguments.provider))
     if arguments.corpus is not None and not arguments.plain and arguments.provider != "cpu":
-        found += gpu_onnx.contenders(case, made, turns, plain=True, provider=arguments.provider)
+        for _ in range(arguments.openings):
+            found += gpu_onnx.contenders(case, made, turns, plain=True, provider=arguments.provider)
     if arguments.corpus is None and torch.cuda.is_available() and not arguments.own_only:
         compiled = gpu_torch.COMPILED[: 1 + arguments.max_autotune]
         modes = () if arguments.plain or arguments.no_compile else compiled
@@ -237,6 +240,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", default="", help="comma-separated substrings of the networks")
     parser.add_argument("--batches", default="large,1")
     parser.add_argument("--plain", action="store_true", help="runs without CUDA graphs")
+    parser.add_argument("--openings", type=int, default=1, metavar="N", help="of each for plain runs of the corpus")
     parser.add_argument("--own-only", action="store_true", help="float32, TF32 and ours, where peers are kept already")
     parser.add_argument("--without-tune", action="store_true", help="without what `convert --tune` makes")
     parser.add_argument("--tune-seconds", type=float, default=25.0, metavar="S", help="of the GPU to tune a case in")

@@ -50,8 +50,12 @@ class Contender:
 
 
 def timed(found: list[Contender]) -> list[Spread]:
-    """Milliseconds of a run of each, by interleaved rounds."""
-    return [spread(samples) for samples in interleaved([each.sampler() for each in found], ROUNDS)]
+    """Milliseconds of a run of each, by interleaved rounds. Those of one name and setting are one that was opened more
+    than once."""
+    pooled: dict[tuple[str, str], list[float]] = {}
+    for each, samples in zip(found, interleaved([each.sampler() for each in found], ROUNDS), strict=True):
+        pooled.setdefault((each.name, each.setting), []).extend(samples)
+    return [spread(pooled[each.name, each.setting]) for each in found]
 
 
 def relative(reference: Array, found: Array) -> float:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from benchmarks import gpu_onnx, gpu_rows
 from benchmarks.gpu_limits import Ceilings, Work, limits, work
 from benchmarks.gpu_onnx import FLOAT32, FOR_GRAPHS, OURS, TF32, TUNED, Case
 from benchmarks.gpu_rows import BEST, OWN_ONLY, Row, fastest, stale, summary
-from benchmarks.gpu_timing import Turns, relative
+from benchmarks.gpu_timing import Contender, Turns, relative
 from benchmarks.record import add
 
 ROWS, INNER, OUTER = 4, 64, 32
@@ -52,6 +53,15 @@ def test_a_case_is_measured_and_added_to_the_file(case: Case, monkeypatch: pytes
     assert kept["summary"]["best_onnx_peer"].startswith("ort float16")
     assert kept["machine"]["versions"]["onnx"]
     assert set(kept["not_there"]) == {"ort optimizer", "modelopt"}
+
+
+def test_what_is_opened_more_than_once_is_one_row_of_all_its_samples(monkeypatch: pytest.MonkeyPatch):
+    """Sessions that are alike differ: the middle of three is what to expect of one."""
+    monkeypatch.setattr("benchmarks.gpu_timing.SAMPLE", 1e-4)
+    slow = [Contender("b", "plain", lambda wait=wait: time.sleep(wait), bool, np.ones(1)) for wait in (0, 3e-3, 3e-3)]
+    rows = gpu_rows.measured([Contender("a", "plain", lambda: None, bool, np.ones(1)), *slow])
+    assert [(row.contender, row.setting) for row in rows] == [("a", "plain"), ("b", "plain")]
+    assert rows[0].ms < 1 < rows[1].ms
 
 
 def test_what_is_tuned_is_a_contender_with_the_setting_that_its_file_records(case: Case, monkeypatch):
