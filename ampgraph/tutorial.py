@@ -49,6 +49,10 @@ class Lesson:
         if self.device not in ("cpu", *_gpus()):
             raise OptionError(f"device {self.device}", "is not here", f"choose among {', '.join(('cpu', *_gpus()))}")
 
+    def steps(self, count: int) -> int:
+        """Training steps on so many digits."""
+        return self.epochs * (count // self.batch)
+
 
 @dataclass(frozen=True, eq=False)
 class Taught:
@@ -89,7 +93,7 @@ def teach(digits: Digits, lesson: Lesson, folder: Path, say: Callable[[str], Non
     if len(images) < lesson.batch:
         raise OptionError(f"batch={lesson.batch}", f"there are {len(images)} digits", "give fewer")
     traced = trace(perceptron().to(lesson.device), (images[: lesson.batch],), precision=lesson.precision)
-    scaler = LossScaler(lesson.device, precision=lesson.precision)
+    scaler = LossScaler(lesson.device, precision=lesson.precision, history=lesson.steps(len(images)))
     train(traced, scaler, (images, labels), lesson)
     torch.save(traced.state_dict(), folder / "digits.pt")
     exported = folder / f"digits.{lesson.precision}.onnx"
@@ -105,7 +109,7 @@ def train(traced: TracedModule, scaler: LossScaler, data: tuple[Tensor, Tensor],
     """Train in random order, showing a bar with loss and scale; returns the last loss."""
     optimizer = torch.optim.Adam(traced.parameters(), lesson.rate, fused=True)
     step = TrainStep(traced, nn.functional.cross_entropy, optimizer, scaler)
-    steps = lesson.epochs * (len(data[0]) // lesson.batch)
+    steps = lesson.steps(len(data[0]))
     loss = torch.zeros(())
     with on_one_thread(), _bar(steps) as show:
         for number, (images, labels) in enumerate(batches(data, lesson), 1):
@@ -156,7 +160,7 @@ def drawn_digits() -> Digits:
 
 
 def skipped(scaler: LossScaler) -> int:
-    """Skipped steps among those that the scaler remembers."""
+    """Skipped steps among those that the scaler remembers, here all of them."""
     return sum(each.skipped for each in scaler.history())
 
 
