@@ -99,6 +99,13 @@ def test_every_kernel_that_is_asked_for_is_in_the_ptx() -> None:
     assert [name.lower() for name in re.findall(r"\w+", order.group(1))] == asked
 
 
+def test_eight_halves_are_read_and_written_in_one_instruction() -> None:
+    """A struct of __half2 is copied half pair by half pair: four instructions, each of which touches every sector."""
+    text = ptx.TARGET.read_text()
+    assert re.search(r"st\.global\.v4\.u32", text)
+    assert not re.findall(r"(?:ld|st)\.global(?:\.nc)?\.u32", text)
+
+
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc")
 def test_nvcc_makes_the_same_kernels_of_the_source() -> None:
     entries = re.compile(r"^\.visible \.entry (\w+)\(", re.MULTILINE)
