@@ -643,3 +643,4 @@ extern "C" __global__ void rotary(const Eight *x, const long long *positions, co
 }
 
 #include "norm.cuh"
+#include "layer_norm.cuh"
