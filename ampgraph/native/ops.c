@@ -203,7 +203,7 @@ static void conv(Node *node, Call *call) {
 /* The same over rows of any rank: pixels, tokens. */
 static void linear(Node *node, Call *call) {
     const Array *x = &call->in[0], *w = &call->in[1];
-    if (x->rank < 2 || w->rank != 2) return fail(call, "ampgraph: Linear takes rows and a matrix");
+    if (!x->rank || w->rank != 2) return fail(call, "ampgraph: Linear takes rows and a matrix");
     int64_t size[MOST_RANK], rows = rows_of(x);
     memcpy(size, x->size, sizeof size);
     size[x->rank - 1] = w->size[0];

@@ -48,7 +48,7 @@ def _look(net: Net, each: NodeProto, search: Search) -> None:
         if conv is not None:
             _take(net, each, _scaled(each, conv, search), search)
     elif each.op_type == "MatMul":
-        linear = linear_step(net, each)
+        linear = linear_step(net, each, search.taken)
         if linear is not None:
             _take(net, each, linear, search)
     elif each.op_type == "Mul":
