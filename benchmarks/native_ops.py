@@ -1,12 +1,13 @@
-"""Kernels of our own against onnxruntime's, operator by operator: `python -m benchmarks.native_ops`, on a GPU.
+"""Kernels of our own against onnxruntime's, operator by operator: `python -m benchmarks.native_ops [--only A,B]`.
 
-Operators of the networks that speed is measured on, with what goes with them, as models of one such stretch: answers of
-both to float32's, and milliseconds of both as CUDA graphs in interleaved rounds. Exits with 1 where ours are further
-from float32 than onnxruntime's by more than rounding is.
+On a GPU. Operators of the networks that speed is measured on, with what goes with them, as models of one such stretch:
+answers of both to float32's, and milliseconds of both as CUDA graphs in interleaved rounds. Exits with 1 where ours are
+further from float32 than onnxruntime's by more than rounding is.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 import warnings
 from collections.abc import Iterator
@@ -26,6 +27,11 @@ from benchmarks.record import add, machine, table
 ROUNDS = 5
 WORSE = 1e-3  # relative L2 that ours may be further off: one more rounding to float16
 _FEW = 8  # channels; images of fewer come with channels first
+_LAYERS = 16  # one after the other: a launch of a graph takes longer than one
+_NORMS = (
+    (100_352, 96), (25_088, 192), (8_192, 320), (6_272, 384), (8_192, 512), (6_304, 768), (3_072, 768), (2_048, 1024),
+    (3_136, 96), (784, 192), (197, 768),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -62,8 +68,8 @@ class Row:
     own_ms: float
 
 
-def stretches() -> Iterator[Stretch | Gate]:
-    """Those of ResNet-50, EfficientNet-B0, ConvNeXt-T, a UNet block and a Llama, large and at batch 1."""
+def stretches() -> Iterator[Stretch | Gate | Norms]:
+    """Those of ResNet-50, EfficientNet-B0, ConvNeXt-T, a UNet block, a Llama, Swin-T, ViT and BERT, large and small."""
     for batch in (32, 1):
         yield Stretch(batch, 224, 3, 64, 7, 2, activation="Relu")
         yield Stretch(batch, 56, 64, 64, 3, activation="Relu")
@@ -80,6 +86,8 @@ def stretches() -> Iterator[Stretch | Gate]:
         yield Stretch(batch, 7, 768, 768, 7, 1, 768)
     yield Stretch(2, 64, 320, 320, 3, residual=True)
     yield from (Gate(rows, 1024, 2816) for rows in (2048, 512))
+    yield from (Norms(rows, width) for rows, width in _NORMS)
+    yield Norms(2048, 1024, simple=True)
 
 
 def model_of(each: Stretch, dtype: Any) -> ModelProto:  # noqa: ANN401  (numpy's)
@@ -134,6 +142,35 @@ def gate_of(each: Gate, dtype: Any) -> ModelProto:  # noqa: ANN401
     return model
 
 
+@dataclass(frozen=True)
+class Norms:
+    """Layers of a sum with a bias and its normalization, each of what the one before it makes; the sums go on, too."""
+
+    rows: int
+    width: int
+    simple: bool = False
+
+    @property
+    def title(self) -> str:
+        """In a few words."""
+        return f"{self.rows} x {self.width}, {_LAYERS} sums and {'RMS' if self.simple else 'layer'} normalizations"
+
+
+def norms_of(each: Norms, dtype: Any) -> ModelProto:  # noqa: ANN401
+    """The layers in float16 or float32, weights as above."""
+    rows = f"{'float16' if dtype is np.float16 else 'float'}[{each.rows},1,{each.width}]"
+    op = f"com.microsoft.Skip{'Simplified' if each.simple else ''}LayerNormalization<epsilon=1e-5>"
+    given, ends = "w, bias" if each.simple else "w, b, bias", [*(f"{i}" for i in range(1, _LAYERS)), ""]
+    nodes = [f"y{end}, , , s{end} = {op}({f's{i}, y{i}' if i else 'x, z'}, {given})" for i, end in enumerate(ends)]
+    text = f"g ({rows} x, {rows} z) => ({rows} y, {rows} s) {{ {' '.join(nodes)} }}"
+    model = parser.parse_model(f'<ir_version: 10, opset_import: ["": 20, "com.microsoft": 1]> {text}')
+    generator = np.random.default_rng(0)
+    for name in ("w", "b", "bias"):
+        row = (name == "w") + generator.standard_normal(each.width) / 4
+        model.graph.initializer.append(numpy_helper.from_array(row.astype(np.float16).astype(dtype), name))
+    return model
+
+
 def feeds_of(model: ModelProto) -> dict[str, np.ndarray[Any, Any]]:
     """Inputs about N(0, 1) in float16's numbers."""
     generator = np.random.default_rng(1)
@@ -146,11 +183,16 @@ def feeds_of(model: ModelProto) -> dict[str, np.ndarray[Any, Any]]:
     return found
 
 
-def measured(each: Stretch | Gate) -> Row:
+def made(each: Stretch | Gate | Norms, dtype: Any) -> ModelProto:  # noqa: ANN401
+    """The model of any of them."""
+    if isinstance(each, Norms):
+        return norms_of(each, dtype)
+    return gate_of(each, dtype) if isinstance(each, Gate) else model_of(each, dtype)
+
+
+def measured(each: Stretch | Gate | Norms) -> Row:
     """Both, beside float32."""
-    full, low = (
-        gate_of(each, dtype) if isinstance(each, Gate) else model_of(each, dtype) for dtype in (np.float32, np.float16)
-    )
+    full, low = made(each, np.float32), made(each, np.float16)
     expected = next(iter(ampgraph.Session(full, tf32=False).run(feeds_of(full)).values()))
     bound = [ampgraph.Session(low, native=native).bind(feeds_of(low)) for native in (False, True)]
     errors = [relative(expected, next(iter(one.outputs().values())).astype(np.float32)) for one in bound]
@@ -164,10 +206,13 @@ def _sampler(bound: Bound) -> Any:  # noqa: ANN401
 
 
 def main() -> None:
-    """Measure them all, print and keep."""
+    """Measure them, print and keep."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--only", default="", help="comma-separated substrings of the titles")
+    wanted = options.parse_args().only.split(",")
     warnings.simplefilter("ignore")
     rows: dict[str, Row] = {}
-    for each in stretches():
+    for each in (found for found in stretches() if any(part in found.title for part in wanted)):
         try:
             rows[each.title] = measured(each)
         except ModelError as error:

@@ -13,6 +13,7 @@ static const char *const NAMES[KERNELS] = {
     "depthwise_3_2_2", "depthwise_5_1_2", "depthwise_5_2_2", "depthwise_7_1_2", "product_32", "product_64", "excite",
     "gated", "rotary", "rows", "moments_first_float", "moments_first_half", "moments_last", "normalize_last",
     "normalize_first_float", "normalize_first_half", "sum_first",
+    "layer_norm_3", "layer_norm_4", "layer_norm_5",
 };
 
 enum { MOST_CONTEXTS = 16 };

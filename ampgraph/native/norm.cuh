@@ -262,7 +262,7 @@ __device__ __forceinline__ void normalize_first(const T *x, const float2 *moment
         if (top + pixel >= at.pixels || left + 8 * vector >= at.channels) continue;
         Eight here;
 #pragma unroll
-        for (int j = 0; j < 4; ++j) here.pair[j] = tile[pixel * PITCH_OF_PAIRS + 4 * vector + j];
+        for (int j = 0; j < 4; ++j) here.pair[j] = packed(tile[pixel * PITCH_OF_PAIRS + 4 * vector + j]);
         y[((size_t)blockIdx.z * at.pixels + top + pixel) * (at.channels / 8) + left / 8 + vector] = here;
     }
 }
@@ -291,7 +291,7 @@ extern "C" __global__ void __launch_bounds__(256) sum_first(const float *x, cons
         size_t place = ((size_t)blockIdx.z * pixels + top + pixel) * (channels / 8) + left / 8 + vector;
         Eight here = read_within(z + place, within);
 #pragma unroll
-        for (int j = 0; j < 4; ++j) tile[pixel * PITCH_OF_PAIRS + 4 * vector + j] = here.pair[j];
+        for (int j = 0; j < 4; ++j) tile[pixel * PITCH_OF_PAIRS + 4 * vector + j] = halves(here.pair[j]);
     }
     __syncthreads();
 #pragma unroll

@@ -12,6 +12,8 @@
  * GroupNorm(x, gamma, beta, offset?) -> y, moments: act of x + offset (N, C, ...) normalized in `groups`, times gamma,
  * plus beta; with first=1 x lies N, C, H, W, in float32 or float16. Residual(x, z): x + z as float32, x and what is
  * made with channels first. Rows(x, places): N, M, C, rows `places` (M) of x: N, L, C.
+ * LayerNorm(x, gamma, beta?, skip?, bias?) -> y, sum?: rows of x + skip + bias, which is the sum, normalized, times gamma,
+ * plus beta; with simple=1 without taking off the mean. skip has the rows of x, or fewer that come over and over.
  *
  * What a first run on new sizes finds out and allocates, later runs use: those can be captured. Runs of one session
  * are one after the other, since its kernels have one workspace each. */
@@ -56,7 +58,7 @@ struct Node {
     Api *api;
     void (*compute)(Node *, Call *);
     int64_t strides[2], pads[4], dilations[2], kernel[2];
-    int64_t block, turned, groups, first, second;
+    int64_t block, turned, groups, first, second, simple;
     float epsilon;
     int act, gate;
     Sized *known;
@@ -134,6 +136,12 @@ static int64_t reached_up(int64_t size, int64_t block) {
     return (size + block - 1) / block;
 }
 
+static int64_t rows_of(const Array *x) {
+    int64_t rows = 1;
+    for (size_t i = 0; i + 1 < x->rank; ++i) rows *= x->size[i];
+    return rows;
+}
+
 /* N, H, W, C of what a window over x gives. */
 static void window_size(const Node *node, const Array *x, int64_t kernel_h, int64_t kernel_w, int64_t size[4]) {
     size[0] = x->size[0];
@@ -195,11 +203,10 @@ static void conv(Node *node, Call *call) {
 /* The same over rows of any rank: pixels, tokens. */
 static void linear(Node *node, Call *call) {
     const Array *x = &call->in[0], *w = &call->in[1];
-    if (x->rank < 2 || w->rank != 2) return fail(call, "ampgraph: Linear takes rows and a matrix");
-    int64_t size[MOST_RANK], rows = 1;
+    if (!x->rank || w->rank != 2) return fail(call, "ampgraph: Linear takes rows and a matrix");
+    int64_t size[MOST_RANK], rows = rows_of(x);
     memcpy(size, x->size, sizeof size);
     size[x->rank - 1] = w->size[0];
-    for (size_t i = 0; i + 1 < x->rank; ++i) rows *= x->size[i];
     int64_t batch = x->rank > 2 ? x->size[0] : 1, height = x->rank == 4 ? x->size[1] : 1;
     void *y = output(call, 0, size, x->rank);
     if (call->status || rows == 0) return;
@@ -442,6 +449,59 @@ static void rows(Node *node, Call *call) {
     start(call, ROWS, blocks(reached_up(total, AT_ONCE)), BLOCK, 0, arguments);
 }
 
+enum { FEWEST_VECTORS = 3, MOST_OF_A_LINE = 5, LINE_THREADS = 128, WIDEST_LINE = 256, ENOUGH_BLOCKS = 256 };
+
+typedef struct Lines {
+    int rows, vectors, skips, simple;
+    float epsilon;
+} Lines;
+
+/* Threads of a row: the fewest, a power of two, whose vectors stay in registers. */
+static unsigned threads_of_row(int vectors) {
+    unsigned threads = 1;
+    while ((int)threads * MOST_OF_A_LINE < vectors) threads *= 2;
+    return threads;
+}
+
+/* Rows of a block: one of more than a warp; fewer where blocks are few, for more of the device to read at once. */
+static unsigned rows_of_block(unsigned across, int64_t rows) {
+    unsigned threads = LINE_THREADS;
+    if (across > 32) return 1;
+    while (threads > 32 && rows * across < (int64_t)threads * ENOUGH_BLOCKS) threads /= 2;
+    return threads / across;
+}
+
+/* What is to be computed, after a look at whether it can be. */
+static Lines lines(const Node *node, Call *call) {
+    const Array *x = &call->in[0], *gamma = &call->in[1], *skip = &call->in[3];
+    int64_t width = x->rank ? x->size[x->rank - 1] : 0;
+    Lines at = {.rows = (int)rows_of(x), .vectors = (int)(width / 8), .simple = (int)node->simple,
+                .epsilon = node->epsilon};
+    at.skips = skip->data ? (int)rows_of(skip) : at.rows;
+    if (gamma->rank != 1 || gamma->size[0] != width || !width || width % 8)
+        fail(call, "ampgraph: LayerNorm takes rows of whole vectors, and one to scale them");
+    else if (skip->data && (!skip->rank || skip->size[skip->rank - 1] != width))
+        fail(call, "ampgraph: LayerNorm adds rows as wide");
+    else if (at.rows && (!at.skips || at.rows % at.skips))
+        fail(call, "ampgraph: LayerNorm adds as many rows, or fewer over and over");
+    else if (threads_of_row(at.vectors) > WIDEST_LINE)
+        fail(call, "ampgraph: LayerNorm takes no rows so wide");
+    return at;
+}
+
+static void layer_norm(Node *node, Call *call) {
+    const Array *in = call->in;
+    Lines at = lines(node, call);
+    if (call->status) return;
+    unsigned across = threads_of_row(at.vectors), down = rows_of_block(across, at.rows);
+    int held = (int)reached_up(at.vectors, across), more = held > FEWEST_VECTORS ? held - FEWEST_VECTORS : 0;
+    void *y = output(call, 0, in->size, in->rank), *sum = call->outputs > 1 ? output(call, 1, in->size, in->rank) : NULL;
+    void *arguments[] = {(void *)&in[0].data, (void *)&in[1].data, (void *)&in[2].data, (void *)&in[3].data,
+                         (void *)&in[4].data, &y, &sum, &at};
+    Size grid = {(unsigned)reached_up(at.rows, down), 1, 1}, block = {across, down, 1};
+    start(call, (enum Kernel)(LAYER_NORM_3 + more), grid, block, 0, arguments);
+}
+
 static Status *compute(void *at, Context *context) {
     Node *node = at;
     Call call = {.api = node->api, .context = context};
@@ -498,6 +558,7 @@ static Status *create(const CustomOp *op, Api *api, const Info *info, void **mad
     whole(node, info, "groups", &node->groups);
     whole(node, info, "first", &node->first);
     whole(node, info, "second", &node->second);
+    whole(node, info, "simple", &node->simple);
     real(node, info, "epsilon", &node->epsilon);
     node->act = activation(node, info, "activation");
     node->gate = activation(node, info, "gate");
@@ -575,6 +636,7 @@ static Operator operators[] = {
     {{0}, "GroupNorm", group_norm, 4, 3, 2, {ANY, FLOAT, FLOAT, FLOAT16}, {FLOAT16, FLOAT}},
     {{0}, "Residual", residual, 2, 2, 1, {FLOAT, FLOAT16}, {FLOAT}},
     {{0}, "Rows", rows, 2, 2, 1, {FLOAT16, INT32}, {FLOAT16}},
+    {{0}, "LayerNorm", layer_norm, 5, 2, 2, {FLOAT16, FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16, FLOAT16}},
 };
 
 static Status *filled(Api *api, Domain *domain) {

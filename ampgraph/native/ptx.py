@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 SOURCE = Path(__file__).parent / "kernels.cu"
-INCLUDED = SOURCE.parent / "norm.cuh"
+INCLUDED = (SOURCE.parent / "norm.cuh", SOURCE.parent / "layer_norm.cuh")
 TARGET = Path(__file__).parent / "kernels.ptx"
 ARCHITECTURE = "compute_80"  # Ampere, and what the driver makes of it for whatever is newer
 VERSION = "7.8"  # of PTX: a driver of CUDA 11.8 reads it; nothing newer is used
@@ -16,7 +16,8 @@ VERSION = "7.8"  # of PTX: a driver of CUDA 11.8 reads it; nothing newer is used
 
 def stamp() -> str:
     """The first line: which sources it was made of."""
-    return f"// of {SOURCE.name} {hashlib.sha256(SOURCE.read_bytes() + INCLUDED.read_bytes()).hexdigest()}"
+    sources = b"".join(path.read_bytes() for path in (SOURCE, *INCLUDED))
+    return f"// of {SOURCE.name} {hashlib.sha256(sources).hexdigest()}"
 
 
 def compiled() -> str:

@@ -38,7 +38,9 @@ def _pointer(array: Any) -> Any:
 
 def emulated(folder: Path) -> Emulated:
     """Compile the kernels into a folder."""
-    text = ptx.SOURCE.read_text().replace(f'#include "{ptx.INCLUDED.name}"', ptx.INCLUDED.read_text())
+    text = ptx.SOURCE.read_text()
+    for path in ptx.INCLUDED:
+        text = text.replace(f'#include "{path.name}"', path.read_text())
     text = text.replace("extern __shared__ float", "extern float").replace("__shared__", "static")
     names = re.findall(r"_global__ void (?:__launch_bounds__\(\d+\) )?(\w+)\(", text)
     names = [name for name in names if not name.endswith("_")]
@@ -46,6 +48,7 @@ def emulated(folder: Path) -> Emulated:
         f"depthwise_{'_'.join(each)}" for each in re.findall(r"^DEPTHWISE\((\d), (\d), (\d)\)", text, re.MULTILINE)
     ]
     names += [f"product_{each}" for each in re.findall(r"^PRODUCT\((\d+)\)", text, re.MULTILINE)]
+    names += [f"layer_norm_{each}" for each in re.findall(r"^LAYER_NORM\((\d+)\)", text, re.MULTILINE)]
     starts = "".join(
         f'extern "C" void start_{name}(int *g, int *b, void **a) {{ run({name}, Place{{g[0], g[1], g[2]}}, '
         f"Place{{b[0], b[1], b[2]}}, a); }}\n"

@@ -99,6 +99,13 @@ def test_every_kernel_that_is_asked_for_is_in_the_ptx() -> None:
     assert [name.lower() for name in re.findall(r"\w+", order.group(1))] == asked
 
 
+def test_eight_halves_are_read_and_written_in_one_instruction() -> None:
+    """A struct of __half2 is copied half pair by half pair: four instructions, each of which touches every sector."""
+    text = ptx.TARGET.read_text()
+    assert re.search(r"st\.global\.v4\.u32", text)
+    assert not re.findall(r"(?:ld|st)\.global(?:\.nc)?\.u32", text)
+
+
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc")
 def test_nvcc_makes_the_same_kernels_of_the_source() -> None:
     entries = re.compile(r"^\.visible \.entry (\w+)\(", re.MULTILINE)
@@ -147,11 +154,22 @@ def test_ptx_becomes_a_c_string_line_by_line() -> None:
 
 def test_sizes_that_kernels_and_their_callers_share_are_the_same() -> None:
     """They stand in CUDA and in C: one that differs would launch too few threads, and nothing would say so."""
-    kernels = _numbers(r"^constexpr int (.*?);", ptx.SOURCE.read_text() + ptx.INCLUDED.read_text())
+    kernels = _numbers(r"^constexpr int (.*?);", "".join(path.read_text() for path in (ptx.SOURCE, *ptx.INCLUDED)))
     callers = _numbers(r"^enum \{ (.*?) \};", (ptx.SOURCE.parent / "ops.c").read_text())
     shared = {"GATED_ROWS", "AT_ONCE", "HELD", "HELD_FIRST", "SIDE"}
     assert shared <= kernels.keys() & callers.keys()
     assert {name: kernels[name] for name in shared} == {name: callers[name] for name in shared}
+
+
+def test_layer_normalization_has_a_kernel_for_every_width_that_a_rewrite_takes() -> None:
+    from ampgraph.onnx_model.native.layer_norm import WIDEST
+
+    callers = _numbers(r"^enum \{ (.*?) \};", (FOLDER / "ops.c").read_text())
+    text = (FOLDER / "layer_norm.cuh").read_text()
+    held = [int(each) for each in re.findall(r"^LAYER_NORM\((\d+)\)", text, re.MULTILINE)]
+    assert held == list(range(callers["FEWEST_VECTORS"], callers["MOST_OF_A_LINE"] + 1))
+    assert f"__launch_bounds__({callers['WIDEST_LINE']})" in text
+    assert callers["WIDEST_LINE"] * callers["MOST_OF_A_LINE"] * 8 == WIDEST
 
 
 def _numbers(lists: str, text: str) -> dict[str, int]:

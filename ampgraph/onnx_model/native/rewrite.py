@@ -131,7 +131,10 @@ def _add(building: _Building, step: Step) -> None:
 def _input(building: _Building, slot: Slot) -> str:
     if slot.array is not None:
         return _constant(building, slot)
-    return _with_channels_last(building, slot.name) if slot.image else slot.name
+    if slot.image:
+        return _with_channels_last(building, slot.name)
+    _as_it_was(building, slot.name)
+    return slot.name
 
 
 def _constant(building: _Building, slot: Slot) -> str:

@@ -14,6 +14,7 @@ from ampgraph.onnx_model.native.conv import conv_step, image_step
 from ampgraph.onnx_model.native.excite import Excite, excite_at, mean_at
 from ampgraph.onnx_model.native.gated import gated_steps, split_gelu_step
 from ampgraph.onnx_model.native.group_norm import group_norm_step, residual_step
+from ampgraph.onnx_model.native.layer_norm import NORMS, layer_norm_step
 from ampgraph.onnx_model.native.linear import linear_step
 from ampgraph.onnx_model.native.rotary import rotary_steps
 from ampgraph.onnx_model.native.rows import rows_step
@@ -47,7 +48,7 @@ def _look(net: Net, each: NodeProto, search: Search) -> None:
         if conv is not None:
             _take(net, each, _scaled(each, conv, search), search)
     elif each.op_type == "MatMul":
-        linear = linear_step(net, each)
+        linear = linear_step(net, each, search.taken)
         if linear is not None:
             _take(net, each, linear, search)
     elif each.op_type == "Mul":
@@ -57,6 +58,10 @@ def _look(net: Net, each: NodeProto, search: Search) -> None:
         rows = rows_step(net, each)
         if rows is not None:
             _take(net, each, rows, search)
+    elif each.op_type in NORMS:
+        norm = layer_norm_step(net, each)
+        if norm is not None:
+            _take(net, each, norm, search)
     elif each.op_type == "Add":
         residual = _residual(net, each, search)
         if residual is not None:
@@ -71,7 +76,7 @@ def _look(net: Net, each: NodeProto, search: Search) -> None:
 
 def _contrib_steps(net: Net, each: NodeProto) -> tuple[Step, ...]:
     """What stands for an operator of onnxruntime's own."""
-    alone = group_norm_step(net, each) or split_gelu_step(net, each)
+    alone = group_norm_step(net, each) or split_gelu_step(net, each) or layer_norm_step(net, each)
     return (alone,) if alone is not None else rotary_steps(net, each) or attention_steps(net, each)
 
 

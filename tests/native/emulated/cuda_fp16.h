@@ -39,8 +39,6 @@ inline float2 __half22float2(__half2 two) { return {(float)two.x, (float)two.y};
 inline __half2 __floats2half2_rn(float x, float y) { return {(_Float16)x, (_Float16)y}; }
 inline float __half2float(__half x) { return (float)x; }
 inline __half __float2half_rn(float x) { return (__half)x; }
-inline __half __ushort_as_half(unsigned short bits) { __half x; std::memcpy(&x, &bits, 2); return x; }
-inline __half2 __half2half2(__half x) { return {x, x}; }
 inline __half2 __hmax2_nan(__half2 a, __half2 b) { return {a.x > b.x ? a.x : b.x, a.y > b.y ? a.y : b.y}; }
 inline __half2 __hmul2(__half2 a, __half2 b) { return {(__half)(a.x * b.x), (__half)(a.y * b.y)}; }
 inline float __expf(float x) { return std::exp(x); }

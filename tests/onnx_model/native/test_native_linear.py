@@ -53,6 +53,84 @@ def test_other_products_stay(after: str, weights: dict[str, tuple[int, ...]] | N
     assert rewrite(image(after, weights), {}) is None
 
 
+MANY = "float16[N,16384,32]"
+
+
+def rows(after: str, given: str = "", made: str = "", bias: tuple[int, ...] = (32,)) -> ModelProto:
+    """A product over so many rows that a launch of its own for a bias would take longer than a launch."""
+    graph = f"g (float16[N,16384,8] x{given}) => ({MANY} y{made}) {{ p = MatMul(x, w)  {after} }}"
+    return model_of(graph, {"w": (8, 32), "b": bias})
+
+
+@pytest.mark.parametrize("after", ["y = Add(p, b)", "y = Add(b, p)"])
+def test_a_bias_goes_with_a_product_of_many_rows(after: str) -> None:
+    model = rows(after)
+    assert own(model) == {"Linear": 1}
+    assert not kept(model)
+
+
+@pytest.mark.parametrize("order", ["a, z", "z, a"])
+def test_so_does_a_sum_with_rows_alike(order: str) -> None:
+    model = rows(f"a = Add(p, b)  y = Add({order})", f", {MANY} z")
+    assert own(model) == {"Linear": 1}
+    assert not kept(model)
+
+
+@pytest.mark.parametrize(
+    ("after", "given", "made"),
+    [
+        ("a = Add(p, b)  y = Add(a, z)", ", float16[1,16384,32] z", ""),  # one for all, and many
+        ("a = Add(p, b)  y = Add(a, b)", "", ""),  # a constant
+        ("a = Add(p, b)  y = Add(a, z)", f", {MANY} z", f", {MANY} a"),  # the first sum is needed, too
+    ],
+)
+def test_other_sums_after_a_product_with_its_bias_stay(after: str, given: str, made: str) -> None:
+    model = rows(after, given, made)
+    assert own(model) == {"Linear": 1}
+    assert kept(model) == {"Add": 1}
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        rows("y = Add(p, b)", "", f", {MANY} p"),  # read elsewhere too
+        rows("y = Add(p, b)", bias=(1, 16384, 32)),  # no row
+        rows("y = Add(p, b)", bias=(1, 1, 32)),  # a row of another rank
+        model_of("g (float16[N,64,8] x) => (float16[N,64,32] y) { p = MatMul(x, w)  y = Add(p, b) }",
+                 {"w": (8, 32), "b": (32,)}),  # few rows
+    ],
+)  # fmt: skip
+def test_other_products_with_a_bias_stay(model: ModelProto) -> None:
+    assert rewrite(model, {}) is None
+
+
+def test_rows_of_unknown_number_are_taken_for_many() -> None:
+    graph = f"""g (float16[N,64,8] x) => (float16[N,M,32] y)
+        {{ g = {CONTRIB}.BiasSplitGelu(x, h)  p = MatMul(g, w)  y = Add(p, b) }}"""
+    found = rewrite(contrib(graph, {"w": (8, 32), "b": (32,), "h": (16,)}), {})
+    assert found is not None
+    assert found.counts["Linear"] == 1
+
+
+def test_a_sum_that_goes_with_a_convolution_does_not_go_with_a_product_too() -> None:
+    """Both could add it; one alone does, and what the other makes is there for it."""
+    size = "float16[N,128,128,8]"
+    for order in ("c, a", "a, c"):
+        graph = f"""g ({size} x, float16[N,8,128,128] i) => ({size.replace(",8]", ",32]")} y)
+            {{ k = Conv<kernel_shape=[1,1]>(i, v)  c = Transpose<perm=[0,2,3,1]>(k)
+               p = MatMul(x, w)  a = Add(p, b)  y = Add({order}) }}"""
+        model = model_of(graph, {"w": (8, 32), "b": (32,), "v": (32, 8, 1, 1)})
+        assert own(model) == {"Conv": 1, "Linear": 1}
+
+
+def test_a_residual_image_that_a_convolution_adds_stays_with_it() -> None:
+    graph = """g (float16[N,6,6,8] x, float16[N,8,6,6] i) => (float16[N,16,6,6] y)
+        { k = Conv<kernel_shape=[1,1]>(i, v)  p = MatMul(x, w)  a = Add(p, b)
+          t = Transpose<perm=[0,3,1,2]>(a)  y = Add(k, t) }"""
+    model = model_of(graph, {"w": (8, 16), "b": (16,), "v": (16, 8, 1, 1)})
+    assert own(model) == {"Conv": 1}
+
+
 def test_bias_and_gelu_go_with_a_product_of_any_rank() -> None:
     for rows, count in (("N", 1), ("N,5", 1), ("N,5,7", 1)):
         graph = (
