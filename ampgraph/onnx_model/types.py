@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy.typing as npt
 import onnx
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto
 
 from ampgraph.onnx_model.dtypes import NAMES
 from ampgraph.onnx_model.shape_constants import infer_once, infer_with_sizes, sizes_in
@@ -118,14 +118,19 @@ def infer(
     *,
     sizes: bool = True,
     known: Mapping[str, tuple[int, ...]] | None = None,
+    declared: Iterable[ValueInfoProto] = (),
 ) -> ModelProto:
     """A weightless copy of the model, its inputs at concrete `shapes`, with inferred types in every value_info.
 
     `sizes`: compute shape arithmetic too; without it shapes may be missing, types are not. `known`: shapes of float32
-    values that inference cannot know, since their operators are not ONNX's.
+    values that inference cannot know, since their operators are not ONNX's. `declared`: types that are taken as said.
     """
     light = weightless(model)
     _fill_inputs(light.graph, shapes)
+    said = {value.name: value for value in declared}
+    kept = [value for value in light.graph.value_info if value.name not in said]
+    del light.graph.value_info[:]
+    light.graph.value_info.extend((*kept, *said.values()))
     for name, shape in (known or {}).items():
         light.graph.value_info.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
     return infer_with_sizes(light) if sizes else infer_once(light)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.fuse.fuse import other_sizes
@@ -54,24 +54,32 @@ def _kinds(model: ModelProto, sizes: Mapping[str, Shape]) -> dict[str, int]:
 
 
 def _shapes(model: ModelProto, sizes: Mapping[str, Shape]) -> dict[str, Shape]:
-    """Shapes of values at these sizes: inferred, else as the model declares them (of what contrib operators make)."""
-    inferred = {
-        name: each.shape for name, each in types_in(infer(model, sizes).graph).items() if each.shape is not None
-    }
+    """Shapes of values at these sizes: inferred, with what the model declares of what contrib operators make."""
     symbols = {
         dim.dim_param: size
         for value in model.graph.input
         for dim, size in zip(value.type.tensor_type.shape.dim, sizes.get(value.name, ()), strict=False)
         if dim.dim_param
     }
-    declared: dict[str, Shape] = {}
-    for value in model.graph.value_info:
-        if value.type.tensor_type.HasField("shape"):
-            dims = value.type.tensor_type.shape.dim
-            found = [symbols.get(dim.dim_param) if dim.dim_param else fixed_size(dim) for dim in dims]
-            if None not in found:
-                declared[value.name] = tuple(size for size in found if size is not None)
-    return {**declared, **inferred}
+    inferred = _shapes_in(infer(model, sizes).graph)
+    declared = [each for value in model.graph.value_info if (each := _at(value, symbols)) and each.name not in inferred]
+    if not declared:
+        return inferred
+    said = {value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim) for value in declared}
+    return {**said, **_shapes_in(infer(model, sizes, declared=declared).graph), **inferred}
+
+
+def _shapes_in(graph: GraphProto) -> dict[str, Shape]:
+    return {name: each.shape for name, each in types_in(graph).items() if each.shape is not None}
+
+
+def _at(value: ValueInfoProto, symbols: Mapping[str, int]) -> ValueInfoProto | None:
+    """A declared type with sizes for its symbols, where all are known."""
+    if not value.type.tensor_type.HasField("shape"):
+        return None
+    dims = value.type.tensor_type.shape.dim
+    found = [symbols.get(dim.dim_param) if dim.dim_param else fixed_size(dim) for dim in dims]
+    return None if None in found else helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, found)
 
 
 @dataclass

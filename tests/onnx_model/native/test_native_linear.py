@@ -131,7 +131,8 @@ def test_a_residual_image_that_a_convolution_adds_stays_with_it() -> None:
     assert own(model) == {"Conv": 1}
 
 
-def test_bias_and_gelu_go_with_a_product_of_any_rank() -> None:
+def test_bias_and_gelu_go_with_a_product_of_any_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ampgraph.onnx_model.native.linear.ENOUGH", 0)
     for rows, count in (("N", 1), ("N,5", 1), ("N,5,7", 1)):
         graph = (
             f"g (float16[{rows},8] x) => (float16[{rows},16] y) {{ p = MatMul(x, w)  y = {CONTRIB}.BiasGelu(p, b) }}"
@@ -140,6 +141,13 @@ def test_bias_and_gelu_go_with_a_product_of_any_rank() -> None:
         found = rewrite(model, {})
         assert found is not None
         assert found.counts == {"Linear": count}
+
+
+@pytest.mark.parametrize(("rows", "taken"), [(16, False), (1 << 15, True)])
+def test_few_rows_keep_their_gelu_apart(rows: int, taken: bool) -> None:
+    graph = f"g (float16[N,8] x) => (float16[N,16] y) {{ p = MatMul(x, w)  y = {CONTRIB}.BiasGelu(p, b) }}"
+    model = contrib(graph, {"w": (8, 16), "b": (16,)})
+    assert (rewrite(model, {"x": (rows, 8)}) is not None) is taken
 
 
 def test_a_product_that_something_else_reads_too_keeps_its_gelu_apart() -> None:

@@ -5,7 +5,7 @@ import pytest
 from onnx import ModelProto, numpy_helper, parser
 from own import error, own
 
-from ampgraph.onnx_model.native.rewrite import rewrite
+from ampgraph.onnx_model.native.rewrite import _shapes, rewrite
 
 CONTRIB = "com.microsoft"
 
@@ -39,7 +39,8 @@ def test_other_gathers_stay(model: ModelProto) -> None:
     assert rewrite(model, {}) is None
 
 
-def test_types_are_followed_through_operators_of_the_runtime() -> None:
+def test_types_are_followed_through_operators_of_the_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ampgraph.onnx_model.native.linear.ENOUGH", 0)
     graph = f"""g (float16[N,7,16] x) => (float16[N,5,16] y) <int64[5] places = {{6, 0, 0, 3, 5}}>
         {{ p = MatMul(x, w)  h = {CONTRIB}.BiasGelu(p, b)  y = Gather<axis=1>(h, places) }}"""
     model = parser.parse_model(f'<ir_version: 10, opset_import: ["": 20, "{CONTRIB}": 1]> {graph}')
@@ -64,3 +65,14 @@ def test_sizes_are_those_of_a_reshape_where_inference_stops(target: str, count: 
     model = parser.parse_model(f'<ir_version: 10, opset_import: ["": 20, "{CONTRIB}": 1]> {graph}')
     found = rewrite(model, {})
     assert (0 if found is None else found.counts["Rows"]) == count
+
+
+def test_declared_shapes_of_contrib_results_lead_on() -> None:
+    """What follows an operator that onnx knows nothing of is known by what the model says of that one's result."""
+    graph = f"""g (float16[N,7,16] x) => (float16[M,16] y) <int64[3] flat = {{-1, 7, 16}}, int64[2] last = {{-1, 16}}>
+        {{ h = {CONTRIB}.BiasSplitGelu(x, b)  r = Reshape(h, flat)  y = Reshape(r, last) }}"""
+    model = parser.parse_model(f'<ir_version: 10, opset_import: ["": 20, "{CONTRIB}": 1]> {graph}')
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(32, np.float16), "b"))
+    assert _shapes(model, {"x": (2, 7, 16)}).get("r") is None
+    model.graph.value_info.append(parser.parse_graph("g (float16[N,7,16] h) => () {}").input[0])
+    assert _shapes(model, {"x": (2, 7, 16)})["r"] == (2, 7, 16)
