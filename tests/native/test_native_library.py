@@ -113,6 +113,7 @@ def test_nvcc_makes_the_same_kernels_of_the_source() -> None:
 
 
 def test_without_a_compiler_it_says_so_and_raises_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CC", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     build.library.cache_clear()
