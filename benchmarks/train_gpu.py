@@ -6,7 +6,7 @@ trains ten steps: `peak_mib` the most that was allocated at a time, `held_mib` w
 end. What graphs use in their pools counts while they are recorded, not when they are replayed: the peer whose optimizer
 makes its state after that (forward and backward as a CUDA graph) needs that much more than `peak_mib` says. cuBLAS's
 workspaces, one a stream, stay with the process; they are made before anything is weighed, and weighed by themselves.
-The same settings of TF32 for all but "float32".
+The same settings of TF32 for all but "float32". Networks are kept one by one: a run cut short keeps what it has.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 
 import ampgraph
 from ampgraph.onnx_model.bench import interleaved, spread
-from benchmarks.record import keep, table
+from benchmarks.record import RESULTS, add, machine, table
 from benchmarks.train_models import TASKS, Batch, Task
 
 DEVICE = torch.device("cuda")
@@ -290,34 +291,28 @@ def ratios(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    """Print the tables and keep them."""
+    """Print the tables, and keep each network that all contenders were measured on."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="substring of the networks")
-    parser.add_argument("--without", default="", help="substrings of contenders to leave out, by commas")
+    parser.add_argument("--only", default="", help="substrings of the networks, by commas")
+    parser.add_argument(
+        "--without", default="", help="substrings of contenders to leave out, by commas; nothing is kept"
+    )
+    parser.add_argument("--out", type=Path, default=RESULTS, help="where results are kept")
     arguments = parser.parse_args()
     without = [each for each in arguments.without.split(",") if each]
     names = [name for name in CONTENDERS if not any(each in name for each in without)]
-    if not hasattr(ampgraph, "trace"):
-        names = [name for name in names if name not in (OURS, WHOLE)]
     low_products(True)
-    rows: list[Row] = []
     libraries = workspaces()
     print("MiB of workspaces:", {name: round(mib, 1) for name, mib in libraries.items()}, flush=True)
-    for network in (network for network in TASKS if arguments.only in network):
-        found = list(measure(network, names))
-        rows += found
-        print(table(list(asdict(found[0])), [list(asdict(row).values()) for row in found]), flush=True)
+    for network in (name for name in TASKS if any(each in name for each in arguments.only.split(","))):
+        rows = list(measure(network, names))
+        said = ratios(rows)[network]
+        print(table(list(asdict(rows[0])), [list(asdict(row).values()) for row in rows]))
+        print(network, {name: round(value, 3) for name, value in said.items()}, flush=True)
+        if not without:
+            known = {"machine": machine(), "torch": torch.__version__, "workspaces_mib": libraries}
+            add("train_gpu", {network: {**known, "rows": [asdict(row) for row in rows], "ratios": said}}, arguments.out)
         gc.collect()
-    for network, said in ratios(rows).items():
-        print(network, {name: round(value, 3) for name, value in said.items()})
-    if not arguments.only and not without:
-        figures = {
-            "torch": torch.__version__,
-            "workspaces_mib": libraries,
-            "rows": [asdict(row) for row in rows],
-            "ratios": ratios(rows),
-        }
-        print(keep("train_gpu", figures))
 
 
 if __name__ == "__main__":
