@@ -10,19 +10,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 LENGTH, WORDS, CLASSES = 16, 100, 10
 _OFF = ("p", "drop_prob", "dropout", "attn_dropout", "dropout_prob", "attention_dropout", "drop_rate", "proj_drop")
 
 
+Draw = Callable[[Generator], tuple[tuple[Any, ...], Mapping[str, Any]]]
+
+
 @dataclass(frozen=True)
 class Case:
-    """A way to make a model, and what to call it with."""
+    """A way to make a model, and a way to draw a batch for it: arguments and keywords of its call."""
 
     make: Callable[[], nn.Module]
-    args: tuple[Any, ...] = ()
-    kwargs: Mapping[str, Any] | None = None
+    draw: Draw
 
 
 def without_noise(module: nn.Module) -> nn.Module:
@@ -39,12 +41,37 @@ def cases(batch: int = 32, size: int = 96) -> Mapping[str, Case]:
     return {**_plain(batch), **_torchvision(batch, size), **_timm(batch, size), **_transformers(batch)}
 
 
-def _images(batch: int, size: int) -> tuple[Tensor]:
-    return (torch.randn(batch, 3, size, size),)
+def images(batch: int, size: int) -> Draw:
+    """Smooth fields of unit variance, as photographs are smooth: white noise is all alike to a network that averages
+    over it, and the little in which it differs is what batch norm then enlarges.
+    """
+
+    def draw(generator: Generator) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+        coarse = torch.randn(batch, 3, 4, 4, generator=generator)
+        fine = nn.functional.interpolate(coarse, (size, size), mode="bicubic")
+        return (fine / fine.std(),), {}
+
+    return draw
 
 
-def _tokens(batch: int) -> Tensor:
-    return torch.randint(0, WORDS, (batch, LENGTH))
+def _numbers(*shape: int) -> Draw:
+    return lambda generator: ((torch.randn(*shape, generator=generator),), {})
+
+
+def _tokens(batch: int) -> Draw:
+    return lambda generator: ((torch.randint(0, WORDS, (batch, LENGTH), generator=generator),), {})
+
+
+def _masked(batch: int) -> Draw:
+    """Tokens whose last three are masked."""
+    mask = torch.ones(batch, LENGTH, dtype=torch.long)
+    mask[:, -3:] = 0
+
+    def draw(generator: Generator) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+        ((tokens,), _) = _tokens(batch)(generator)
+        return (), {"input_ids": tokens, "attention_mask": mask}
+
+    return draw
 
 
 class Recurrent(nn.Module):
@@ -68,11 +95,10 @@ def _plain(batch: int) -> Mapping[str, Case]:
         layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
         return nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
 
-    sequence = (torch.randn(batch, LENGTH, 16),)
     return {
-        "torch mlp": Case(mlp, (torch.randn(64, 784),)),
-        "torch lstm and gru": Case(Recurrent, sequence),
-        "torch transformer encoder": Case(encoder, (torch.randn(batch, LENGTH, 32),)),
+        "torch mlp": Case(mlp, _numbers(64, 784)),
+        "torch lstm and gru": Case(Recurrent, _numbers(batch, LENGTH, 16)),
+        "torch transformer encoder": Case(encoder, _numbers(batch, LENGTH, 32)),
     }
 
 
@@ -92,13 +118,13 @@ def _torchvision(batch: int, size: int) -> Mapping[str, Case]:
         "resnet18", "resnet50", "mobilenet_v3_small", "convnext_tiny", "swin_t", "efficientnet_b0", "regnet_y_400mf",
         "densenet121", "shufflenet_v2_x0_5",
     )  # fmt: skip
-    images = _images(batch, size)
+    draw = images(batch, size)
     found = {
-        f"torchvision {name}": Case(lambda name=name: getattr(models, name)(num_classes=CLASSES), images)
+        f"torchvision {name}": Case(lambda name=name: getattr(models, name)(num_classes=CLASSES), draw)
         for name in names
     }
-    found["torchvision vit (4 layers)"] = Case(vit, _images(batch, 32))
-    found["torchvision lraspp (segmentation)"] = Case(segmentation, images)
+    found["torchvision vit (4 layers)"] = Case(vit, images(batch, 32))
+    found["torchvision lraspp (segmentation)"] = Case(segmentation, draw)
     return found
 
 
@@ -131,16 +157,16 @@ def _timm(batch: int, size: int) -> Mapping[str, Case]:
     except ImportError:
         return {}
     names = ("resnet26d", "convnextv2_atto", "nfnet_l0", "regnetx_002")
-    images = _images(batch, size)
+    draw = images(batch, size)
     found = {
-        f"timm {name}": Case(lambda name=name: timm.create_model(name, num_classes=CLASSES), images) for name in names
+        f"timm {name}": Case(lambda name=name: timm.create_model(name, num_classes=CLASSES), draw) for name in names
     }
     small = {"img_size": 32, "patch_size": 8, "depth": 4, "num_classes": CLASSES}
     found["timm vit_tiny (4 layers)"] = Case(
-        lambda: timm.create_model("vit_tiny_patch16_224", **small), _images(batch, 32)
+        lambda: timm.create_model("vit_tiny_patch16_224", **small), images(batch, 32)
     )
     mixer = {"img_size": 64, "num_classes": CLASSES}
-    found["timm mixer_s32"] = Case(lambda: timm.create_model("mixer_s32_224", **mixer), _images(batch, 64))
+    found["timm mixer_s32"] = Case(lambda: timm.create_model("mixer_s32_224", **mixer), images(batch, 64))
     return found
 
 
@@ -149,8 +175,6 @@ def _transformers(batch: int) -> Mapping[str, Case]:
         import transformers as library
     except ImportError:
         return {}
-    mask = torch.ones(batch, LENGTH, dtype=torch.long)
-    mask[:, -3:] = 0
     small = {"vocab_size": WORDS, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
     wide = {**small, "intermediate_size": 128}
     llama = {**wide, "num_key_value_heads": 2, "use_cache": False}
@@ -158,13 +182,13 @@ def _transformers(batch: int) -> Mapping[str, Case]:
     gpt2 |= {"bos_token_id": 0, "eos_token_id": 0}
     t5 = {"vocab_size": WORDS, "d_model": 32, "num_layers": 2, "num_heads": 4, "d_kv": 16, "d_ff": 128}
     distil = {"vocab_size": WORDS, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 128}
-    masked = {"input_ids": _tokens(batch), "attention_mask": mask}
+    masked = _masked(batch)
     return {
-        "transformers bert": Case(lambda: library.BertForMaskedLM(library.BertConfig(**wide)), (), masked),
-        "transformers gpt2": Case(lambda: library.GPT2LMHeadModel(library.GPT2Config(**gpt2)), (_tokens(batch),)),
-        "transformers llama": Case(lambda: library.LlamaForCausalLM(library.LlamaConfig(**llama)), (), masked),
-        "transformers t5 encoder": Case(lambda: library.T5EncoderModel(library.T5Config(**t5)), (_tokens(batch),)),
+        "transformers bert": Case(lambda: library.BertForMaskedLM(library.BertConfig(**wide)), masked),
+        "transformers gpt2": Case(lambda: library.GPT2LMHeadModel(library.GPT2Config(**gpt2)), _tokens(batch)),
+        "transformers llama": Case(lambda: library.LlamaForCausalLM(library.LlamaConfig(**llama)), masked),
+        "transformers t5 encoder": Case(lambda: library.T5EncoderModel(library.T5Config(**t5)), _tokens(batch)),
         "transformers distilbert": Case(
-            lambda: library.DistilBertForMaskedLM(library.DistilBertConfig(**distil)), (), masked
+            lambda: library.DistilBertForMaskedLM(library.DistilBertConfig(**distil)), masked
         ),
     }
