@@ -12,8 +12,10 @@
  * GroupNorm(x, gamma, beta, offset?) -> y, moments: act of x + offset (N, C, ...) normalized in `groups`, times gamma,
  * plus beta; with first=1 x lies N, C, H, W, in float32 or float16. Residual(x, z): x + z as float32, x and what is
  * made with channels first. Rows(x, places): N, M, C, rows `places` (M) of x: N, L, C.
- * LayerNorm(x, gamma, beta?, skip?, bias?) -> y, sum?: rows of x + skip + bias, which is the sum, normalized, times gamma,
- * plus beta; with simple=1 without taking off the mean. skip has the rows of x, or fewer that come over and over.
+ * LayerNorm(x, gamma, beta?, skip?, bias?, places?, beside?) -> y, sum?: rows of x + skip + bias, which is the sum,
+ * normalized, times gamma, plus beta; with simple=1 without taking off the mean. skip has the rows of x, or fewer that
+ * come over and over; with `beside` (L) an image of L rows adds its rows of skip at these places. With `places` (M) y is
+ * N, M, C: of every `length` rows those at these places. What y has no row of may be missing from the sum.
  *
  * What a first run on new sizes finds out and allocates, later runs use: those can be captured. Runs of one session
  * are one after the other, since its kernels have one workspace each. */
@@ -26,7 +28,7 @@
 #include "gpu.h"
 #include "ort.h"
 
-enum { MOST_INPUTS = 5, MOST_OUTPUTS = 3, MOST_RANK = 8 };
+enum { MOST_INPUTS = 7, MOST_OUTPUTS = 3, MOST_RANK = 8 };
 
 typedef struct Array {
     const void *data; /* NULL: left out */
@@ -58,7 +60,7 @@ struct Node {
     Api *api;
     void (*compute)(Node *, Call *);
     int64_t strides[2], pads[4], dilations[2], kernel[2];
-    int64_t block, turned, groups, first, second, simple;
+    int64_t block, turned, groups, first, second, simple, length;
     float epsilon;
     int act, gate;
     Sized *known;
@@ -452,9 +454,19 @@ static void rows(Node *node, Call *call) {
 enum { FEWEST_VECTORS = 3, MOST_OF_A_LINE = 5, LINE_THREADS = 128, WIDEST_LINE = 256, ENOUGH_BLOCKS = 256 };
 
 typedef struct Lines {
-    int rows, vectors, skips, simple;
+    int rows, vectors, count, length, others, beside, simple;
     float epsilon;
 } Lines;
+
+typedef struct Launch {
+    enum Kernel which;
+    Size grid, block;
+} Launch;
+
+/* Of an image; 0 where they are no row of numbers. */
+static int64_t places_in(const Array *places) {
+    return places->rank == 1 ? places->size[0] : 0;
+}
 
 /* Threads of a row: the fewest, a power of two, whose vectors stay in registers. */
 static unsigned threads_of_row(int vectors) {
@@ -471,35 +483,57 @@ static unsigned rows_of_block(unsigned across, int64_t rows) {
     return threads / across;
 }
 
-/* What is to be computed, after a look at whether it can be. */
-static Lines lines(const Node *node, Call *call) {
-    const Array *x = &call->in[0], *gamma = &call->in[1], *skip = &call->in[3];
-    int64_t width = x->rank ? x->size[x->rank - 1] : 0;
-    Lines at = {.rows = (int)rows_of(x), .vectors = (int)(width / 8), .simple = (int)node->simple,
-                .epsilon = node->epsilon};
-    at.skips = skip->data ? (int)rows_of(skip) : at.rows;
+/* Rows of skip: as many as of x, fewer over and over, or at places of an image. What is wrong with them, or NULL. */
+static const char *add_skip(const Array *skip, const Array *beside, int64_t rows, Lines *at) {
+    int64_t skips = skip->data ? rows_of(skip) : rows, others = beside->data ? places_in(beside) : skips;
+    if (skip->data && (!skip->rank || skip->size[skip->rank - 1] != 8 * at->vectors))
+        return "ampgraph: LayerNorm adds rows as wide";
+    if (rows && (!others || rows % others))
+        return "ampgraph: LayerNorm adds as many rows, or fewer over and over";
+    int64_t images = others ? rows / others : 0;
+    if (beside->data && (!skip->data || (images && skips % images)))
+        return "ampgraph: LayerNorm adds as many rows to every image";
+    at->others = beside->data || others < rows ? (int)others : 0;
+    at->beside = beside->data && images ? (int)(skips / images) : 0;
+    return NULL;
+}
+
+/* What is to be computed, after a look at whether it can be: what is wrong, or NULL. */
+static const char *lines(const Node *node, const Array *in, Lines *at) {
+    const Array *x = &in[0], *gamma = &in[1], *places = &in[5];
+    int64_t width = x->rank ? x->size[x->rank - 1] : 0, rows = x->rank ? rows_of(x) : 0;
+    *at = (Lines){.rows = (int)rows, .vectors = (int)(width / 8), .simple = (int)node->simple, .epsilon = node->epsilon};
     if (gamma->rank != 1 || gamma->size[0] != width || !width || width % 8)
-        fail(call, "ampgraph: LayerNorm takes rows of whole vectors, and one to scale them");
-    else if (skip->data && (!skip->rank || skip->size[skip->rank - 1] != width))
-        fail(call, "ampgraph: LayerNorm adds rows as wide");
-    else if (at.rows && (!at.skips || at.rows % at.skips))
-        fail(call, "ampgraph: LayerNorm adds as many rows, or fewer over and over");
-    else if (threads_of_row(at.vectors) > WIDEST_LINE)
-        fail(call, "ampgraph: LayerNorm takes no rows so wide");
-    return at;
+        return "ampgraph: LayerNorm takes rows of whole vectors, and one to scale them";
+    if (threads_of_row(at->vectors) > WIDEST_LINE) return "ampgraph: LayerNorm takes no rows so wide";
+    if (places->data) {
+        if (node->length < 1 || rows % node->length || !places_in(places))
+            return "ampgraph: LayerNorm takes places of whole images";
+        at->length = (int)node->length;
+        at->count = (int)places->size[0];
+        at->rows = (int)(rows / node->length * places->size[0]);
+    }
+    return add_skip(&in[3], &in[6], rows, at);
+}
+
+static Launch line_launch(const Lines *at) {
+    unsigned across = threads_of_row(at->vectors), down = rows_of_block(across, at->rows);
+    int held = (int)reached_up(at->vectors, across), more = held > FEWEST_VECTORS ? held - FEWEST_VECTORS : 0;
+    return (Launch){(enum Kernel)(LAYER_NORM_3 + more), {(unsigned)reached_up(at->rows, down), 1, 1}, {across, down, 1}};
 }
 
 static void layer_norm(Node *node, Call *call) {
-    const Array *in = call->in;
-    Lines at = lines(node, call);
-    if (call->status) return;
-    unsigned across = threads_of_row(at.vectors), down = rows_of_block(across, at.rows);
-    int held = (int)reached_up(at.vectors, across), more = held > FEWEST_VECTORS ? held - FEWEST_VECTORS : 0;
-    void *y = output(call, 0, in->size, in->rank), *sum = call->outputs > 1 ? output(call, 1, in->size, in->rank) : NULL;
-    void *arguments[] = {(void *)&in[0].data, (void *)&in[1].data, (void *)&in[2].data, (void *)&in[3].data,
-                         (void *)&in[4].data, &y, &sum, &at};
-    Size grid = {(unsigned)reached_up(at.rows, down), 1, 1}, block = {across, down, 1};
-    start(call, (enum Kernel)(LAYER_NORM_3 + more), grid, block, 0, arguments);
+    const Array *in = call->in, *x = &in[0];
+    Lines at;
+    const char *wrong = lines(node, in, &at);
+    if (wrong) return fail(call, wrong);
+    int64_t placed[3] = {at.count ? at.rows / at.count : 0, at.count, 8 * at.vectors};
+    void *y = at.count ? output(call, 0, placed, 3) : output(call, 0, x->size, x->rank);
+    void *sum = call->outputs > 1 ? output(call, 1, x->size, x->rank) : NULL;
+    void *arguments[] = {(void *)&x->data, (void *)&in[1].data, (void *)&in[2].data, (void *)&in[3].data,
+                         (void *)&in[4].data, (void *)&in[5].data, (void *)&in[6].data, &y, &sum, &at};
+    Launch how = line_launch(&at);
+    start(call, how.which, how.grid, how.block, 0, arguments);
 }
 
 static Status *compute(void *at, Context *context) {
@@ -559,6 +593,7 @@ static Status *create(const CustomOp *op, Api *api, const Info *info, void **mad
     whole(node, info, "first", &node->first);
     whole(node, info, "second", &node->second);
     whole(node, info, "simple", &node->simple);
+    whole(node, info, "length", &node->length);
     real(node, info, "epsilon", &node->epsilon);
     node->act = activation(node, info, "activation");
     node->gate = activation(node, info, "gate");
@@ -636,7 +671,7 @@ static Operator operators[] = {
     {{0}, "GroupNorm", group_norm, 4, 3, 2, {ANY, FLOAT, FLOAT, FLOAT16}, {FLOAT16, FLOAT}},
     {{0}, "Residual", residual, 2, 2, 1, {FLOAT, FLOAT16}, {FLOAT}},
     {{0}, "Rows", rows, 2, 2, 1, {FLOAT16, INT32}, {FLOAT16}},
-    {{0}, "LayerNorm", layer_norm, 5, 2, 2, {FLOAT16, FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16, FLOAT16}},
+    {{0}, "LayerNorm", layer_norm, 7, 2, 2, {FLOAT16, FLOAT16, FLOAT16, FLOAT16, FLOAT16, INT32, INT32}, {FLOAT16, FLOAT16}},
 };
 
 static Status *filled(Api *api, Domain *domain) {

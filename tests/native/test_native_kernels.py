@@ -14,11 +14,6 @@ ROUNDED = 1e-3  # relative L2 of float16
 Array = np.ndarray
 
 
-@pytest.fixture(scope="module")
-def gpu(tmp_path_factory: pytest.TempPathFactory) -> emulation.Emulated:
-    return emulation.emulated(tmp_path_factory.mktemp("emulated"))
-
-
 def low(*shape: int) -> Array:
     return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float16)
 
@@ -292,64 +287,3 @@ def test_rows_at_places(gpu: emulation.Emulated, vectors: int) -> None:
     y = np.zeros((3, 5, 8 * vectors), np.float16)
     gpu.run("rows", (2, 1, 1), (16, 1, 1), x, places, y, *ints(15 * vectors, vectors, 5, 7))
     np.testing.assert_array_equal(y, x[:, places])
-
-
-def threads_of(vectors: int, most: int = 128) -> tuple[int, int, int]:
-    """As ops.c has them: threads of a row, rows of a block, vectors of a thread."""
-    across = 1
-    while across * 5 < vectors:
-        across *= 2
-    return across, most // across if across <= 32 else 1, max(3, -(-vectors // across))
-
-
-def layer_normed(total: Array, gamma: Array, beta: Array | None, simple: bool) -> Array:
-    centred = total - (0 if simple else total.mean(1, keepdims=True))
-    found = centred / np.sqrt((centred**2).mean(1, keepdims=True) + EPSILON) * gamma
-    return found if beta is None else found + beta
-
-
-def rounds_to(expected: Array, found: Array) -> bool:
-    """Whether float16 numbers are the next to float64's but for what float32 makes of sums in another order."""
-    ulp = np.spacing(np.abs(expected).astype(np.float16)).astype(np.float64)
-    return bool((np.abs(found - expected) <= 0.51 * ulp + 2e-6 * np.abs(expected).max()).all())
-
-
-def run_layer_norm(
-    gpu: emulation.Emulated, x: Array, *rest: Array | None, sum_: Array | None = None, simple: bool = False
-) -> Array:
-    """Rest: gamma, beta, skip, bias."""
-    rows, vectors, y, skip = len(x), x.shape[1] // 8, np.zeros_like(x), rest[2]
-    across, down, held = threads_of(vectors)
-    epsilon = int(np.float32(EPSILON).view(np.int32))
-    at = structure(rows, vectors, rows if skip is None else len(skip), simple, epsilon)
-    gpu.run(f"layer_norm_{held}", (-(-rows // down), 1, 1), (across, down, 1), x, *rest, y, sum_, at)
-    return y
-
-
-@pytest.mark.parametrize("width", [8, 48, 96, 192, 320, 384, 512, 768, 1024, 1288, 4096, 10240])
-@pytest.mark.parametrize("simple", [False, True])
-def test_layer_normalization_of_sums(gpu: emulation.Emulated, width: int, simple: bool) -> None:
-    rows = 35 if width < 1288 else 2
-    x, skip, bias, gamma = low(rows, width), low(rows, width)[::-1].copy(), low(width), low(width) + np.float16(1)
-    beta, made = None if simple else low(width)[::-1].copy(), np.zeros_like(x)
-    y = run_layer_norm(gpu, x, gamma, beta, skip, bias, sum_=made, simple=simple)
-    total = x.astype(np.float64) + skip + bias
-    assert rounds_to(total, made)
-    assert rounds_to(layer_normed(total, gamma, beta, simple), y)
-
-
-@pytest.mark.parametrize(("skips", "biased"), [(0, True), (0, False), (5, False)])
-def test_layer_normalization_of_less(gpu: emulation.Emulated, skips: int, biased: bool) -> None:
-    """Nothing is added, or a few rows over and over."""
-    x, gamma = low(15, 96), low(96)
-    skip, bias = low(skips, 96) if skips else None, low(96)[::-1].copy() if biased else None
-    total = x.astype(np.float64) + (0 if skip is None else np.tile(skip, (3, 1))) + (0 if bias is None else bias)
-    assert rounds_to(layer_normed(total, gamma, None, False), run_layer_norm(gpu, x, gamma, None, skip, bias))
-
-
-@pytest.mark.parametrize("width", [96, 2048])
-def test_rows_far_above_their_spread_cancel_nothing(gpu: emulation.Emulated, width: int) -> None:
-    """Mean of squares less square of the mean would be off by a hundredth here, and worse."""
-    x, ones = (low(3, width) + np.float16(1000)).astype(np.float16), np.ones(width, np.float16)
-    expected = layer_normed(x.astype(np.float64), ones, None, False)
-    assert np.abs(run_layer_norm(gpu, x, ones, None, None, None) - expected).max() < 2e-3

@@ -13,6 +13,7 @@ from ampgraph.onnx_model.fuse.net import CONTRIB
 from ampgraph.onnx_model.native.step import DOMAIN
 
 LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
+_MOST_INPUTS = 7
 _TO_WEIGHTS = (0, 3, 1, 2)  # K, R, S, C -> K, C, R, S
 
 
@@ -67,7 +68,7 @@ def _expanded(node: NodeProto, model: ModelProto) -> Iterator[NodeProto]:
         yield node
         return
     scope = _Scope(node)
-    inputs = [*node.input, *[""] * (5 - len(node.input))]
+    inputs = [*node.input, *[""] * (_MOST_INPUTS - len(node.input))]
     _WAYS[node.op_type](scope, inputs, list(node.output), plain_attributes(node))
     model.graph.initializer.extend(scope.constants)
     yield from scope.nodes
@@ -78,7 +79,7 @@ def _window(how: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _conv(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
-    x, weight, bias, residual, scale = inputs
+    x, weight, bias, residual, scale = inputs[:5]
     if scale:
         x = scope.add("Mul", x, scope.add("Unsqueeze", scale, scope.constant(np.array([1, 2], np.int64))))
     first = scope.add("Transpose", x, perm=FIRST)
@@ -111,7 +112,7 @@ def _depthwise(scope: _Scope, inputs: list[str], outputs: list[str], how: Mappin
 
 
 def _excite(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
-    means, squeeze, squeeze_bias, excite, excite_bias = inputs
+    means, squeeze, squeeze_bias, excite, excite_bias = inputs[:5]
     mean = scope.add("ReduceSum", means, scope.constant(np.array([1], np.int64)), keepdims=0)
     low = scope.add("Cast", mean, to=TensorProto.FLOAT16)
     hidden = scope.add("Add", scope.add("MatMul", low, scope.add("Transpose", squeeze, perm=(1, 0))), squeeze_bias)
@@ -189,8 +190,10 @@ def _rows(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str
 
 
 def _layer_norm(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
-    x, gamma, beta, skip, bias = (scope.add("Cast", name, to=TensorProto.FLOAT) if name else "" for name in inputs)
-    total = x
+    x, gamma, beta, skip, bias = (scope.add("Cast", name, to=TensorProto.FLOAT) if name else "" for name in inputs[:5])
+    places, beside = inputs[5:]
+    total, width = x, scope.add("Shape", gamma)
+    skip = _beside(scope, x, skip, beside, width) if beside else skip
     for more in filter(None, (skip, bias)):
         total = scope.add("Add", total, more)
     last = scope.constant(np.array([-1], np.int64))
@@ -199,8 +202,20 @@ def _layer_norm(scope: _Scope, inputs: list[str], outputs: list[str], how: Mappi
     spread = scope.add("Sqrt", scope.add("Add", variance, scope.constant(np.float32(how["epsilon"]))))
     found = scope.add("Mul", scope.add("Div", centred, spread), gamma)
     found = scope.add("Add", found, beta) if beta else found
+    if places:
+        sizes = scope.add("Concat", scope.constant(np.array([-1, how["length"]], np.int64)), width, axis=0)
+        found = scope.add("Gather", scope.add("Reshape", found, sizes), places, axis=1)
     for name, output in zip((found, total), outputs, strict=False):
         scope.add("Cast", name, to=TensorProto.FLOAT16, output=output)
+
+
+def _beside(scope: _Scope, x: str, skip: str, places: str, width: str) -> str:
+    """Of every image the rows of skip at these places, in x's shape."""
+    free = scope.constant(np.array([-1], np.int64))
+    images = scope.add("Reshape", x, scope.add("Concat", free, scope.add("Shape", places), width, axis=0))
+    sizes = scope.add("Concat", scope.add("Shape", images, end=1), free, width, axis=0)
+    found = scope.add("Gather", scope.add("Reshape", skip, sizes), places, axis=1)
+    return scope.add("Reshape", found, scope.add("Shape", x))
 
 
 _WAYS: Mapping[str, Callable[[_Scope, list[str], list[str], Mapping[str, Any]], None]] = {

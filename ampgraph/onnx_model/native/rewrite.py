@@ -19,7 +19,7 @@ from ampgraph.onnx_model.fuse.net import Net, Source, fresh, node, read, with_or
 from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.native.search import steps_of
 from ampgraph.onnx_model.native.step import DOMAIN, Slot, Step
-from ampgraph.onnx_model.prepare import captured
+from ampgraph.onnx_model.prepare import captured, in_order
 from ampgraph.onnx_model.types import bodies, fixed_size, infer, modelled_inputs, types_in
 
 LAST, FIRST, TURNED = (0, 2, 3, 1), (0, 3, 1, 2), (0, 2, 1)
@@ -260,10 +260,13 @@ def _renamed(node: NodeProto, old: str, new: str) -> NodeProto:
 
 
 def _live(building: _Building) -> list[NodeProto]:
-    """The nodes that something needs: casts and changes of layout before our operators are needed no more."""
+    """The nodes that something needs: casts and changes of layout before our operators are needed no more.
+
+    In order: a step stands where the last node does that it stands for, which others of its outputs may be read before.
+    """
     wanted = {value.name for value in building.net.graph.output}
     found = []
-    for each in reversed(building.nodes):
+    for each in reversed(in_order(building.nodes)):
         if not wanted.isdisjoint(each.output):
             found.append(each)
             wanted.update(each.input)

@@ -21,7 +21,7 @@ _KEEP_TYPE = ("Reshape", "Transpose", "Gather", "Add", "Identity", "Squeeze", "U
 def rows_step(net: Net, each: NodeProto) -> Step | None:
     """A Gather of float16 rows at known places, axis 1 of three, as a kernel of ours; None for others."""
     places = net.table(each.input[1]) if each.input[1] in net.constants else None
-    sizes = net.sizes(each.input[0]) or _reshaped(net, each.input[0])
+    sizes = sizes_of(net, each.input[0])
     if places is None or places.ndim != 1 or plain_attributes(each).get("axis", 0) != 1:
         return None
     if sizes is None or len(sizes) != _RANK or sizes[1] is None or sizes[2] is None or sizes[2] % VECTOR:
@@ -33,8 +33,14 @@ def rows_step(net: Net, each: NodeProto) -> Step | None:
     return Step("Rows", inputs, each.output[0], (each,), last=False)
 
 
-def _reshaped(net: Net, name: str) -> tuple[int | None, ...] | None:
-    """What a Reshape says where inference stopped before it: a whole number is one, others are free."""
+def sizes_of(net: Net, name: str) -> tuple[int | None, ...] | None:
+    """The sizes of a value's dimensions, None for those that are free; None where they are not known.
+
+    Where inference stopped before a Reshape, what that says: a whole number is one, others are free.
+    """
+    known = net.sizes(name)
+    if known:
+        return known
     reshape = net.maker(name, "Reshape")
     target = net.values(reshape.input[1]) if reshape is not None else None
     return None if target is None else tuple(int(size) if size > 0 else None for size in target.reshape(-1))

@@ -16,6 +16,7 @@ from ampgraph.onnx_model.native.gated import gated_steps, split_gelu_step
 from ampgraph.onnx_model.native.group_norm import group_norm_step, residual_step
 from ampgraph.onnx_model.native.layer_norm import NORMS, layer_norm_step
 from ampgraph.onnx_model.native.linear import linear_step
+from ampgraph.onnx_model.native.norm_rows import with_norms
 from ampgraph.onnx_model.native.rotary import rotary_steps
 from ampgraph.onnx_model.native.rows import rows_step
 from ampgraph.onnx_model.native.step import Slot, Step, image
@@ -36,7 +37,7 @@ def steps_of(net: Net) -> dict[str, Step]:
     for each in net.graph.node:
         if id(each) not in search.taken:
             _look(net, each, search)
-    return search.steps
+    return with_norms(net, search.steps)
 
 
 def _look(net: Net, each: NodeProto, search: Search) -> None:

@@ -184,8 +184,8 @@ def test_on_the_gpu_it_is_as_near_float64_as_rounding(width: int, rows: int, kin
 
 
 def test_the_type_of_what_it_makes_is_followed() -> None:
-    graph = f"""g ({ROWS} x, {ROWS} z) => (float16[N,2,16] y) <int64[2] places = {{3, 0}}>
-        {{ n = {SKIP}(x, z, gamma, beta)  y = Gather<axis=1>(n, places) }}"""
+    graph = f"""g ({ROWS} x, {ROWS} z) => (float16[N,2,16] y, {ROWS} w) <int64[2] places = {{3, 0}}>
+        {{ n = {SKIP}(x, z, gamma, beta)  y = Gather<axis=1>(n, places)  w = Neg(n) }}"""
     model = model_of(graph)
     model.graph.value_info.append(helper.make_tensor_value_info("n", TensorProto.FLOAT16, ["N", 5, 16]))
     assert own(model) == {"LayerNorm": 1, "Rows": 1}
