@@ -34,17 +34,14 @@ def cast_group(group: Group, given: Sequence[Tensor], few: int = FEW) -> Sequenc
     `few`: so many go one by one.
     """
     if len(given) <= few and not group.shares:
-        return _one_by_one(given, group.dtype)
+        order, back = group.order
+        if not order:
+            return [each.to(group.dtype) for each in given]
+        # The largest last: autograd casts its gradient first, while others' are still small.
+        cast = [given[member].to(group.dtype) for member in order]
+        return [cast[place] for place in back]
     made: tuple[Tensor, ...] = _apply(group.dtype, None, group.shares, *given)  # type: ignore[no-untyped-call]
     return made
-
-
-def _one_by_one(given: Sequence[Tensor], dtype: torch.dtype) -> Sequence[Tensor]:
-    """The largest last: autograd casts its gradient first, while others' are still small."""
-    made: dict[int, Tensor] = {}
-    for place in sorted(range(len(given)), key=lambda place: given[place].numel()):
-        made[place] = given[place].to(dtype)
-    return [made[place] for place in range(len(given))]
 
 
 def link_together(sources: Sequence[Tensor], copies: Sequence[Tensor]) -> list[Tensor]:

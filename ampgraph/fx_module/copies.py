@@ -149,9 +149,10 @@ class Copies:
 
     def drop_trained(self) -> None:
         """Forget the copies of what is trained; their memory is free for the optimizer."""
-        self._once = self._uses == 1 if self._uses else self._once
-        self._uses = 0
-        self._kept = {keys: kept for keys, kept in self._kept.items() if not kept.trained}
+        if self._uses:
+            self._once, self._uses = self._uses == 1, 0
+        if self._kept:
+            self._kept = {keys: kept for keys, kept in self._kept.items() if not kept.trained}
 
     def refresh(self, sources: Iterable[tuple[Key, Tensor]]) -> None:
         """Make or renew the held copies, in place, by as few kernels as torch can; the others are dropped."""

@@ -19,12 +19,17 @@ _PLAIN = (torch.nn.Parameter, Tensor)
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Sources, by their places in a list, whose casts are one step. `shares`: whether they lie in one memory."""
+    """Sources, by their places in a list, whose casts are one step. `shares`: whether they lie in one memory.
+
+    `order`: those of a group one after the other, the largest last, and where each is in that: both empty if they
+    stand so.
+    """
 
     places: tuple[int, ...]
     dtype: torch.dtype
     trained: bool
     shares: bool = False
+    order: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
 
 
 class Grouping:
@@ -70,12 +75,19 @@ def _small(places: Iterable[int], sources: Sequence[Tensor], dtypes: Sequence[to
         group, held = waiting.get(kind) or ([], 0)
         held += source.nbytes
         if group and (len(group) == MOST_TENSORS or held > MOST_BYTES):
-            yield Group(tuple(group), dtype, source.requires_grad)
+            yield Group(tuple(group), dtype, source.requires_grad, order=_order(group, sources))
             group, held = [], source.nbytes
         group.append(place)
         waiting[kind] = group, held
     for (dtype, _, _, trained), (group, _) in waiting.items():
-        yield Group(tuple(group), dtype, trained)
+        yield Group(tuple(group), dtype, trained, order=_order(group, sources))
+
+
+def _order(group: Sequence[int], sources: Sequence[Tensor]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Of a group's members by size, and back."""
+    members = range(len(group))
+    order = tuple(sorted(members, key=lambda member: sources[group[member]].numel()))
+    return (order, tuple(map(order.index, members))) if order != tuple(members) else ((), ())
 
 
 def _is_hooked(source: Tensor) -> bool:

@@ -27,6 +27,7 @@ class ScaleLog:
 
     def __init__(self, rows: Tensor, count: Tensor) -> None:
         self._rows, self._count = rows, count
+        self._each = rows.unsqueeze(1).unbind()
         self._plain = 0  # updates before the device counts
         self._is_counted = False
 
@@ -37,7 +38,7 @@ class ScaleLog:
             self._rows.index_copy_(0, self._count.add(self._plain).remainder_(len(self._rows)), last)
             self._count.add_(1)
         else:
-            self._rows.narrow(0, self._plain % len(self._rows), 1).copy_(last)
+            self._each[self._plain % len(self._each)].copy_(last)
             self._plain += 1
 
     def read(self) -> list[ScaleStep]:
