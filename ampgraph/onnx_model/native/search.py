@@ -14,7 +14,7 @@ from ampgraph.onnx_model.native.conv import conv_step, image_step
 from ampgraph.onnx_model.native.excite import Excite, excite_at, mean_at
 from ampgraph.onnx_model.native.gated import gated_steps, split_gelu_step
 from ampgraph.onnx_model.native.group_norm import group_norm_step, residual_step
-from ampgraph.onnx_model.native.layer_norm import NORMS, layer_norm_step
+from ampgraph.onnx_model.native.layer_norm import NORMS, gains, layer_norm_step
 from ampgraph.onnx_model.native.linear import linear_step
 from ampgraph.onnx_model.native.norm_rows import with_norms
 from ampgraph.onnx_model.native.rotary import rotary_steps
@@ -37,7 +37,7 @@ def steps_of(net: Net) -> dict[str, Step]:
     for each in net.graph.node:
         if id(each) not in search.taken:
             _look(net, each, search)
-    return with_norms(net, search.steps)
+    return {name: step for name, step in with_norms(net, search.steps).items() if gains(net, step)}
 
 
 def _look(net: Net, each: NodeProto, search: Search) -> None:

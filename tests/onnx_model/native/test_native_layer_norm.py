@@ -165,7 +165,10 @@ def test_one_along_the_rows_of_an_image_reads_it_as_it_was() -> None:
 @pytest.mark.parametrize("width", [16, 96, 192, 320, 384, 512, 768, 1024, 1536, 4096])
 @pytest.mark.parametrize("rows", [1, 77, 3000])
 @pytest.mark.parametrize("kind", [SKIP, SIMPLE])
-def test_on_the_gpu_it_is_as_near_float64_as_rounding(width: int, rows: int, kind: str) -> None:
+def test_on_the_gpu_it_is_as_near_float64_as_rounding(
+    width: int, rows: int, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ampgraph.onnx_model.native.search.gains", lambda *_: True)
     shift = "beta, " if kind == SKIP else ""
     like, call = f"float16[{rows},1,{width}]", f"{kind}<epsilon=1e-5>(x, z, gamma, {shift}bias)"
     model = model_of(f"g ({like} x, {like} z) => ({like} y, {like} s) {{ y, , , s = {call} }}", width)
@@ -181,6 +184,24 @@ def test_on_the_gpu_it_is_as_near_float64_as_rounding(width: int, rows: int, kin
     for name, wanted in (("y", expected), ("s", total)):
         ulp = np.spacing(np.abs(wanted).astype(np.float16)).astype(np.float64)
         assert (np.abs(found[name] - wanted) <= 0.51 * ulp + 2e-6 * np.abs(wanted).max()).all()
+
+
+@pytest.mark.parametrize(
+    ("width", "rows", "kind", "taken"),
+    [
+        (768, 384, SKIP, False),
+        (768, 3072, SKIP, True),
+        (96, 49, SKIP, True),
+        (1024, 2048, SIMPLE, False),
+        (192, 2048, SIMPLE, True),
+    ],
+    ids=["few wide rows", "many", "few narrow rows", "root mean squares of wide rows", "of narrow rows"],
+)
+def test_what_the_runtime_is_as_fast_at_stays(width: int, rows: int, kind: str, taken: bool) -> None:
+    shift = "beta" if kind == SKIP else "bias"
+    like, call = f"float16[N,{width}]", f"{kind}(x, z, gamma, {shift})"
+    model = model_of(f"g ({like} x, {like} z) => ({like} y) {{ y = {call} }}", width)
+    assert (rewrite(model, {"x": (rows, width), "z": (rows, width)}) is not None) is taken
 
 
 def test_the_type_of_what_it_makes_is_followed() -> None:
