@@ -18,6 +18,7 @@ from ampgraph.onnx_model.fuse.bias_add import fuse_bias_add
 from ampgraph.onnx_model.fuse.carry import fuse_carry
 from ampgraph.onnx_model.fuse.causal import causal_scores, has_masks
 from ampgraph.onnx_model.fuse.gelu import fuse_bias_gelu, fuse_gelu
+from ampgraph.onnx_model.fuse.grids import fuse_grids
 from ampgraph.onnx_model.fuse.group_norm import fuse_group_norm
 from ampgraph.onnx_model.fuse.hard_swish import fuse_hard_swish
 from ampgraph.onnx_model.fuse.layout import WINDOWS, fuse_layout
@@ -46,6 +47,7 @@ PASSES: tuple[Callable[[Net], Fusion], ...] = (
     fuse_layout,
     fuse_carry,
     fuse_rotary_groups,
+    fuse_grids,
     fuse_gelu,
     fuse_hard_swish,
     fuse_split_gelu,

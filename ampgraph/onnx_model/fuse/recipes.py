@@ -120,6 +120,17 @@ class Columns(_OfOne):
 
 
 @dataclass(frozen=True, slots=True)
+class Row(_OfOne):
+    """One row of a table."""
+
+    place: int
+
+    def array(self, known: Mapping[str, Array]) -> Array:
+        """Its data."""
+        return np.ascontiguousarray(known[self.name][self.place])
+
+
+@dataclass(frozen=True, slots=True)
 class Carried:
     """A bias with another one on top that was added before the product with a weight."""
 
