@@ -7,8 +7,8 @@ take steps in float32, each on a batch and random labels of its own; what is mea
 
 `python -m benchmarks.training_sweep --precision bfloat16` on a CPU, `--device cuda` on a GPU; further arguments, parts
 of names, choose models. Rows are added one by one to benchmarks/results/training_sweep_<device>_<precision>.json,
-with `_from_random` at the end without a warm-up, or replace what was measured with other settings: a run may be stopped by `--limit`, go on with `--missing`, and be shared
-by several processes (`--part 1/4` to `--part 4/4`).
+with `_from_random` at the end without a warm-up, or replace what was measured with other settings: a run may be
+stopped by `--limit`, go on with `--missing`, and be shared by several processes (`--part 1/4` to `--part 4/4`).
 """
 
 from __future__ import annotations
