@@ -1,7 +1,8 @@
 """Grids: gathers whose places follow from sizes alone, and that take all of a value in order or one row over and over.
 
 Exporters write masks that were made by `torch.vmap` as a gather at every place of a grid, and the types of tokens that
-nobody gave as a gather of row 0 for each. What the places are is not looked at but run, as for causal masks.
+nobody gave as a gather of row 0 for each. What the places of a grid are is run, as for causal masks, and must come of
+ranges and constants that are only turned about: what holds at some sizes then holds at all, with no bound in between.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ import numpy as np
 from onnx import NodeProto, TensorProto, numpy_helper
 
 from ampgraph.onnx_model.attributes import plain_attributes
-from ampgraph.onnx_model.fuse.known import computed, without_data
+from ampgraph.onnx_model.fuse.known import computed
 from ampgraph.onnx_model.fuse.net import Array, Fusion, Net, fresh, node, with_origin
 from ampgraph.onnx_model.fuse.recipes import Recipe, Row
 from ampgraph.onnx_model.fuse.view import Shape
 
+_TURNING = ("Cast", "Expand", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")  # change no number
+_PICKING = ("Gather", "GatherElements", "GatherND", "Slice", "Tile")  # take some of the numbers
+_WHOLE = (TensorProto.INT64, TensorProto.INT32)
 _AXES_ARE_INPUTS = 13  # opset from which Unsqueeze takes them so
 
 
@@ -35,15 +39,15 @@ class _Draft:
 
 def fuse_grids(net: Net) -> Fusion:
     """Every gather of all elements in their order as a view, every one of a single row as that row."""
-    asked = [each for each in net.graph.node if _may_be_view(net, each) or _may_be_row(net, each)]
-    sure = without_data(net) if asked else set()
-    asked = [each for each in asked if each.input[1] in sure and each.input[1] not in net.constants]
-    places = computed(net, list(dict.fromkeys(each.input[1] for each in asked))) if asked else {}
     draft = _Draft()
-    for each in asked:
-        found = places.get(each.input[1])
-        if found is not None:
-            (_view if each.op_type == "GatherND" else _row)(net, each, found, draft)
+    grids = [each for each in net.graph.node if _may_be_view(net, each)]
+    places = computed(net, list(dict.fromkeys(each.input[1] for each in grids))) if grids else {}
+    for each in grids:
+        if each.input[1] in places:
+            _view(net, each, places[each.input[1]], draft)
+    for each in net.graph.node:
+        if _may_be_row(net, each):
+            _row(net, each, draft)
     kinds = {"gather in order": len(draft.nodes), "gather of one row": len(draft.replaced)}
     return Fusion(
         tuple(draft.nodes),
@@ -57,9 +61,48 @@ def fuse_grids(net: Net) -> Fusion:
 
 
 def _may_be_view(net: Net, each: NodeProto) -> bool:
-    """Whether this gathers single elements of data."""
+    """Whether this gathers single elements of data, at places of a grid."""
     is_one = each.op_type == "GatherND" and not each.domain and not plain_attributes(each).get("batch_dims", 0)
-    return is_one and each.input[0] in net.shapes and each.input[0] not in net.constants
+    return (
+        is_one and each.input[0] in net.shapes and each.input[0] not in net.constants and _is_grid(net, each.input[1])
+    )
+
+
+def _is_grid(net: Net, name: str) -> bool:
+    """Whether a value is made of constants and of ranges of sizes, turned about and put side by side."""
+    made = _maker(net, name, *_TURNING, "Concat", "Range")
+    if name in net.constants or made is None:
+        return name in net.constants
+    if made.op_type == "Range":
+        start, limit, step = made.input
+        return net.scalar(start) == 0 and net.scalar(step) == 1 and _is_size(net, limit)
+    return all(_is_grid(net, part) for part in (made.input if made.op_type == "Concat" else made.input[:1]))
+
+
+def _maker(net: Net, name: str, *types: str) -> NodeProto | None:
+    """The node that makes a value, if it is one of these; of casts those that hold any size."""
+    made = net.maker(name, *types)
+    return None if made is not None and plain_attributes(made).get("to", TensorProto.INT64) not in _WHOLE else made
+
+
+def _is_size(net: Net, name: str) -> bool:
+    """Whether a value is a size as it stands in a shape, or a constant."""
+    made = _maker(net, name, *_TURNING, *_PICKING, "Shape")
+    if name in net.constants or made is None:
+        return name in net.constants
+    return made.op_type == "Shape" or _is_size(net, made.input[0])
+
+
+def _filling(net: Net, name: str) -> int | None:
+    """The one number that a value is full of, however large it is; None where there may be others."""
+    constant = net.table(name) if name in net.constants else None
+    if constant is not None:
+        return int(constant.flat[0]) if constant.size and np.all(constant == constant.flat[0]) else None
+    made = _maker(net, name, *_TURNING, *_PICKING, "Concat")
+    if made is None:
+        return None
+    parts = {_filling(net, part) for part in (made.input if made.op_type == "Concat" else made.input[:1])}
+    return parts.pop() if len(parts) == 1 else None
 
 
 def _may_be_row(net: Net, each: NodeProto) -> bool:
@@ -107,11 +150,11 @@ def _axes_of_one(made: Shape, shape: Shape) -> tuple[int, ...] | None:
     return tuple(axes) if not left else None
 
 
-def _row(net: Net, each: NodeProto, places: Array, draft: _Draft) -> None:
-    table = net.constants[each.input[0]]
-    place = int(places.flat[0]) % table.dims[0] if places.size else 0
-    if not places.size or np.any(np.mod(places, table.dims[0]) != place):
+def _row(net: Net, each: NodeProto, draft: _Draft) -> None:
+    table, place = net.constants[each.input[0]], _filling(net, each.input[1])
+    if place is None or not -table.dims[0] <= place < table.dims[0]:
         return
+    place %= table.dims[0]
     name = fresh(net, f"{each.input[0]}_row_{place}")
     draft.constants[name] = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=table.dims[1:])
     draft.recipes[name] = Row(each.input[0], place)

@@ -23,15 +23,15 @@ def masked(
     text = f"""g (float[n,5,16] x, float[n,5] m) => (float[n,5,16] y, float[n,1,1,5] q)
         {{ {grid} {gather} h = Relu(x) {NORM} }}"""
     found = model_of(text, {"scale": (16,)})
-    given = {"none": 0, "one": 1, "axes": [1, 2, 3], "last": [-1], "columns": [[[list(columns)]]]}
+    given = {"none": 0, "one": 1, "eight": 8, "axes": [1, 2, 3], "last": [-1], "columns": [[[list(columns)]]]}
     return with_numbers(found, given)
 
 
-def typed(places: list[int], add: str = "h = Add(x, g)", outputs: str = "") -> ModelProto:
+def typed(places: list[int], add: str = "h = Add(x, g)", outputs: str = "", types: str = TYPES) -> ModelProto:
     """A normalization of x and rows of a table, of which nobody but the sizes says which."""
     text = f"""g (float[n,5,16] x) => (float[n,5,16] y{outputs})
-        {{ {TYPES} g = Gather(table, i) {add} {NORM} }}"""
-    given = {"start": [0], "end": [1], "five": [5], "places": [places]}
+        {{ {types} g = Gather(table, i) {add} {NORM} }}"""
+    given = {"start": [0], "end": [1], "five": [5], "eight": 8, "places": [places]}
     return with_numbers(model_of(text, {"scale": (16,), "table": (3, 16)}), given)
 
 
@@ -52,8 +52,14 @@ def test_a_gather_at_every_place_of_a_grid_is_a_view():
         masked(columns=range(4, -1, -1)),
         masked("q = GatherND<batch_dims=1>(m, d)", "d = Constant<value = int64[2,1,1,5,1] {0,1,2,3,4,0,1,2,3,4}>()"),
         masked(grid=GRID.replace("Concat<axis=-1>(i, j)", "Concat<axis=-1>(i, i)")),
+        masked(grid=GRID.replace("r = Range(none, b, one)", "a = Range(none, b, one)  r = Min(a, eight)")),
+        masked(
+            grid=GRID.replace(
+                "r = Range(none, b, one)", "a = Range(none, b, one)  c = Cast<to=3>(a)  r = Cast<to=7>(c)"
+            )
+        ),
     ],
-    ids=["last to first", "batches", "the diagonal"],
+    ids=["last to first", "batches", "the diagonal", "bounded beyond the modelled sizes", "in a byte"],
 )
 def test_other_gathers_of_elements_stay(model: ModelProto):
     assert fuse(model, SHAPES) is None
@@ -71,8 +77,15 @@ def test_a_gather_of_one_row_is_that_row():
         typed([1] * 5, outputs=", float[n,5,16] g"),
         typed([1] * 5, add="h = Mul(x, g)"),
         typed([1] * 5, add="o = Relu(g)  a = Add(x, g)  h = Add(a, o)"),
+        typed(
+            [0, 1, 2, 3, 4], types=TYPES.replace("i = Expand(places, t)", "e = Expand(places, t)  i = Div(e, eight)")
+        ),
+        typed(
+            [5] * 5,
+            types=TYPES.replace("i = Expand(places, t)", "e = Expand(places, t)  c = Cast<to=9>(e)  i = Cast<to=7>(c)"),
+        ),
     ],
-    ids=["rows", "an output", "multiplied", "read twice"],
+    ids=["rows", "an output", "multiplied", "read twice", "one for the modelled places alone", "through a truth"],
 )
 def test_other_gathers_of_rows_stay(model: ModelProto):
     found = fuse(model, {"x": (2, 5, 16)})  # the sum and its normalization are one, where that is a sum
