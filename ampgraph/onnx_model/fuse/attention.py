@@ -25,7 +25,10 @@ _SHORTEST_OF_FEW, _FEW = 16, 1024  # tokens, heads of all sequences: where launc
 
 @dataclass(frozen=True)
 class Operand:
-    """A projection's result, (batch, tokens, width), and the heads' part of its rows."""
+    """A projection's result, (batch, tokens, width), and the heads' part of its rows.
+
+    `times`: how many of the heads, one after the other, are one of the rows' own.
+    """
 
     base: str
     heads: int
@@ -33,6 +36,12 @@ class Operand:
     offset: int
     width: int
     scale: float
+    times: int = 1
+
+    @property
+    def part(self) -> int:
+        """How much of a row it is."""
+        return self.heads // self.times * self.size
 
 
 def attention_of(draft: Draft, product: NodeProto) -> View | None:
@@ -127,10 +136,12 @@ def _operand(draft: Draft, view: View, turned: int) -> Operand | None:
         return None
     size, tokens = view.shape[-1], view.shape[-2]
     width = shape[2]
-    heads = view.shape[1] if rank == 4 else next((count for count, stride in view.dims[0][-1:] if stride == size), 1)
-    batch = view.shape[0] if rank == 4 else view.shape[0] // heads
+    times = next((count for count, stride in view.dims[rank - 3][-1:] if stride == 0), 1)
+    own = view if times == 1 else _once(view, rank - 3)
+    heads = own.shape[1] if rank == 4 else next((count for count, stride in own.dims[0][-1:] if stride == size), 1)
+    batch = own.shape[0] if rank == 4 else own.shape[0] // heads
     wanted = heads_of(batch, heads, tokens, size, width, rank)
-    fits = shape[:2] == (batch, tokens) and view.dims == wanted and view.offset + heads * size <= width
+    fits = shape[:2] == (batch, tokens) and own.dims == wanted and view.offset + heads * size <= width
     if not fits:
         return None
     base, scale = view.base, 1.0
@@ -138,7 +149,12 @@ def _operand(draft: Draft, view: View, turned: int) -> Operand | None:
     if maker is not None and maker.op_type == "Mul" and maker.domain == "":
         base, scale = unscaled(draft, base)
         draft.shapes.setdefault(base, shape)
-    return Operand(base, heads, size, view.offset, width, scale)
+    return Operand(base, heads * times, size, view.offset, width, scale, times)
+
+
+def _once(view: View, axis: int) -> View:
+    """The view without the repetition that is last in an axis."""
+    return View(view.base, (*view.dims[:axis], view.dims[axis][:-1], *view.dims[axis + 1 :]), view.offset)
 
 
 def heads_of(
@@ -249,11 +265,24 @@ def _projection(draft: Draft, base: str) -> tuple[str, str, str] | None:
 
 def _alone(draft: Draft, operand: Operand, old: NodeProto) -> str:
     """The operand as a tensor of its own; cut out of a wider projection where it is part of one."""
-    width = operand.heads * operand.size
-    if operand.width == width:
-        return operand.base
+    if operand.width == operand.part:
+        return _for_all(draft, operand, operand.base, old)
     name = f"{operand.base}_{operand.offset}"
-    places = (("start", operand.offset), ("end", operand.offset + width), ("axis", 2))
+    places = (("start", operand.offset), ("end", operand.offset + operand.part), ("axis", 2))
     ends = [draft.integers(f"{name}_{key}", [place]) for key, place in places]
-    shape = (*draft.shapes[operand.base][:2], width)
-    return draft.add(node("Slice", [operand.base, *ends], [name]), shape, old)
+    shape = (*draft.shapes[operand.base][:2], operand.part)
+    return _for_all(draft, operand, draft.add(node("Slice", [operand.base, *ends], [name]), shape, old), old)
+
+
+def _for_all(draft: Draft, operand: Operand, name: str, old: NodeProto) -> str:
+    """The operand's rows, each head once for every query head of its group, as the kernel that takes masks wants."""
+    if operand.times == 1:
+        return name
+    rows, own = draft.shapes[name][:2], operand.heads // operand.times
+    apart = draft.integers(f"{name}_groups", (0, 0, own, 1, operand.size))
+    split = draft.add(node("Reshape", [name, apart], [f"{name}_grouped"]), (*rows, own, 1, operand.size), old)
+    more = draft.integers(f"{name}_times", (1, 1, 1, operand.times, 1))
+    shape = (*rows, own, operand.times, operand.size)
+    spread = draft.add(node("Expand", [split, more], [f"{name}_spread"]), shape, old)
+    flat = draft.integers(f"{name}_heads", (0, 0, operand.heads * operand.size))
+    return draft.add(node("Reshape", [spread, flat], [f"{name}_repeated"]), (*rows, operand.heads * operand.size), old)

@@ -21,12 +21,15 @@ from ampgraph.onnx_model.fuse.view import (
     View,
     covers_rows,
     is_whole,
+    repeated,
     reshaped,
     sliced,
     transposed,
     whole,
     with_rows_of,
 )
+
+_GROUPED = 5  # axes of heads in groups
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,14 @@ def _reshape(draft: Draft, each: NodeProto, view: View) -> View | None:
     return None if shape is None else reshaped(view, shape)
 
 
+def _repeat(draft: Draft, each: NodeProto, view: View) -> View | None:
+    """Heads of keys and values, each once for every query head of its group: (batch, heads, 1, tokens, size)."""
+    shape = draft.net.shapes.get(each.output[0], ())
+    if len(view.dims) != _GROUPED or view.shape != (*shape[:2], 1, *shape[3:]):
+        return None
+    return repeated(view, 2, shape[2])
+
+
 def _gather(draft: Draft, each: NodeProto, view: View) -> View | None:
     index = draft.net.values(each.input[1])
     if index is None or index.ndim:
@@ -250,6 +261,7 @@ _READS: Mapping[str, Read] = {
     "Flatten": _reshape,
     "Unsqueeze": _reshape,
     "Squeeze": _reshape,
+    "Expand": _repeat,
     "Gather": _gather,
     "Slice": _slice,
     "Split": _split,

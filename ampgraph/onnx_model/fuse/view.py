@@ -1,7 +1,8 @@
 """Views: a value as another one read in a different order. Reshapes, transposes and slices are views of their input.
 
 A view's dimensions are products of factors, each a size and a stride in the base's elements, outermost first; factors
-of size 1 are left out. Two chains of operators that move data alike have equal views, however an exporter wrote them.
+of size 1 are left out, and what is repeated has a stride of 0. Two chains of operators that move data alike have equal
+views, however an exporter wrote them.
 """
 
 from __future__ import annotations
@@ -64,6 +65,14 @@ def with_rows_of(view: View, base: str, width: int, now: int) -> View:
     """The same rows of another base, whose rows are `now` long instead of `width`."""
     rows = tuple(tuple((size, stride // width * now) for size, stride in dim) for dim in view.dims[:-1])
     return View(base, (*rows, ((now, 1),) if now != 1 else ()))
+
+
+def repeated(view: View, axis: int, times: int) -> View | None:
+    """The view with its only place along an axis read so many times over; None where there are more."""
+    if view.dims[axis] or times < 1:
+        return None
+    dim = ((times, 0),) if times != 1 else ()
+    return View(view.base, (*view.dims[:axis], dim, *view.dims[axis + 1 :]), view.offset)
 
 
 def transposed(view: View, order: Sequence[int]) -> View:

@@ -10,6 +10,7 @@ from ampgraph.onnx_model.fuse.view import (
     View,
     covers_rows,
     is_whole,
+    repeated,
     reshaped,
     sliced,
     transposed,
@@ -52,7 +53,8 @@ def regrouped(draw, elements: int) -> tuple[int, ...]:
 
 def step(data: st.DataObject, view: View, array: np.ndarray) -> tuple[View | None, np.ndarray]:
     """One random move of a view and of the array that it reads."""
-    kind = data.draw(st.sampled_from(("reshape", "transpose", "slice", "squeeze") if array.ndim else ("reshape",)))
+    kinds = ["reshape", *(("transpose", "slice", "squeeze") if array.ndim else ()), *(["repeat"] * (1 in array.shape))]
+    kind = data.draw(st.sampled_from(kinds))
     if kind == "reshape":
         shape = data.draw(regrouped(array.size))
         return reshaped(view, shape), array.reshape(shape)
@@ -62,6 +64,9 @@ def step(data: st.DataObject, view: View, array: np.ndarray) -> tuple[View | Non
     if kind == "squeeze":
         shape = tuple(size for size in array.shape if size != 1)
         return reshaped(view, shape), array.reshape(shape)
+    if kind == "repeat":
+        axis, times = array.shape.index(1), data.draw(st.integers(1, 3))
+        return repeated(view, axis, times), array.repeat(times, axis)
     axis = data.draw(st.integers(0, array.ndim - 1))
     start = data.draw(st.integers(0, array.shape[axis] - 1))
     size = data.draw(st.integers(1, array.shape[axis] - start))

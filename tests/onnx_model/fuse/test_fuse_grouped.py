@@ -1,0 +1,74 @@
+"""Grouped-query attention: heads of keys and values that several query heads share, as exporters write it."""
+
+from collections import Counter
+
+import pytest
+
+from tests.onnx_model.fuse.answers import counts_of, model_of
+
+SHAPE = (2, 72, 32)  # four heads of eight, two of keys and values
+SPLIT = """
+  four = Constant<value_ints = [0, 0, 4, 8]>()  two = Constant<value_ints = [0, 0, 2, 8]>()
+  whole = Constant<value_ints = [0, 0, 32]>()  qs = Reshape(q, four)  qh = Transpose<perm = [0, 2, 1, 3]>(qs)
+  ks = Reshape(k, two)  kh = Transpose<perm = [0, 2, 1, 3]>(ks)
+  vs = Reshape(v, two)  vh = Transpose<perm = [0, 2, 1, 3]>(vs)
+"""
+APART = "q = MatMul(x, wq)  k = MatMul(x, wk)  v = MatMul(x, wv)"
+TOGETHER = "a = MatMul(x, wa)  q, k, v = Split<axis = 2>(a, parts)"
+REPEAT = """
+  axis = Constant<value_ints = [2]>()  times = Constant<value_ints = [1, 1, 2, 1, 1]>()
+  all = Constant<value_ints = [-1, 4, 72, 8]>()
+  ku = Unsqueeze(kh, axis)  ke = Expand(ku, times)  kr = Reshape(ke, all)
+  vu = Unsqueeze(vh, axis)  ve = Expand(vu, times)  vr = Reshape(ve, all)
+"""
+ATTEND = """
+  kt = Transpose<perm = [0, 1, 3, 2]>(kr)  s = MatMul(qh, kt)  d = Div(s, eight)
+  p = Softmax<axis = -1>(d)  o = MatMul(p, vr)
+  ot = Transpose<perm = [0, 2, 1, 3]>(o)  om = Reshape(ot, whole)  y = MatMul(om, wo)
+"""
+MASKED = ATTEND.replace("Softmax<axis = -1>(d)", "Softmax<axis = -1>(m)").replace("p = ", "m = Add(d, mask)  p = ")
+WEIGHTS = {"wq": (32, 32), "wk": (32, 16), "wv": (32, 16), "wo": (32, 32)}
+
+
+def fused_of(
+    body: str, inputs: str = "", weights: dict[str, tuple[int, ...]] = WEIGHTS, **shapes: tuple[int, ...]
+) -> Counter[str]:
+    """Operators of the fused model, its answers held against the model's own."""
+    text = f"""g (float[n,72,32] x{inputs}) => (float[n,72,32] y)
+        <float eight = {{8.0}}, int64[3] parts = {{32, 16, 16}}> {{ {body} }}"""
+    return counts_of(model_of(text, weights), {"x": SHAPE, **shapes})
+
+
+def test_heads_of_a_group_share_keys_and_values():
+    found = fused_of(APART + SPLIT + REPEAT + ATTEND)
+    assert (found["MultiHeadAttention"], found["Expand"], found["MatMul"]) == (1, 2, 4)
+    assert not found["Softmax"] + found["Transpose"]
+
+
+def test_a_mask_on_grouped_heads_is_kept():
+    found = fused_of(APART + SPLIT + REPEAT + MASKED, ", float[n,1,72,72] mask", mask=(2, 1, 72, 72))
+    assert (found["MultiHeadAttention"], found["Softmax"]) == (1, 0)
+
+
+def test_grouped_heads_of_one_projection_are_cut_out():
+    found = fused_of(TOGETHER + SPLIT + REPEAT + ATTEND, weights={"wa": (32, 64), "wo": (32, 32)})
+    assert (found["MultiHeadAttention"], found["Slice"], found["MatMul"]) == (1, 3, 2)
+
+
+def test_one_head_for_all_is_a_group_too():
+    body = SPLIT.replace("[0, 0, 2, 8]", "[0, 0, 1, 8]") + REPEAT.replace("[1, 1, 2, 1, 1]", "[1, 1, 4, 1, 1]") + ATTEND
+    found = fused_of(APART + body, weights={**WEIGHTS, "wk": (32, 8), "wv": (32, 8)})
+    assert (found["MultiHeadAttention"], found["Softmax"]) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "repeat",
+    [
+        REPEAT.replace("[2]>", "[1]>").replace("[1, 1, 2, 1, 1]", "[1, 2, 1, 1, 1]"),
+        REPEAT.replace("ke = Expand(ku, times)", "kx = Expand(ku, times)  ke = Relu(kx)"),
+    ],
+    ids=["heads in turn", "worked on"],
+)
+def test_other_repetitions_stay(repeat: str):
+    """Where heads of a group are no neighbours, or something else is attended to than what was repeated."""
+    assert not fused_of(APART + SPLIT + repeat + ATTEND)["MultiHeadAttention"]
