@@ -17,6 +17,7 @@ from ampgraph.onnx_model.fuse.bias import fuse_bias
 from ampgraph.onnx_model.fuse.bias_add import fuse_bias_add
 from ampgraph.onnx_model.fuse.carry import fuse_carry
 from ampgraph.onnx_model.fuse.causal import causal_scores, has_masks
+from ampgraph.onnx_model.fuse.fast_gelu import fuse_fast_gelu
 from ampgraph.onnx_model.fuse.gelu import fuse_bias_gelu, fuse_gelu
 from ampgraph.onnx_model.fuse.grids import fuse_grids
 from ampgraph.onnx_model.fuse.group_norm import fuse_group_norm
@@ -49,6 +50,7 @@ PASSES: tuple[Callable[[Net], Fusion], ...] = (
     fuse_rotary_groups,
     fuse_grids,
     fuse_gelu,
+    fuse_fast_gelu,
     fuse_hard_swish,
     fuse_split_gelu,
     fuse_skip_norm,
@@ -69,6 +71,7 @@ _ANCHORS: Mapping[str, tuple[str, ...] | None] = {
     "GroupNormalization": None,
     "LayerNormalization": None,
     "ReduceMean": ("Pow", "Mul"),
+    "Tanh": ("Mul",),
 }
 _HEAVY = frozenset(("MatMul", "Gemm", "FusedMatMul", "Conv", "Attention", "MultiHeadAttention"))
 FUSED = (
@@ -76,6 +79,7 @@ FUSED = (
     "BiasAdd",
     "BiasGelu",
     "BiasSplitGelu",
+    "FastGelu",
     "Gelu",
     "GroupNorm",
     "MultiHeadAttention",
