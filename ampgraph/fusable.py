@@ -131,6 +131,7 @@ _PATTERNS = {
     "LayerNormalization": 3,
     "Erf": 6,
     "Gelu": 7,
+    "Tanh": 10,
     "ReduceMean": 6,
     "Clip": 4,
     "InstanceNormalization": 6,
