@@ -66,7 +66,8 @@ def attention_of(draft: Draft, product: NodeProto) -> View | None:
     views = [draft.view(name) for name in (left, right, product.input[1])]
     if any(view is None or len(view.dims) not in (3, 4) for view in views):
         return None
-    query, key, value = (_operand(draft, view, turned) for view, turned in zip(views, (0, 1, 0), strict=True))  # type: ignore[arg-type]
+    pairs = zip(views, (0, 1, 0), strict=True)
+    query, key, value = (_operand(draft, view, turned, product) for view, turned in pairs)  # type: ignore[arg-type]
     if query is None or key is None or value is None or not query.heads == key.heads == value.heads:
         return None
     if value.scale != 1.0:  # the kernels scale scores alone
@@ -126,11 +127,12 @@ def _sides(draft: Draft, sum_: NodeProto) -> tuple[str, str]:
     return "", ""
 
 
-def _operand(draft: Draft, view: View, turned: int) -> Operand | None:
+def _operand(draft: Draft, view: View, turned: int, old: NodeProto) -> Operand | None:
     """A view of (batch, heads, tokens, size), heads and batch perhaps in one, as a projection's result."""
     rank = len(view.dims)
     if turned:  # the keys, for the product
         view = transposed(view, (*range(rank - 2), rank - 1, rank - 2))
+    view = draft.in_rows(view, old)
     shape = draft.shapes[view.base]
     if len(shape) != 3:
         return None
@@ -265,13 +267,7 @@ def _projection(draft: Draft, base: str) -> tuple[str, str, str] | None:
 
 def _alone(draft: Draft, operand: Operand, old: NodeProto) -> str:
     """The operand as a tensor of its own; cut out of a wider projection where it is part of one."""
-    if operand.width == operand.part:
-        return _for_all(draft, operand, operand.base, old)
-    name = f"{operand.base}_{operand.offset}"
-    places = (("start", operand.offset), ("end", operand.offset + operand.part), ("axis", 2))
-    ends = [draft.integers(f"{name}_{key}", [place]) for key, place in places]
-    shape = (*draft.shapes[operand.base][:2], operand.part)
-    return _for_all(draft, operand, draft.add(node("Slice", [operand.base, *ends], [name]), shape, old), old)
+    return _for_all(draft, operand, draft.cut(operand.base, operand.offset, operand.part, old), old)
 
 
 def _for_all(draft: Draft, operand: Operand, name: str, old: NodeProto) -> str:

@@ -66,21 +66,22 @@ def _start(net: Net, cut: NodeProto) -> int | None:
 
 
 def _emitted(draft: Draft, sum_: NodeProto, value: str, cosine: str, sine: str) -> View | None:
-    view = draft.view(value)
-    if view is None or len(view.dims) != 4 or len(draft.shapes[view.base]) != 3:
+    found = draft.view(value)
+    if found is None or len(found.dims) != 4:
         return None
+    view = draft.in_rows(found, sum_)
     batch, heads, tokens, size = view.shape
-    whole = view.dims == heads_of(batch, heads, tokens, size, heads * size) and view.offset == 0
-    if not whole or draft.shapes[view.base] != (batch, tokens, heads * size):
+    width = draft.shapes[view.base][-1]
+    fits = view.dims == heads_of(batch, heads, tokens, size, width) and view.offset + heads * size <= width
+    if not fits or draft.shapes[view.base] != (batch, tokens, width):
         return None
     tables = [_table(draft, name, tokens, size, sum_) for name in (cosine, sine)]
     if None in tables:
         return None
     start = _START if _START in draft.constants else draft.integers(_START, [0])
-    new = node(
-        "RotaryEmbedding", [view.base, start, *map(str, tables)], [f"{sum_.output[0]}_rotary"], CONTRIB, num_heads=heads
-    )
-    return View(draft.add(new, draft.shapes[view.base], sum_), view.dims)
+    source, made = draft.cut(view.base, view.offset, heads * size, sum_), f"{sum_.output[0]}_rotary"
+    new = node("RotaryEmbedding", [source, start, *map(str, tables)], [made], CONTRIB, num_heads=heads)
+    return View(draft.add(new, draft.shapes[source], sum_), heads_of(batch, heads, tokens, size, heads * size))
 
 
 def _table(draft: Draft, name: str, tokens: int, size: int, old: NodeProto) -> str | None:

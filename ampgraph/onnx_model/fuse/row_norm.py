@@ -40,7 +40,7 @@ def fuse_row_norm(net: Net) -> Fusion:
 
 
 def _fused(net: Net, norm: Norm) -> Found | None:
-    shape, flat = net.shapes.get(norm.value, (0,)), flat_of(net, norm.value)
+    shape, flat = net.shapes.get(norm.value, (0,)), flat_of(net, norm.value, len(norm.nodes))
     shift = [norm.shift] if norm.kernel == "SkipLayerNormalization" else []
     rows = all(net.is_vector(name, shape[-1]) for name in (norm.scale, *shift))
     if flat is None or not rows or shape[-1] > WIDEST:
@@ -51,9 +51,9 @@ def _fused(net: Net, norm: Norm) -> Found | None:
     tail = [zeros.name, norm.scale, *shift, *([source.bias] if source.bias else [])]
     removed = (*source.removed, *norm.nodes)
     new = node(norm.kernel, [flat_in, *tail], [flat_out], CONTRIB, epsilon=norm.epsilon)
-    nodes = (flat.flattened(source.name, flat_in), with_origin(new, removed), flat.restored(flat_out, norm.output))
+    nodes = (flat.flattened(source.name, flat_in), with_origin(new, removed), *flat.restored(flat_out, norm.output))
     shapes = {flat_in: flat.shape, flat_out: flat.shape}
-    return Found((*source.nodes, *nodes), removed, (flat.there, flat.back, zeros), shapes)
+    return Found((*source.nodes, *nodes), removed, (*flat.constants, zeros), shapes)
 
 
 def _zeros(width: int) -> TensorProto:

@@ -29,7 +29,7 @@ from ampgraph.onnx_model.fuse.view import (
     with_rows_of,
 )
 
-_GROUPED = 5  # axes of heads in groups
+_APART, _GROUPED = 4, 5  # axes of heads, and of heads in groups
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,27 @@ class Draft:
             return name
         sizes = self.integers(f"{name}_shape", (-1, *shape[1:]))
         return self.add(node("Reshape", [name, sizes], [f"{name}_reshaped"]), shape, *old)
+
+    def in_rows(self, view: View, old: NodeProto) -> View:
+        """The view of a base (batch, tokens, heads, size) as one of (batch, tokens, width), which lies the same way."""
+        shape = self.shapes[view.base]
+        if len(shape) != _APART:
+            return view
+        sizes, together = self.integers(f"{view.base}_together", (0, 0, -1)), (*shape[:2], shape[2] * shape[3])
+        return View(
+            self.add(node("Reshape", [view.base, sizes], [f"{view.base}_in_rows"]), together, old),
+            view.dims,
+            view.offset,
+        )
+
+    def cut(self, base: str, start: int, size: int, old: NodeProto) -> str:
+        """A part of a base's rows as a tensor of its own; the base itself where that is all."""
+        if size == self.shapes[base][-1]:
+            return base
+        name = f"{base}_{start}"
+        places = (("start", start), ("end", start + size), ("axis", len(self.shapes[base]) - 1))
+        ends = [self.integers(f"{name}_{key}", [place]) for key, place in places]
+        return self.add(node("Slice", [base, *ends], [name]), (*self.shapes[base][:-1], size), old)
 
     def integers(self, name: str, values: Iterable[int]) -> str:
         """Take in a constant of integers; its name."""

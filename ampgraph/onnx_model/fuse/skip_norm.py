@@ -12,6 +12,8 @@ from ampgraph.onnx_model.fuse.flat import flat_of
 from ampgraph.onnx_model.fuse.net import CONTRIB, Fusion, Net, fresh, node, with_origin
 from ampgraph.onnx_model.fuse.view import Shape
 
+_ROWS = 3  # axes of rows in sequences; more where each head is normalized
+
 
 @dataclass(frozen=True)
 class Norm:
@@ -96,7 +98,7 @@ def root_mean_square(net: Net, mean: NodeProto) -> Norm | None:
     epsilon = next((found for name in plus.input if (found := net.scalar(name)) is not None), None)
     shape = net.shapes.get(value, ())
     scale = next((name for name in last.input if shape and net.is_vector(name, shape[-1])), "")
-    if epsilon is None or not scale or len(shape) != 3:
+    if epsilon is None or not scale or len(shape) < _ROWS:
         return None
     return Norm((square, mean, plus, root, *divided, last), value, scale, "", epsilon)
 
@@ -153,19 +155,19 @@ def _with_sum(net: Net, norm: Norm) -> Found | None:
 
 def _flattened(net: Net, norm: Norm, new: NodeProto, removed: tuple[NodeProto, ...]) -> Found | None:
     """The fused node between reshapes of the operands that are of the value's shape and of what it makes."""
-    flat, shape = flat_of(net, norm.value), net.shapes[norm.value]
+    flat, shape = flat_of(net, norm.value, len(norm.nodes)), net.shapes[norm.value]
     if flat is None:
         return None
     wide = [name for name in dict.fromkeys(new.input) if net.shapes.get(name) == shape]
     made = [name for name in new.output if name]
     names = {name: fresh(net, f"{name}_in_rows_of_{norm.output}") for name in (*wide, *made)}
     before = [flat.flattened(name, names[name]) for name in wide]
-    after = [flat.restored(names[name], name) for name in made]
+    after = [each for name in made for each in flat.restored(names[name], name)]
     for slots in (new.input, new.output):
         slots[:] = [names.get(name, name) for name in slots]
     new.name = new.output[0]
     shapes = dict.fromkeys(names.values(), flat.shape)
-    return Found((*before, new, *after), removed, (flat.there, flat.back), shapes)
+    return Found((*before, new, *after), removed, flat.constants, shapes)
 
 
 def _operands(net: Net, sum_: NodeProto) -> list[str]:

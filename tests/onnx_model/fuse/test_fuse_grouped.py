@@ -61,6 +61,45 @@ def test_one_head_for_all_is_a_group_too():
     assert (found["MultiHeadAttention"], found["Softmax"]) == (1, 0)
 
 
+def normalized(heads: str) -> str:
+    """`<heads>g`: the heads' values by their root mean square, of `<heads>s`."""
+    return """
+      {x}_p = Pow({x}s, exponent)  {x}_m = ReduceMean<axes = [-1], keepdims = 1>({x}_p)  {x}_e = Add({x}_m, little)
+      {x}_r = Sqrt({x}_e)  {x}_i = Reciprocal({x}_r)  {x}_n = Mul({x}s, {x}_i)  {x}g = Mul(scale, {x}_n)
+    """.replace("{x}", heads)
+
+
+def test_heads_that_are_normalized_are_attended_to_all_the_same():
+    """As Qwen3's queries and keys are; their normalizations are one kernel each, though two sizes are free."""
+    split = SPLIT.replace("(qs)", "(qg)").replace("(ks)", "(kg)")
+    split = split.replace("qh =", f"{normalized('q')} qh =").replace("kh =", f"{normalized('k')} kh =")
+    numbers = "exponent = Constant<value_float = 2.0>()  little = Constant<value_float = 0.001>()"
+    body = APART + numbers + split + REPEAT.replace("[-1, 4, 72, 8]", "[0, 4, -1, 8]") + ATTEND
+    text = f"g (float[n,t,32] x) => (float[n,t,32] y) <float eight = {{8.0}}> {{ {body} }}"
+    found = counts_of(model_of(text, {**WEIGHTS, "scale": (8,)}), {"x": SHAPE})
+    assert (found["MultiHeadAttention"], found["SkipSimplifiedLayerNormalization"]) == (1, 2)
+    assert not found["Pow"] + found["Softmax"]
+
+
+def test_heads_cut_out_of_one_projection_are_turned():
+    """As Phi-3's are: rotary embeddings of parts of a product's rows."""
+    turn = """
+      angle = Concat<axis = -1>(freq, freq)  c0 = Cos(angle)  s0 = Sin(angle)  one = Constant<value_ints = [1]>()
+      cosine = Unsqueeze(c0, one)  sine = Unsqueeze(s0, one)  ends = Constant<value_ints = [4, 4]>()
+      qa, qb = Split<axis = 3>(qh, ends)  qn = Neg(qb)  qr = Concat<axis = -1>(qn, qa)
+      q2 = Mul(qh, cosine)  q3 = Mul(qr, sine)  q4 = Add(q2, q3)
+      ka, kb = Split<axis = 3>(kh, ends)  kn = Neg(kb)  kc = Concat<axis = -1>(kn, ka)
+      k2 = Mul(kh, cosine)  k3 = Mul(kc, sine)  k4 = Add(k2, k3)
+    """
+    repeat, attend = (
+        REPEAT.replace("Unsqueeze(kh,", "Unsqueeze(k4,"),
+        ATTEND.replace("MatMul(qh, kt)", "MatMul(q4, kt)"),
+    )
+    weights = {"wa": (32, 64), "wo": (32, 32), "freq": (1, 72, 4)}
+    found = fused_of(TOGETHER + SPLIT + turn + repeat + attend, weights=weights)
+    assert (found["MultiHeadAttention"], found["RotaryEmbedding"], found["Neg"]) == (1, 2, 0)
+
+
 @pytest.mark.parametrize(
     "repeat",
     [
