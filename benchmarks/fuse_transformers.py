@@ -11,7 +11,7 @@ import logging
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -146,9 +146,8 @@ def main() -> None:
     """Measure, print and keep."""
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    wanted: Callable[[str], bool] = lambda name: not sys.argv[1:] or any(part in name for part in sys.argv[1:])  # noqa: E731
     rows = {}
-    for name in filter(wanted, _TEXT):
+    for name in (name for name in _TEXT if not sys.argv[1:] or any(part in name for part in sys.argv[1:])):
         rows[name] = attempt(name)
         print(name, rows[name], flush=True)
     names = ("operators", "fused", "attentions", "distance", "error")

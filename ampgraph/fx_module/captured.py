@@ -129,7 +129,7 @@ class Captured:
         blanks = [Blank(each, dtype) for each, dtype in zip(found.tensors, kinds, strict=True)]
 
         def work(inputs: list[Tensor]) -> Tensor:
-            calls = [found.rebuilt(inputs)]
+            calls = [found.rebuilt(inputs)]  # taken out again below: backward frees what nothing here holds
             inputs.clear()
             with self._held.holding():
                 loss = forward_backward(self._recipe, calls.pop())

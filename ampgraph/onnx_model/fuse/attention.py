@@ -229,6 +229,8 @@ def _spread(draft: Draft, name: str, shape: Shape, query: str, old: NodeProto) -
 def _packed(draft: Draft, found: _Attention) -> list[str] | None:
     """Input, weights and bias of one projection that makes queries, keys and values."""
     operands = (found.query, found.key, found.value)
+    if any(each.times != 1 for each in operands):
+        return None
     if len({each.base for each in operands}) == 1:
         projection = _projection(draft, found.query.base)
         width = found.query.heads * found.query.size

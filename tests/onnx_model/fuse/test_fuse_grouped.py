@@ -55,6 +55,16 @@ def test_grouped_heads_of_one_projection_are_cut_out():
     assert (found["MultiHeadAttention"], found["Slice"], found["MatMul"]) == (1, 3, 2)
 
 
+def test_grouped_heads_at_the_thirds_of_one_projection_are_no_packed_ones():
+    """The rest of the second and the third third is nobody's."""
+    parts = "q, k, m, v, n = Split<axis = 2>(a, fifths)"
+    body = f"a = MatMul(x, wa)  {parts}" + SPLIT + REPEAT + ATTEND
+    text = f"""g (float[n,72,32] x) => (float[n,72,32] y)
+        <float eight = {{8.0}}, int64[5] fifths = {{32, 16, 16, 16, 16}}> {{ {body} }}"""
+    found = counts_of(model_of(text, {"wa": (32, 96), "wo": (32, 32)}), {"x": SHAPE})
+    assert (found["MultiHeadAttention"], found["Attention"], found["Expand"]) == (1, 0, 2)
+
+
 def test_one_head_for_all_is_a_group_too():
     body = SPLIT.replace("[0, 0, 2, 8]", "[0, 0, 1, 8]") + REPEAT.replace("[1, 1, 2, 1, 1]", "[1, 1, 4, 1, 1]") + ATTEND
     found = fused_of(APART + body, weights={**WEIGHTS, "wk": (32, 8), "wv": (32, 8)})
