@@ -18,13 +18,13 @@ OWN_CHOICE = "the session's own choice"
 class Setting:
     """What can be chosen of a CUDA session; "auto" is the session's own rule, `bias_inside` None too.
 
-    `native`: kernels of our own where there are some.
+    `native`: with kernels of our own or without.
     """
 
     nhwc: Choice = "auto"
     tf32: Choice = "auto"
     bias_inside: bool | None = None
-    native: bool = False
+    native: Choice = "auto"
 
     @property
     def options(self) -> dict[str, Any]:
@@ -45,14 +45,14 @@ class Setting:
     @property
     def changes(self) -> int:
         """How many things it has otherwise than the session's own rule may."""
-        return (self.nhwc != "auto") + (self.tf32 != "auto") + (self.bias_inside is not None) + self.native
+        return sum(each != "auto" for each in (self.nhwc, self.tf32, self.native)) + (self.bias_inside is not None)
 
     @property
     def words(self) -> str:
         """What it is, to be read."""
         said = [] if self.nhwc == "auto" else ["channels last" if self.nhwc else "channels first"]
         said += [] if self.tf32 == "auto" else ["TF32" if self.tf32 else "without TF32"]
-        said += ["kernels of our own"] if self.native else []
+        said += [] if self.native == "auto" else ["kernels of our own" if self.native else "no kernels of our own"]
         inside = {True: ["biases inside convolutions"], False: ["biases after convolutions"], None: []}
         return ", ".join([*said, *inside[self.bias_inside]]) or OWN_CHOICE
 
@@ -118,11 +118,11 @@ def from_text(text: str) -> MeasuredSetting:
 
 def _fits(key: str, value: object) -> bool:
     """Whether a value is of the kind that this entry has."""
-    if key in ("nhwc", "tf32"):
+    if key in ("nhwc", "tf32", "native"):
         return value == "auto" or isinstance(value, bool)
     if key == "bias_inside":
         return value is None or isinstance(value, bool)
-    if key in ("native", "cuda_graph"):
+    if key == "cuda_graph":
         return isinstance(value, bool)
     if key == "shapes":
         return isinstance(value, dict) and all(map(_is_shape, value.values()))

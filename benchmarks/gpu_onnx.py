@@ -13,7 +13,7 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -153,7 +153,7 @@ def contenders(case: Case, models: list[Made], turns: Turns, plain: bool, provid
             print(f"{case.network} {made.title}: the nodes of {seen[nodes]}", flush=True)
             continue
         seen.setdefault(nodes, made.title)
-        for setting in _settings(made.title, model):
+        for setting in _settings(made.title, model, case.shapes):
             yield from _opened(case, made, {**setting, "cuda_graph": False if plain else "auto"}, turns, provider)
 
 
@@ -176,13 +176,14 @@ def _opened(case: Case, made: Made, setting: Setting, turns: Turns, provider: st
 
 def _words(setting: Setting, nhwc: bool) -> str:
     said = " nhwc" if nhwc else ""
-    said += " default" if setting.get("nhwc") == "auto" and not setting.get("native") else ""
-    said += " native" if setting.get("native") else ""
+    native = setting.get("native", "auto")
+    said += " default" if setting.get("nhwc") == "auto" and native == "auto" else ""
+    said += {True: " native", False: " without native", "auto": ""}[native]
     said += " no tf32" if setting.get("tf32", True) is False else ""
     return said + "".join(f" {key}={value}" for key, value in setting.get("provider_options", {}).items())
 
 
-def _settings(title: str, model: onnx.ModelProto) -> Iterator[Setting]:
+def _settings(title: str, model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> Iterator[Setting]:
     """Convolutions first or last where there are any; of ours the session's own choice and what else it could take."""
     if title == FLOAT32:
         yield {"nhwc": False, "tf32": False}
@@ -194,7 +195,7 @@ def _settings(title: str, model: onnx.ModelProto) -> Iterator[Setting]:
     if title not in (OURS, FOR_GRAPHS):
         yield from ({"nhwc": last, "tf32": True} for last in ((False, True) if convolves else (False,)))
         return
-    yield from (setting.options for setting in settings_of(model))
+    yield from (setting.options for setting in settings_of(model, shapes))
 
 
 def _signature(model: onnx.ModelProto) -> Any:  # noqa: ANN401  (to be compared only)

@@ -16,7 +16,7 @@ def test_a_setting_as_arguments_of_a_session_holds_whatever_a_file_records() -> 
         "nhwc": "auto",
         "tf32": "auto",
         "provider_options": {},
-        "native": False,
+        "native": "auto",
         "recorded": False,
     }
     assert Setting(True, False, True).options["provider_options"] == {"fuse_conv_bias": "1"}
@@ -26,6 +26,7 @@ def test_a_setting_as_arguments_of_a_session_holds_whatever_a_file_records() -> 
 def test_a_setting_in_words() -> None:
     assert (Setting().words, Setting().changes) == (OWN_CHOICE, 0)
     assert Setting(False, False).words == "channels first, without TF32"
+    assert (Setting(native=False).words, Setting(native=False).changes) == ("no kernels of our own", 1)
     assert (MEASURED.setting.words, MEASURED.setting.changes) == (
         "channels last, kernels of our own, biases after convolutions",
         3,
@@ -44,7 +45,7 @@ def test_what_is_recorded_is_read_back() -> None:
         ({"nhwc": 1}, r"has no known nhwc \(1\)"),
         ({"tf32": None}, r"has no known tf32 \(null\)"),
         ({"bias_inside": "auto"}, "has no known bias_inside"),
-        ({"native": "auto"}, "has no known native"),
+        ({"native": 1}, r"has no known native \(1\)"),
         ({"cuda_graph": 0}, "has no known cuda_graph"),
         ({"device": 3}, "has no known device"),
         ({"shapes": {"x": [1, -1]}}, "has no known shapes"),

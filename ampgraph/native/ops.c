@@ -85,6 +85,12 @@ static void check(Call *call, Status *status) {
     else call->status = status;
 }
 
+static void fail_without(Call *call, const char *gpu_said) {
+    char said[280];
+    snprintf(said, sizeof said, "ampgraph: %s", gpu_said);
+    fail(call, said);
+}
+
 static void fail_with(Call *call, const char *what, int code) {
     char said[96];
     snprintf(said, sizeof said, "ampgraph: %s gives error %d", what, code);
@@ -545,7 +551,7 @@ static Status *compute(void *at, Context *context) {
     check(&call, output_count(call.api)(context, &call.outputs));
     check(&call, stream_of(call.api)(context, (void **)&call.stream));
     for (size_t i = 0; i < inputs && i < MOST_INPUTS && !call.status; ++i) call.in[i] = array(&call, i);
-    if (!call.status && !(call.gpu = gpu(&said))) fail(&call, said);
+    if (!call.status && !(call.gpu = gpu(&said))) fail_without(&call, said);
     if (!call.status) node->compute(node, &call);
     return call.status;
 }

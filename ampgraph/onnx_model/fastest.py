@@ -15,11 +15,10 @@ from typing import Any
 from onnx import ModelProto, TensorProto
 
 from ampgraph.errors import ModelError
-from ampgraph.native.build import library
 from ampgraph.onnx_model.bench import Spread, interleaved, sampler, spread
 from ampgraph.onnx_model.compare import output_errors
 from ampgraph.onnx_model.names import walk
-from ampgraph.onnx_model.native.opening import may_gain
+from ampgraph.onnx_model.native.opening import choices_of_kernels
 from ampgraph.onnx_model.preferences import CONVOLUTIONS, has_grouped_convolutions, prefers_channels_last
 from ampgraph.onnx_model.run import CUDA, Feed
 from ampgraph.onnx_model.session import Bound, Session
@@ -39,22 +38,18 @@ class _Tried:
     bound: Bound
 
 
-def settings_of(model: ModelProto) -> tuple[Setting, ...]:
-    """The settings that could be faster one than the other, the session's own rule first."""
+def settings_of(model: ModelProto, shapes: Mapping[str, Sequence[int]] | None = None) -> tuple[Setting, ...]:
+    """The settings that could be faster one than the other, the session's own rule first. `shapes`: as of `Session`."""
     low = {tensor.name for tensor in model.graph.initializer if tensor.data_type != TensorProto.FLOAT}
     places = [Setting()]
     if any(node.op_type in CONVOLUTIONS for node in model.graph.node):
         flipped = has_grouped_convolutions(model)
         places += [Setting(not prefers_channels_last(model, True), True), Setting(True, True, flipped)]
-    places += [Setting(native=True)] if _is_low(model) and may_gain(model) and library().path is not None else []
+    places += [Setting(native=each) for each in choices_of_kernels(model, shapes or {})]
     products = [node for node in walk(model.graph) if node.op_type in _IN_TF32]
     if all(len(node.input) > 1 and node.input[1] in low for node in products) and not model.functions:
         return tuple(places)
-    return (*places, *(replace(each, tf32=False) for each in places if not each.native))
-
-
-def _is_low(model: ModelProto) -> bool:
-    return any(tensor.data_type == TensorProto.FLOAT16 for tensor in model.graph.initializer)
+    return (*places, *(replace(each, tf32=False) for each in places if each.native == "auto"))
 
 
 def fastest(
@@ -90,7 +85,7 @@ def _opened(
     own = _Tried(first.recorded.setting if first.recorded else Setting(), first, first.bind(feeds))
     answers = own.bound.outputs()
     yield own
-    for setting in settings_of(as_loaded(source).model):
+    for setting in settings_of(as_loaded(source).model, given["shapes"]):
         if setting == own.setting:
             continue
         try:

@@ -152,8 +152,8 @@ class _Race:
         candidate = self.candidates[index]
         if candidate.model is None or not candidate.model.exists():
             return (OWN,)
-        found = settings_of(onnx.load(candidate.model, load_external_data=False))
-        return tuple(each for each in found if self.track.provider == CUDA or not each.native)
+        found = settings_of(onnx.load(candidate.model, load_external_data=False), _shapes(self.track.known))
+        return tuple(each for each in found if self.track.provider == CUDA or each.native == "auto")
 
 
 def _blank(candidate: Candidate, setting: Setting) -> Trial:
@@ -161,7 +161,7 @@ def _blank(candidate: Candidate, setting: Setting) -> Trial:
 
 
 def _first(race: _Race) -> Iterator[Entry]:
-    """Every candidate in the session's own setting, and with kernels of our own where there are some."""
+    """Every candidate in the session's own setting, and with all kernels of our own where that is another."""
     for index in reversed(range(1, len(race.candidates))):
         yield index, OWN
         if Setting(native=True) in race.settings(index):

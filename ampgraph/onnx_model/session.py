@@ -16,9 +16,9 @@ from ampgraph.errors import ModelError, OptionError
 from ampgraph.onnx_model import buffers
 from ampgraph.onnx_model.buffers import NO_GRAPH, Buffers
 from ampgraph.onnx_model.cpu_nodes import CpuNode, cpu_nodes, warning_line, without_shape_arithmetic
-from ampgraph.onnx_model.io import first_line
-from ampgraph.onnx_model.native.opening import with_kernels
-from ampgraph.onnx_model.run import CPU, Feed, fitted, run
+from ampgraph.onnx_model.io import Loaded, first_line
+from ampgraph.onnx_model.native.opening import MISSING, OUR_ERRORS, may_gain, with_kernels
+from ampgraph.onnx_model.run import CPU, CUDA, Feed, fitted, run
 from ampgraph.onnx_model.setup import (
     GRAPH,
     NHWC,
@@ -68,8 +68,9 @@ class Session:
     - `provider_options`: further options of the CUDA or TensorRT provider.
     - `shapes`: of the inputs, by name, where they never change: shape arithmetic is then done once, when the session
       opens, and what it kept from becoming a CUDA graph can become one. Runs of other shapes fail.
-    - `native`: kernels of our own for float16 convolutions and the like; True raises ModelError where none of them can
-      be had, "auto" takes them where the file records that they are the fastest.
+    - `native`: kernels of our own for what onnxruntime takes several for in float16; True raises ModelError where none
+      of them can be had. "auto" takes those whose first run takes no longer than any other, in models without float16
+      convolutions, and all where the file records that they are the fastest; it goes on without them where it must.
     - `recorded`: what is left at "auto" is as the file records that it was measured (`convert --tune`), where it does,
       and that can be had on this provider; else, or with False, by rules of what the model is. `notes` say which.
 
@@ -102,6 +103,7 @@ class Session:
         setup = replace(setup, sizes=symbol_sizes(self._loaded.model, shapes or {}))
         self._setup = settled(setup, self._loaded.model, self._asked)
         self._lock, self._ids = threading.RLock(), count(1)
+        self._plain: Loaded | None = None  # the model without kernels of our own that nobody asked for
         self._seen: set[Any] = set()  # shapes that came once
         self._captured: dict[Any, Buffers] = {}  # by shapes
         self._session = self._first_opened(native, shapes or {})
@@ -191,9 +193,12 @@ class Session:
     def _first_opened(self, native: Choice, shapes: Mapping[str, Sequence[int]]) -> ort.InferenceSession:
         """Open as asked for and recorded; by the rules where what is recorded cannot be had here."""
         loaded, setup = self._loaded, self._setup
+        wanted = setup.recorded.native if native == "auto" else native
         try:
-            if native is True or (native == "auto" and setup.recorded.native):
+            if wanted is True:
                 self._take_kernels(shapes)
+            elif wanted == "auto":
+                self._take_quick_kernels(shapes)
             return self._open()
         except ModelError as error:
             if native is True or self._record.measured is None:
@@ -203,8 +208,29 @@ class Session:
         self._setup = settled(replace(setup, recorded=Setting()), loaded.model, self._asked)
         return self._open()
 
-    def _take_kernels(self, shapes: Mapping[str, Sequence[int]]) -> None:
-        own = with_kernels(self._loaded, shapes, self._place, self._setup.provider)
+    def _take_quick_kernels(self, shapes: Mapping[str, Sequence[int]]) -> None:
+        """Those that cost no search, where there are any: nobody asked for them, so it is no error where not."""
+        if self._setup.provider != CUDA or not may_gain(self._loaded.model):
+            return
+        plain = self._loaded
+        try:
+            self._take_kernels(shapes, searched=False)
+            self._plain = plain
+        except ModelError as error:
+            self._notes += [error.fact] if error.fact.startswith(MISSING) else []
+
+    def _without_kernels(self, said: str) -> bool:
+        """Leave kernels of our own that nobody asked for; False where there are none of those."""
+        if self._plain is None:
+            return False
+        self._loaded, self._plain = self._plain, None
+        self._setup = replace(self._setup, library=None)
+        self._captured.clear()
+        self.note(f"without kernels of our own: {said}")
+        return True
+
+    def _take_kernels(self, shapes: Mapping[str, Sequence[int]], searched: bool = True) -> None:
+        own = with_kernels(self._loaded, shapes, self._place, self._setup.provider, searched)
         self._loaded, self._setup = own.loaded, replace(self._setup, library=own.library)
         self.note(f"kernels of our own: {own.words}")
 
@@ -217,6 +243,8 @@ class Session:
                 raise
             except Exception as error:  # onnxruntime's exceptions share no base class
                 said = first_line(error)[:300]
+            if self._without_kernels(said):
+                continue
             given_up, self._setup = without(self._setup, self._asked, said)
             if not given_up:
                 remedy = "check the model, or choose another provider"
@@ -259,8 +287,12 @@ class Session:
         try:
             return work()
         except Exception as error:  # onnxruntime's exceptions share no base class
-            fact = f"does not run on these inputs ({first_line(error)[:300]})"
-            raise ModelError(self._place, fact, "check their shapes and types") from None
+            said = first_line(error)[:300]
+            if OUR_ERRORS not in said or not self._without_kernels(said):
+                fact = f"does not run on these inputs ({said})"
+                raise ModelError(self._place, fact, "check their shapes and types") from None
+        self._session = self._open()
+        return self._guarded(work)
 
     def _graph_for(self, given: Mapping[str, Any]) -> Buffers | None:
         if not self._setup.cuda_graph:
@@ -282,9 +314,13 @@ class Session:
 
     def _placed(self, given: Mapping[str, Any]) -> Buffers:
         """Inputs in place, run once: what is wrong with them is found here, and not taken for a failed capture."""
-        bound = self._guarded(lambda: buffers.bind(self._session, given))
-        self._guarded(bound.run)
-        return bound
+
+        def placed() -> Buffers:
+            bound = buffers.bind(self._session, given)
+            bound.run()
+            return bound
+
+        return self._guarded(placed)
 
     def _capture(self, given: Mapping[str, Any]) -> Buffers | None:
         plain = self._placed(given)

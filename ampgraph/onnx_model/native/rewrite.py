@@ -34,17 +34,33 @@ class Rewritten:
     counts: Mapping[str, int]
 
 
-def rewrite(model: ModelProto, shapes: Mapping[str, Shape]) -> Rewritten | None:
-    """The model with what our kernels compute; None where that is nothing. `shapes`: of inputs, as far as known."""
+def rewrite(model: ModelProto, shapes: Mapping[str, Shape], searched: bool = True) -> Rewritten | None:
+    """The model with what our kernels compute; None where that is nothing. `shapes`: of inputs, as far as known.
+
+    `searched`: also what times several ways on the first run of new sizes, about half a second for each. Without,
+    there is nothing for a model with convolutions that ours would compute, and products only where all sizes are known.
+    """
     sizes = modelled_inputs(model, shapes)
     one, other = _shapes(model, sizes), _shapes(model, other_sizes(model, sizes))
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     net = read(model, one, {}, other, Source(weights, kinds=_kinds(model, sizes)))
-    steps = steps_of(net)
-    if not steps:
+    steps = steps_of(net, products=searched or has_known_sizes(model, shapes))
+    convolves = any(old.op_type == "Conv" for step in steps.values() for old in step.old)
+    if not steps or (convolves and not searched):
         return None
     counts = Counter(step.op for step in steps.values() if step.domain)
     return Rewritten(_built(model, net, steps), counts)
+
+
+def has_known_sizes(model: ModelProto, shapes: Mapping[str, Shape]) -> bool:
+    """Whether each input has one shape alone: declared, or among `shapes`."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return all(value.name in shapes or value.name in weights or _is_fixed(value) for value in model.graph.input)
+
+
+def _is_fixed(value: ValueInfoProto) -> bool:
+    tensor = value.type.tensor_type
+    return tensor.HasField("shape") and None not in map(fixed_size, tensor.shape.dim)
 
 
 def _kinds(model: ModelProto, sizes: Mapping[str, Shape]) -> dict[str, int]:

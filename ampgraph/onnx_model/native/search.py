@@ -24,16 +24,20 @@ from ampgraph.onnx_model.native.step import Slot, Step, image
 
 @dataclass
 class Search:
-    """What has been found so far. Grows."""
+    """What has been found so far. Grows. `products`: whether they are looked for."""
 
+    products: bool = True
     steps: dict[str, Step] = field(default_factory=dict)  # by the value that they make
     taken: set[int] = field(default_factory=set)  # ids of nodes that go
     scaled: dict[str, Excite] = field(default_factory=dict)  # by the product that goes
 
 
-def steps_of(net: Net) -> dict[str, Step]:
-    """What our kernels can compute of a model, by the value that it makes; a node goes with one step alone."""
-    search = Search()
+def steps_of(net: Net, products: bool = True) -> dict[str, Step]:
+    """What our kernels can compute of a model, by the value that it makes; a node goes with one step alone.
+
+    `products`: also products with what follows them.
+    """
+    search = Search(products)
     for each in net.graph.node:
         if id(each) not in search.taken:
             _look(net, each, search)
@@ -49,7 +53,7 @@ def _look(net: Net, each: NodeProto, search: Search) -> None:
         if conv is not None:
             _take(net, each, _scaled(each, conv, search), search)
     elif each.op_type == "MatMul":
-        linear = linear_step(net, each, search.taken)
+        linear = linear_step(net, each, search.taken) if search.products else None
         if linear is not None:
             _take(net, each, linear, search)
     elif each.op_type == "Mul":

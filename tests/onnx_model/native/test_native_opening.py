@@ -4,15 +4,16 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from onnx import ModelProto
 from own import model_of
 
 import ampgraph
 from ampgraph.errors import ModelError
-from ampgraph.native.build import library
+from ampgraph.native.build import digest, library
 from ampgraph.onnx_model.fastest import settings_of
-from ampgraph.onnx_model.native.opening import with_kernels
+from ampgraph.onnx_model.native.opening import choices_of_kernels, with_kernels
 from ampgraph.onnx_model.native.step import DOMAIN
 from ampgraph.onnx_model.run import CPU, CUDA, best_provider
 from ampgraph.onnx_model.sources import as_loaded
@@ -22,6 +23,13 @@ from ampgraph.settings import Setting
 def convolution() -> ModelProto:
     graph = "g (float16[1,8,6,6] x) => (float16[1,16,4,4] y) { c = Conv<kernel_shape=[3,3]>(x, w, b) y = Relu(c) }"
     return model_of(graph, {"w": (16, 8, 3, 3), "b": (16,)})
+
+
+def rows() -> ModelProto:
+    """A normalization, and a product with its bias."""
+    graph = """g (float16[N,1024,128] x) => (float16[N,1024,1024] y) {
+        n = LayerNormalization(x, gamma, beta) p = MatMul(n, w) y = Add(p, b) }"""
+    return model_of(graph, {"gamma": (128,), "beta": (128,), "w": (128, 1024), "b": (1024,)})
 
 
 @pytest.fixture
@@ -76,15 +84,53 @@ def test_on_the_cpu_they_are_refused() -> None:
 def test_the_fastest_setting_tries_them_where_they_are() -> None:
     assert Setting(native=True) in settings_of(convolution())
     wide = model_of("g (float[1,8,6,6] x) => (float[1,8,6,6] y) { y = Relu(x) }", {})
-    assert not any(each.native for each in settings_of(wide))
+    assert all(each.native == "auto" for each in settings_of(wide))
+
+
+@pytest.mark.usefixtures("with_library")
+def test_the_fastest_setting_tries_what_the_session_would_not_do_itself() -> None:
+    """By its rule it takes what needs no search: nothing here, the normalization, that and the product."""
+    assert choices_of_kernels(convolution(), {}) == (True,)
+    assert choices_of_kernels(rows(), {}) == (True, False)
+    assert choices_of_kernels(rows(), {"x": [1, 1024, 128]}) == (False,)
 
 
 @pytest.mark.usefixtures("without_compiler")
 def test_the_fastest_setting_does_without_them_where_they_are_not() -> None:
-    assert not any(each.native for each in settings_of(convolution()))
+    assert all(each.native == "auto" for each in settings_of(convolution()))
 
 
 def test_the_setting_is_one_of_the_session() -> None:
     assert Setting(native=True).options["native"] is True
-    assert Setting().options["native"] is False
+    assert Setting().options["native"] == "auto"
     assert dataclasses.replace(Setting(), native=True) == Setting(native=True)
+
+
+@pytest.mark.skipif(best_provider() != CUDA, reason="no GPU here")
+@pytest.mark.usefixtures("with_library")
+def test_on_a_gpu_a_session_takes_what_needs_no_search_by_its_rule() -> None:
+    feeds = {"x": np.random.default_rng(0).standard_normal((1, 1024, 128)).astype(np.float16)}
+    plain = ampgraph.Session(rows(), native=False)
+    assert not plain.native
+    for shapes, words in (({}, "1 LayerNorm"), ({"x": [1, 1024, 128]}, "1 LayerNorm, 1 Linear")):
+        session = ampgraph.Session(rows(), shapes=shapes)
+        assert session.native
+        assert session.notes == (f"kernels of our own: {words}",)
+        np.testing.assert_allclose(session.run(feeds)["y"], plain.run(feeds)["y"], rtol=1e-2, atol=1e-1)
+    assert not ampgraph.Session(convolution()).native
+
+
+@pytest.mark.skipif(best_provider() != CUDA, reason="no GPU here")
+@pytest.mark.usefixtures("with_library")
+def test_on_a_gpu_kernels_that_do_not_load_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    library.cache_clear()
+    broken = tmp_path / "ampgraph" / f"kernels-{digest()}.so"
+    broken.parent.mkdir()
+    broken.write_bytes(b"no library")
+    session = ampgraph.Session(rows())
+    assert not session.native
+    assert session.notes[-1].startswith("without kernels of our own: ")
+    assert session.run({"x": np.ones((1, 1024, 128), np.float16)})["y"].shape == (1, 1024, 1024)
+    with pytest.raises(ModelError):
+        ampgraph.Session(rows(), native=True)
