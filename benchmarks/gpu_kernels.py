@@ -93,7 +93,9 @@ def of_ampgraph(name: str, batch: int, folder: Path | None) -> list[Profile]:
     print(name, batch, result.plan.fused, result.planned.fusing, f"{len(result.plan.casts)} casts", flush=True)
     found = []
     convolves = any(node.op_type == "Conv" for node in model.graph.node)
-    settings: list[dict[str, Any]] = [{"nhwc": last} for last in ((False, True) if convolves else (False,))]
+    settings: list[dict[str, Any]] = [
+        {"nhwc": last, "native": False} for last in ((False, True) if convolves else (False,))
+    ]
     for setting in (*settings, {"native": True}):
         session = ampgraph.Session(result.model, provider="cuda", shapes=shapes, **setting)
         bound = session.bind(feeds)

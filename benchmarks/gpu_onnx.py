@@ -153,7 +153,7 @@ def contenders(case: Case, models: list[Made], turns: Turns, plain: bool, provid
             print(f"{case.network} {made.title}: the nodes of {seen[nodes]}", flush=True)
             continue
         seen.setdefault(nodes, made.title)
-        for setting in _settings(made.title, model, case.shapes):
+        for setting in _settings(made.title, model, case.shapes, plain):
             yield from _opened(case, made, {**setting, "cuda_graph": False if plain else "auto"}, turns, provider)
 
 
@@ -178,24 +178,28 @@ def _words(setting: Setting, nhwc: bool) -> str:
     said = " nhwc" if nhwc else ""
     native = setting.get("native", "auto")
     said += " default" if setting.get("nhwc") == "auto" and native == "auto" else ""
-    said += {True: " native", False: " without native", "auto": ""}[native]
+    said += " native" if native is True else ""
+    said += " without native" if native is False and setting.get("nhwc") == "auto" else ""
     said += " no tf32" if setting.get("tf32", True) is False else ""
     return said + "".join(f" {key}={value}" for key, value in setting.get("provider_options", {}).items())
 
 
-def _settings(title: str, model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> Iterator[Setting]:
+def _settings(
+    title: str, model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]], plain: bool
+) -> Iterator[Setting]:
     """Convolutions first or last where there are any; of ours the session's own choice and what else it could take."""
     if title == FLOAT32:
-        yield {"nhwc": False, "tf32": False}
+        yield {"nhwc": False, "tf32": False, "native": False}
         return
     if title == TUNED:
         yield {}
         return
     convolves = any(node.op_type == "Conv" for node in model.graph.node)
     if title not in (OURS, FOR_GRAPHS):
-        yield from ({"nhwc": last, "tf32": True} for last in ((False, True) if convolves else (False,)))
+        layouts = (False, True) if convolves else (False,)
+        yield from ({"nhwc": last, "tf32": True, "native": False} for last in layouts)
         return
-    yield from (setting.options for setting in settings_of(model, shapes))
+    yield from (setting.options for setting in settings_of(model, shapes, not plain))
 
 
 def _signature(model: onnx.ModelProto) -> Any:  # noqa: ANN401  (to be compared only)

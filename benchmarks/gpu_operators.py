@@ -210,7 +210,8 @@ def measured(case: Case) -> list[Any]:
     from ampgraph.onnx_model.session import Session
     from benchmarks.gpu_kernels import kernels_of
 
-    session = Session(case.model(), provider="cuda", cuda_graph=False, nhwc=False, provider_options=case.options)
+    options = {"cuda_graph": False, "nhwc": False, "native": False, "provider_options": case.options}
+    session = Session(case.model(), provider="cuda", **options)
     generator = np.random.default_rng(1)
     bound = session.bind({value.name: drawn(value, generator) for value in case.model().graph.input})
     kernels = kernels_of(bound.run, bound.wait)

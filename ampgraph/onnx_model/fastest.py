@@ -38,14 +38,19 @@ class _Tried:
     bound: Bound
 
 
-def settings_of(model: ModelProto, shapes: Mapping[str, Sequence[int]] | None = None) -> tuple[Setting, ...]:
-    """The settings that could be faster one than the other, the session's own rule first. `shapes`: as of `Session`."""
+def settings_of(
+    model: ModelProto, shapes: Mapping[str, Sequence[int]] | None = None, cuda_graph: bool = True
+) -> tuple[Setting, ...]:
+    """The settings that could be faster one than the other, the session's own rule first.
+
+    `shapes`: as of `Session`. `cuda_graph`: whether it replays one.
+    """
     low = {tensor.name for tensor in model.graph.initializer if tensor.data_type != TensorProto.FLOAT}
     places = [Setting()]
     if any(node.op_type in CONVOLUTIONS for node in model.graph.node):
         flipped = has_grouped_convolutions(model)
         places += [Setting(not prefers_channels_last(model, True), True), Setting(True, True, flipped)]
-    places += [Setting(native=each) for each in choices_of_kernels(model, shapes or {})]
+    places += [Setting(native=each) for each in choices_of_kernels(model, shapes or {}, cuda_graph)]
     products = [node for node in walk(model.graph) if node.op_type in _IN_TF32]
     if all(len(node.input) > 1 and node.input[1] in low for node in products) and not model.functions:
         return tuple(places)
@@ -85,7 +90,7 @@ def _opened(
     own = _Tried(first.recorded.setting if first.recorded else Setting(), first, first.bind(feeds))
     answers = own.bound.outputs()
     yield own
-    for setting in settings_of(as_loaded(source).model, given["shapes"]):
+    for setting in settings_of(as_loaded(source).model, given["shapes"], first.cuda_graph):
         if setting == own.setting:
             continue
         try:

@@ -152,7 +152,8 @@ class _Race:
         candidate = self.candidates[index]
         if candidate.model is None or not candidate.model.exists():
             return (OWN,)
-        found = settings_of(onnx.load(candidate.model, load_external_data=False), _shapes(self.track.known))
+        model, track = onnx.load(candidate.model, load_external_data=False), self.track
+        found = settings_of(model, _shapes(track.known), track.way == GRAPH)
         return tuple(each for each in found if self.track.provider == CUDA or each.native == "auto")
 
 

@@ -6,6 +6,7 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from typing import Any, Literal, TypeVar
 
@@ -17,7 +18,8 @@ from ampgraph.onnx_model import buffers
 from ampgraph.onnx_model.buffers import NO_GRAPH, Buffers
 from ampgraph.onnx_model.cpu_nodes import CpuNode, cpu_nodes, warning_line, without_shape_arithmetic
 from ampgraph.onnx_model.io import Loaded, first_line
-from ampgraph.onnx_model.native.opening import MISSING, OUR_ERRORS, may_gain, with_kernels
+from ampgraph.onnx_model.native.opening import MISSING, OUR_ERRORS, Find, by_rule, may_gain, with_kernels
+from ampgraph.onnx_model.native.rewrite import rewrite
 from ampgraph.onnx_model.run import CPU, CUDA, Feed, fitted, run
 from ampgraph.onnx_model.setup import (
     GRAPH,
@@ -214,7 +216,7 @@ class Session:
             return
         plain = self._loaded
         try:
-            self._take_kernels(shapes, searched=False)
+            self._take_kernels(shapes, partial(by_rule, cuda_graph=self._setup.cuda_graph))
             self._plain = plain
         except ModelError as error:
             self._notes += [error.fact] if error.fact.startswith(MISSING) else []
@@ -229,8 +231,8 @@ class Session:
         self.note(f"without kernels of our own: {said}")
         return True
 
-    def _take_kernels(self, shapes: Mapping[str, Sequence[int]], searched: bool = True) -> None:
-        own = with_kernels(self._loaded, shapes, self._place, self._setup.provider, searched)
+    def _take_kernels(self, shapes: Mapping[str, Sequence[int]], find: Find = rewrite) -> None:
+        own = with_kernels(self._loaded, shapes, self._place, self._setup.provider, find)
         self._loaded, self._setup = own.loaded, replace(self._setup, library=own.library)
         self.note(f"kernels of our own: {own.words}")
 

@@ -5,15 +5,14 @@ onnxruntime's gives a block to each row, however short: on one H200, Swin-T at b
 work for, and normalizes the sum before it is rounded.
 
 Sums with their normalization on one H200, microseconds a layer, onnxruntime's and ours (benchmarks/native_ops.py):
-100,352 x 96 64 and 22, 3,136 x 96 7.7 and 2.9, 8,192 x 320 7.7 and 5.4, 3,072 x 768 5.8 and 4.8; but 197 x 768 2.6 and
-2.9, and root mean squares of 2,048 x 1,024 4.1 and 4.3.
+100,352 x 96 63 and 23, 25,088 x 192 18 and 9.5, 8,192 x 320 7.7 and 5.9, 6,272 x 384 6.4 and 5.3; but 8,192 x 512 8.4
+and 9.0, 2,048 x 1,024 4.7 and 5.1, 197 x 768 2.6 and 3.1. Of 3,072 x 768 5.9 and 5.6, of 6,304 x 768 both 9.6.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 from onnx import NodeProto, TensorProto
@@ -25,8 +24,7 @@ from ampgraph.onnx_model.native.rows import is_low
 from ampgraph.onnx_model.native.step import NOTHING, Slot, Step
 
 WIDEST = 10_240  # columns that the threads of a block hold
-_NARROW = 320  # columns: up to these ours is faster at any number of rows
-_ENOUGH = 1 << 20  # elements of wider rows
+_NARROW = 384  # columns: up to these ours is faster at any number of rows
 _SKIP, _PLACELESS = 3, 5  # of our inputs: which is the sum's other part, and how many there are without places
 _SUM = 3  # the output of onnxruntime's operators that is what they normalize
 
@@ -67,17 +65,14 @@ def layer_norm_step(net: Net, each: NodeProto) -> Step | None:
 
 
 def gains(net: Net, step: Step) -> bool:
-    """Whether ours is the faster: not where wide rows, few or by their root mean square, are summed and normalized.
+    """Whether ours is the faster: not where wide rows are summed and normalized, and nothing else.
 
     A step that reads or leaves rows at their places saves launches.
     """
     if step.op != "LayerNorm" or len(step.inputs) > _PLACELESS or step.inputs[_SKIP] == NOTHING:
         return True
-    wide = net.constants[step.inputs[1].name].dims[0] > _NARROW
-    alike = (step.inputs[0].name, step.inputs[_SKIP].name, step.output, *step.further)
-    shape = next((net.shapes[name] for name in alike if name in net.shapes), None)
-    few = shape is not None and prod(shape) < _ENOUGH
-    return not wide or not (few or step.attributes.get("simple"))
+    width: int = net.constants[step.inputs[1].name].dims[0]
+    return width <= _NARROW
 
 
 def _has_rows(net: Net, given: Mapping[str, str]) -> bool:

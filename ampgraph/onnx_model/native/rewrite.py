@@ -34,19 +34,21 @@ class Rewritten:
     counts: Mapping[str, int]
 
 
-def rewrite(model: ModelProto, shapes: Mapping[str, Shape], searched: bool = True) -> Rewritten | None:
+def rewrite(
+    model: ModelProto, shapes: Mapping[str, Shape], *, convolutions: bool = True, products: bool = True
+) -> Rewritten | None:
     """The model with what our kernels compute; None where that is nothing. `shapes`: of inputs, as far as known.
 
-    `searched`: also what times several ways on the first run of new sizes, about half a second for each. Without,
-    there is nothing for a model with convolutions that ours would compute, and products only where all sizes are known.
+    Convolutions and products time several ways on the first run of new sizes, about half a second for each. Without
+    `convolutions` a model is left as it is where ours would compute one.
     """
     sizes = modelled_inputs(model, shapes)
     one, other = _shapes(model, sizes), _shapes(model, other_sizes(model, sizes))
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     net = read(model, one, {}, other, Source(weights, kinds=_kinds(model, sizes)))
-    steps = steps_of(net, products=searched or has_known_sizes(model, shapes))
+    steps = steps_of(net, products)
     convolves = any(old.op_type == "Conv" for step in steps.values() for old in step.old)
-    if not steps or (convolves and not searched):
+    if not steps or (convolves and not convolutions):
         return None
     counts = Counter(step.op for step in steps.values() if step.domain)
     return Rewritten(_built(model, net, steps), counts)
