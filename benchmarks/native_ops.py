@@ -33,6 +33,12 @@ _NORMS = (
     (100_352, 96), (25_088, 192), (8_192, 320), (6_272, 384), (8_192, 512), (6_304, 768), (3_072, 768), (2_048, 1024),
     (3_136, 96), (784, 192), (197, 768),
 )  # fmt: skip
+_PRODUCTS = {
+    "": ((2_048, 1_024, 5_632), (3_072, 768, 2_304), (1_500, 3_072, 768), (384, 768, 2_304), (384, 768, 768),
+         (384, 3_072, 768), (197, 768, 768), (49, 3_072, 768)),
+    "bias": ((3_072, 768, 768), (784, 192, 576), (196, 384, 1_152), (49, 768, 2_304)),
+    "gelu": ((3_072, 768, 3_072), (1_500, 768, 3_072), (784, 192, 768), (197, 768, 3_072), (49, 768, 3_072)),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class Row:
     own_ms: float
 
 
-def stretches() -> Iterator[Stretch | Gate | Norms]:
+def stretches() -> Iterator[Stretch | Gate | Norms | Products]:
     """Those of ResNet-50, EfficientNet-B0, ConvNeXt-T, a UNet block, a Llama, Swin-T, ViT and BERT, large and small."""
     for batch in (32, 1):
         yield Stretch(batch, 224, 3, 64, 7, 2, activation="Relu")
@@ -87,6 +93,7 @@ def stretches() -> Iterator[Stretch | Gate | Norms]:
         yield Stretch(batch, 7, 768, 768, 7, 1, 768)
     yield Stretch(2, 64, 320, 320, 3, residual=True)
     yield from (Gate(rows, 1024, 2816) for rows in (2048, 512))
+    yield from (Products(*sizes, after=after) for after in ("", "bias", "gelu") for sizes in _PRODUCTS[after])
     yield from (Norms(rows, width) for rows, width in _NORMS)
     yield Norms(2048, 1024, simple=True)
 
@@ -172,6 +179,41 @@ def norms_of(each: Norms, dtype: Any) -> ModelProto:  # noqa: ANN401
     return model
 
 
+@dataclass(frozen=True)
+class Products:
+    """Products of the same rows and weights of their own, with a bias, or that and GELU, or nothing after them."""
+
+    rows: int
+    depth: int
+    columns: int
+    after: str
+
+    @property
+    def title(self) -> str:
+        """In a few words."""
+        return (
+            f"{self.rows} x {self.depth} -> {self.columns}, {_LAYERS} products{f' + {self.after}' * bool(self.after)}"
+        )
+
+
+def products_of(each: Products, dtype: Any) -> ModelProto:  # noqa: ANN401
+    """The products in float16 or float32, weights as above."""
+    kind = "float16" if dtype is np.float16 else "float"
+    after = {"bias": "Add", "gelu": "com.microsoft.BiasGelu"}.get(each.after, "")
+    nodes = [f"y{i} = MatMul(x, w{i})" for i in range(_LAYERS)]
+    if after:
+        nodes = [f"p{i} = MatMul(x, w{i}) y{i} = {after}(p{i}, b)" for i in range(_LAYERS)]
+    made = ", ".join(f"{kind}[{each.rows},{each.columns}] y{i}" for i in range(_LAYERS))
+    text = f"g ({kind}[{each.rows},{each.depth}] x) => ({made}) {{ {' '.join(nodes)} }}"
+    model = parser.parse_model(f'<ir_version: 10, opset_import: ["": 20, "com.microsoft": 1]> {text}')
+    generator = np.random.default_rng(0)
+    shapes = {f"w{i}": (each.depth, each.columns) for i in range(_LAYERS)} | {"b": (each.columns,)}
+    for name, shape in shapes.items():
+        values = generator.standard_normal(shape) / np.sqrt(each.depth if len(shape) > 1 else 1)
+        model.graph.initializer.append(numpy_helper.from_array(values.astype(np.float16).astype(dtype), name))
+    return model
+
+
 def feeds_of(model: ModelProto) -> dict[str, np.ndarray[Any, Any]]:
     """Inputs about N(0, 1) in float16's numbers."""
     generator = np.random.default_rng(1)
@@ -184,14 +226,16 @@ def feeds_of(model: ModelProto) -> dict[str, np.ndarray[Any, Any]]:
     return found
 
 
-def made(each: Stretch | Gate | Norms, dtype: Any) -> ModelProto:  # noqa: ANN401
+def made(each: Stretch | Gate | Norms | Products, dtype: Any) -> ModelProto:  # noqa: ANN401
     """The model of any of them."""
     if isinstance(each, Norms):
         return norms_of(each, dtype)
+    if isinstance(each, Products):
+        return products_of(each, dtype)
     return gate_of(each, dtype) if isinstance(each, Gate) else model_of(each, dtype)
 
 
-def measured(each: Stretch | Gate | Norms) -> Row:
+def measured(each: Stretch | Gate | Norms | Products) -> Row:
     """Both, beside float32."""
     full, low = made(each, np.float32), made(each, np.float16)
     expected = next(iter(ampgraph.Session(full, tf32=False).run(feeds_of(full)).values()))

@@ -1,5 +1,7 @@
 #include "conv.h"
 
+#include "blas.h"
+
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,14 +21,15 @@ enum { CROSS_CORRELATION = 1 };
 enum { MODE_FALLBACK = 2, MODE_A = 3 };
 
 enum { X = 1, W, BIAS, Z, Y, FIRST_VIRTUAL };
-enum { MOST_NODES = 8, MOST_CONFIGS = 12, ROUNDS = 4, RUNS = 8 };
+enum { MOST_NODES = 8, MOST_CONFIGS = 12, MOST_PRODUCTS = 8, ROUNDS = 4, RUNS = 8 };
 static const int64_t MOST_ROOM = 256 << 20; /* bytes */
 
-enum Shape { FUSED, RESIDUAL_FIRST, EPILOGUE_APART, OWN_32, OWN_64 };
+enum Shape { FUSED, RESIDUAL_FIRST, EPILOGUE_APART, BLAS, BLAS_APART, OWN_32, OWN_64 };
 
 struct Way {
     enum Shape shape;
-    Descriptor plan;
+    Descriptor plan;  /* of cuDNN's ways */
+    Product *product; /* of cuBLASLt's */
     size_t plan_room;
     int64_t engine;
 };
@@ -217,6 +220,11 @@ static Descriptor planned(Gpu *gpu, Descriptor config, size_t *bytes) {
     return plan;
 }
 
+static void forget(Gpu *gpu, const Way *way) {
+    if (way->plan) gpu->destroy(way->plan);
+    if (way->product) drop(gpu, way->product);
+}
+
 static int64_t input_elements(const Problem *p) {
     return p->batch * p->height * p->width * p->channels;
 }
@@ -282,6 +290,11 @@ static int own(Gpu *gpu, const Way *way, const Problem *p, const Tensors *at, St
     return launch(gpu, way->shape == OWN_32 ? PRODUCT_32 : PRODUCT_64, grid, (Size){128, 1, 1}, 0, stream, arguments);
 }
 
+static int product_or_plan(Gpu *gpu, const Way *way, const Problem *p, const Tensors *at, void *space, Stream *stream) {
+    if (way->product) return multiply(gpu, way->product, at->x, at->w, at->bias, at->z, at->y, space, stream);
+    return execute(gpu, way, p, at, space, stream);
+}
+
 static int run(Gpu *gpu, const Way *way, const Problem *p, const Tensors *at, Address space, Stream *stream) {
     Tensors here = *at;
     int status = 0;
@@ -290,8 +303,8 @@ static int run(Gpu *gpu, const Way *way, const Problem *p, const Tensors *at, Ad
         status = scale_first(gpu, p, at, space, stream);
         here.x = (const void *)space;
     }
-    if (!status) status = execute(gpu, way, p, &here, (void *)(space + scaled_room(way, p)), stream);
-    if (!status && way->shape == EPILOGUE_APART) status = add_after(gpu, p, at, stream);
+    if (!status) status = product_or_plan(gpu, way, p, &here, (void *)(space + scaled_room(way, p)), stream);
+    if (!status && (way->shape == EPILOGUE_APART || way->shape == BLAS_APART)) status = add_after(gpu, p, at, stream);
     return status;
 }
 
@@ -372,8 +385,7 @@ static void weigh(Gpu *gpu, const Problem *p, const Tensors *at, Stream *stream,
         fprintf(stderr, "    shape %d engine %lld room %zu: %.1f us\n", way->shape, (long long)way->engine, way->plan_room,
                 took * 1e3);
     int better = took >= 0 && (search->took < 0 || took < search->took);
-    Descriptor worse = better ? search->best.plan : way->plan;
-    if (worse) gpu->destroy(worse);
+    forget(gpu, better ? &search->best : way);
     if (better) search->best = *way, search->took = took;
 }
 
@@ -425,12 +437,27 @@ static int is_product(const Problem *p) {
            p->width == p->out_width && p->act != SIGMOID && p->act != HARD_SIGMOID;
 }
 
+static void weigh_products(Gpu *gpu, const Problem *p, const Tensors *at, Stream *stream, Search *search) {
+    int apart = p->act != NONE && p->act != RELU;
+    ProductSize size = {p->batch * p->height * p->width, p->channels, p->out_channels, p->biased && !apart,
+                        p->residual && !apart, p->act == RELU};
+    Product *all[MOST_PRODUCTS];
+    int count = products(gpu, &size, all, MOST_PRODUCTS);
+    for (int i = 0; i < count; ++i) {
+        Way way = {.shape = apart ? BLAS_APART : BLAS, .product = all[i], .engine = i};
+        way.plan_room = product_room(all[i]) + scaled_room(&way, p);
+        weigh(gpu, p, at, stream, &way, search);
+    }
+}
+
 static Search searched(Gpu *gpu, const Problem *p, const Tensors *at, Stream *stream) {
     static const Try tries[] = {
         {FUSED, MODE_A, 8, 0}, {RESIDUAL_FIRST, MODE_A, 8, 0}, {EPILOGUE_APART, MODE_A, 6, 0},
         {FUSED, MODE_A, 6, 1}, {RESIDUAL_FIRST, MODE_A, 3, 1}, {EPILOGUE_APART, MODE_FALLBACK, 2, 0},
     };
     Search search = {.took = -1.f, .until = now() + patience()};
+    if (is_product(p)) weigh_products(gpu, p, at, stream, &search);
+    if (!p->biased) return search;
     for (enum Shape shape = OWN_32; shape <= OWN_64 && is_product(p); ++shape)
         weigh(gpu, p, at, stream, &(Way){.shape = shape, .engine = -1}, &search);
     for (size_t i = 0; i < sizeof tries / sizeof *tries; ++i)

@@ -1,4 +1,5 @@
-/* Convolutions with channels last: y = act(conv(x * scale, w) + bias + z), by whichever way is fastest here. */
+/* Convolutions with channels last: y = act(conv(x * scale, w) + bias + z), by whichever way is fastest here. Products
+ * of pixels and weights may lack the bias, and then have nothing after them. */
 #ifndef AMPGRAPH_CONV_H
 #define AMPGRAPH_CONV_H
 
@@ -7,7 +8,7 @@
 /* Sizes of a problem: all that its fastest way depends on. */
 typedef struct Problem {
     int64_t batch, height, width, channels, out_channels, out_height, out_width, kernel_h, kernel_w, stride_h, stride_w,
-        top, left, bottom, right, dilation_h, dilation_w, act, residual, scaled;
+        top, left, bottom, right, dilation_h, dilation_w, act, residual, scaled, biased;
 } Problem;
 
 typedef struct Tensors {

@@ -79,6 +79,32 @@ static int take_cudnn(void *cudnn, Gpu *gpu) {
     return !status;
 }
 
+static int take_blas(void *blas, Gpu *gpu) {
+    TAKE(blas, blas.make_how, "cublasLtMatmulDescCreate");
+    TAKE(blas, blas.set_how, "cublasLtMatmulDescSetAttribute");
+    TAKE(blas, blas.drop_how, "cublasLtMatmulDescDestroy");
+    TAKE(blas, blas.make_layout, "cublasLtMatrixLayoutCreate");
+    TAKE(blas, blas.drop_layout, "cublasLtMatrixLayoutDestroy");
+    TAKE(blas, blas.make_wish, "cublasLtMatmulPreferenceCreate");
+    TAKE(blas, blas.set_wish, "cublasLtMatmulPreferenceSetAttribute");
+    TAKE(blas, blas.drop_wish, "cublasLtMatmulPreferenceDestroy");
+    TAKE(blas, blas.propose, "cublasLtMatmulAlgoGetHeuristic");
+    TAKE(blas, blas.multiply, "cublasLtMatmul");
+    int (*create)(BlasHandle **);
+    void *at = symbol(blas, "cublasLtCreate");
+    if (!at) return 0;
+    memcpy(&create, &at, sizeof create);
+    return !create(&gpu->blas.handle);
+}
+
+/* The version that onnxruntime has loaded, else the newest. Without any, products go by what else there is. */
+static void look_for_blas(Gpu *gpu) {
+    static const char *const versions[] = {"libcublasLt.so.13", "libcublasLt.so.12"};
+    void *blas = NULL;
+    for (int i = 0; i < 4 && !blas; ++i) blas = dlopen(versions[i % 2], i < 2 ? RTLD_NOW | RTLD_NOLOAD : RTLD_NOW);
+    if (!blas || !take_blas(blas, gpu)) gpu->blas.handle = NULL;
+}
+
 static int take_kernels(void *driver, Gpu *gpu) {
     int (*load)(Module **, const void *);
     int (*function)(Function **, Module *, const char *);
@@ -98,6 +124,7 @@ static Gpu *load(void *driver, void *context) {
     if (!cudnn) return NULL;
     Gpu *gpu = &found[known];
     if (!take_driver(driver, gpu) || !take_cudnn(cudnn, gpu) || !take_kernels(driver, gpu)) return NULL;
+    look_for_blas(gpu);
     contexts[known++] = context;
     return gpu;
 }

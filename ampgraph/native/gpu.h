@@ -1,4 +1,4 @@
-/* What is used of the CUDA driver and of cuDNN 9, both found when the first kernel runs: the library links neither. */
+/* What is used of the CUDA driver, of cuDNN 9 and of cuBLASLt, found when the first kernel runs: the library links none. */
 #ifndef AMPGRAPH_GPU_H
 #define AMPGRAPH_GPU_H
 
@@ -13,7 +13,8 @@ typedef struct Graph Graph;
 typedef struct GraphExec GraphExec;
 typedef struct Function Function;
 typedef struct Handle Handle; /* cuDNN's */
-typedef void *Descriptor;     /* cuDNN's */
+typedef void *Descriptor;     /* cuDNN's or cuBLASLt's */
+typedef struct BlasHandle BlasHandle;
 
 /* Kernels of kernels.cu: depthwise convolutions by size, stride and pixels a thread, products by columns a
  * block, layer normalizations by vectors a thread. */
@@ -30,6 +31,23 @@ enum Activation { NONE = 0, RELU = 1, SILU = 2, SIGMOID = 3, HARD_SIGMOID = 4, H
 typedef struct Size {
     unsigned x, y, z;
 } Size;
+
+/* cuBLASLt: products, what they read and how, and what is wished of algorithms. No handle where it is not here. */
+typedef struct Blas {
+    BlasHandle *handle;
+    int (*make_how)(Descriptor *, int, int);
+    int (*set_how)(Descriptor, int, const void *, size_t);
+    int (*drop_how)(Descriptor);
+    int (*make_layout)(Descriptor *, int, uint64_t, uint64_t, int64_t);
+    int (*drop_layout)(Descriptor);
+    int (*make_wish)(Descriptor *);
+    int (*set_wish)(Descriptor, int, const void *, size_t);
+    int (*drop_wish)(Descriptor);
+    int (*propose)(BlasHandle *, Descriptor, Descriptor, Descriptor, Descriptor, Descriptor, Descriptor, int, void *,
+                   int *);
+    int (*multiply)(BlasHandle *, Descriptor, const void *, const void *, Descriptor, const void *, Descriptor,
+                    const void *, const void *, Descriptor, void *, Descriptor, const void *, void *, size_t, Stream *);
+} Blas;
 
 typedef struct Gpu {
     Function *kernels[KERNELS];
@@ -57,6 +75,7 @@ typedef struct Gpu {
     int (*set)(Descriptor, int, int, int64_t, const void *);
     int (*get)(Descriptor, int, int, int64_t, int64_t *, void *);
     int (*execute)(Handle *, Descriptor, Descriptor);
+    Blas blas;
 } Gpu;
 
 /* The libraries and kernels of the current device, loaded once; NULL and what is missing in `*said`. */

@@ -1,7 +1,7 @@
 /* The operators of domain `ampgraph`, all float16 with channels last, as onnxruntime's custom operators on CUDA.
  *
  * Conv(x, w, bias, z?, scale?): act(conv(x * scale, w) + bias + z); w lies K, R, S, C; scale N, C.
- * Linear(x, w, bias, z?): act(x w^T + bias + z) over rows.
+ * Linear(x, w, bias?, z?): act(x w^T + bias + z) over rows; without a bias the product alone.
  * DepthwiseConv(x, w, bias) -> y, means?: w lies R, S, C, in float32 like the bias; means: N, parts, C in float32,
  * which add up to the mean of y.
  * Excite(means, w1, b1, w2, b2): gate(w2^T act(w1 means + b1) + b2), N, C; w1 and w2 lie hidden, C.
@@ -18,7 +18,7 @@
  * N, M, C: of every `length` rows those at these places. What y has no row of may be missing from the sum.
  *
  * What a first run on new sizes finds out and allocates, later runs use: those can be captured. Runs of one session
- * are one after the other, since its kernels have one workspace each. */
+ * are one after the other, since its kernels share what they work in. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +27,7 @@
 #include "conv.h"
 #include "gpu.h"
 #include "ort.h"
+#include "scratch.h"
 
 enum { MOST_INPUTS = 7, MOST_OUTPUTS = 3, MOST_RANK = 8 };
 
@@ -40,7 +41,7 @@ typedef struct Array {
 typedef struct Sized {
     Problem problem;
     const Way *way;
-    Address space;
+    Scratch *space;
     struct Sized *next;
 } Sized;
 
@@ -171,8 +172,9 @@ static const Sized *sized(Node *node, Call *call, const Problem *problem, const 
         more->problem = *problem;
         more->way = fastest_way(call->gpu, problem, at, call->stream);
     }
-    if (!more || !more->way || (room(more->way) && call->gpu->allocate(&more->space, room(more->way)))) {
-        fail(call, "ampgraph: cuDNN has no kernel for a convolution, or no memory");
+    if (more && more->way && room(more->way)) more->space = share(call->gpu, call->stream, room(more->way));
+    if (!more || !more->way || (room(more->way) && !more->space)) {
+        fail(call, "ampgraph: there is no kernel for a convolution or product, or no memory");
         free(more);
         return NULL;
     }
@@ -186,7 +188,7 @@ static void solve(Node *node, Call *call, const Problem *problem, const Tensors 
     const Sized *known = sized(node, call, problem, at);
     pthread_mutex_unlock(&guard);
     if (!known) return;
-    int code = convolve(call->gpu, known->way, problem, at, known->space, call->stream);
+    int code = convolve(call->gpu, known->way, problem, at, place(known->space), call->stream);
     if (code) fail_with(call, "a convolution", code);
 }
 
@@ -201,7 +203,7 @@ static void conv(Node *node, Call *call) {
         .kernel_w = w->size[2], .stride_h = node->strides[0], .stride_w = node->strides[1], .top = node->pads[0],
         .left = node->pads[1], .bottom = node->pads[2], .right = node->pads[3], .dilation_h = node->dilations[0],
         .dilation_w = node->dilations[1], .act = node->act, .residual = call->in[3].data != NULL,
-        .scaled = call->in[4].data != NULL,
+        .scaled = call->in[4].data != NULL, .biased = 1,
     };
     Tensors at = {x->data, w->data, call->in[2].data, call->in[3].data, call->in[4].data, output(call, 0, size, 4)};
     if (call->status || size[0] * size[1] * size[2] == 0) return;
@@ -212,6 +214,7 @@ static void conv(Node *node, Call *call) {
 static void linear(Node *node, Call *call) {
     const Array *x = &call->in[0], *w = &call->in[1];
     if (!x->rank || w->rank != 2) return fail(call, "ampgraph: Linear takes rows and a matrix");
+    if (!call->in[2].data && (node->act || call->in[3].data)) return fail(call, "ampgraph: Linear lacks its bias");
     int64_t size[MOST_RANK], rows = rows_of(x);
     memcpy(size, x->size, sizeof size);
     size[x->rank - 1] = w->size[0];
@@ -223,6 +226,7 @@ static void linear(Node *node, Call *call) {
         .batch = batch, .height = height, .width = width, .channels = w->size[1], .out_channels = w->size[0],
         .out_height = height, .out_width = width, .kernel_h = 1, .kernel_w = 1, .stride_h = 1, .stride_w = 1,
         .dilation_h = 1, .dilation_w = 1, .act = node->act, .residual = call->in[3].data != NULL,
+        .biased = call->in[2].data != NULL,
     };
     solve(node, call, &problem, &(Tensors){x->data, w->data, call->in[2].data, call->in[3].data, NULL, y});
 }
@@ -614,7 +618,7 @@ static void destroy(void *at) {
     while (node->known) {
         Sized *each = node->known;
         node->known = each->next;
-        if (here && each->space) here->release(each->space);
+        leave(here, each->space);
         free(each);
     }
     free(node);
@@ -666,7 +670,7 @@ static int none(const CustomOp *op) {
 
 static Operator operators[] = {
     {{0}, "Conv", conv, 5, 3, 1, {FLOAT16, FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
-    {{0}, "Linear", linear, 4, 3, 1, {FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
+    {{0}, "Linear", linear, 4, 2, 1, {FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
     {{0}, "DepthwiseConv", depthwise, 3, 3, 2, {FLOAT16, FLOAT, FLOAT}, {FLOAT16, FLOAT}},
     {{0}, "Excite", excite, 5, 5, 1, {FLOAT, FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
     {{0}, "MaxPool", max_pool, 1, 1, 1, {FLOAT16}, {FLOAT16}},

@@ -91,7 +91,8 @@ def _conv(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str
 
 def _linear(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
     x, weight, bias, residual = inputs[:4]
-    found = scope.add("Add", scope.add("MatMul", x, scope.add("Transpose", weight, perm=(1, 0))), bias)
+    found = scope.add("MatMul", x, scope.add("Transpose", weight, perm=(1, 0)))
+    found = scope.add("Add", found, bias) if bias else found
     found = scope.add("Add", found, residual) if residual else found
     scope.add("Identity", scope.activated(found, how.get("activation", "")), output=outputs[0])
 

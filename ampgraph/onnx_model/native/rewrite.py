@@ -15,7 +15,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 
 from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.fuse.fuse import other_sizes
-from ampgraph.onnx_model.fuse.net import Net, Source, fresh, node, read, with_origin
+from ampgraph.onnx_model.fuse.net import Array, Net, Source, fresh, node, read, with_origin
 from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.native.search import steps_of
 from ampgraph.onnx_model.native.step import DOMAIN, Slot, Step
@@ -107,6 +107,7 @@ class _Building:
     net: Net
     nodes: list[NodeProto] = field(default_factory=list)
     constants: dict[str, TensorProto] = field(default_factory=dict)
+    laid: dict[str, dict[str, Array]] = field(default_factory=dict)  # by the weights' name, what was made of them
     last: dict[str, str] = field(default_factory=dict)  # values -> their like with channels last
     first: set[str] = field(default_factory=set)  # those among them that are there as they were, too
     taken: set[str] = field(default_factory=set)
@@ -164,8 +165,14 @@ def _input(building: _Building, slot: Slot) -> str:
 
 
 def _constant(building: _Building, slot: Slot) -> str:
+    """The constant, once for all that lay the same weights the same way."""
     assert slot.array is not None
+    like = building.laid.setdefault(slot.name, {})
+    for name, array in like.items():
+        if array.dtype == slot.array.dtype and np.array_equal(array, slot.array):
+            return name
     name = building.fresh(f"{slot.name}_laid")
+    like[name] = slot.array
     building.constants[name] = numpy_helper.from_array(slot.array, name)
     return name
 
