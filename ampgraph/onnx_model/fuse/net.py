@@ -211,7 +211,7 @@ def rewritten(model: ModelProto, fusions: Collection[Fusion]) -> ModelProto:
     renamed = _chased({old: new for fusion in fusions for old, new in fusion.replaced.items()})
     nodes = [_reading(each, renamed) for each in (*kept, *(new for fusion in fusions for new in fusion.nodes))]
     live = _live(nodes, model.graph)
-    copy = _without_nodes(model)
+    copy = copy_without(model, "node")
     copy.graph.node.extend(in_order([each for each in nodes if id(each) in live]))
     copy.graph.initializer.extend(tensor for fusion in fusions for tensor in fusion.constants)
     _forget_unused(copy.graph)
@@ -231,17 +231,17 @@ def _reading(each: NodeProto, renamed: Mapping[str, str]) -> NodeProto:
     return copy
 
 
-def _without_nodes(model: ModelProto) -> ModelProto:
-    """A copy of all else: nodes are most of a skeleton, and few of them stay as they are."""
+def copy_without(model: ModelProto, *parts: str) -> ModelProto:
+    """A copy of all but these parts of the graph: of what most of a model is, where most of it will be others."""
     copy = ModelProto()
-    _copy_fields(model, copy, "graph")
-    _copy_fields(model.graph, copy.graph, "node")
+    _copy_fields(model, copy, ("graph",))
+    _copy_fields(model.graph, copy.graph, parts)
     return copy
 
 
-def _copy_fields(source: Any, target: Any, left_out: str) -> None:  # noqa: ANN401  (any message)
+def _copy_fields(source: Any, target: Any, left_out: Collection[str]) -> None:  # noqa: ANN401  (any message)
     for field_, value in source.ListFields():
-        if field_.name == left_out:
+        if field_.name in left_out:
             continue
         if hasattr(value, "extend"):
             getattr(target, field_.name).extend(value)

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.fuse.fuse import other_sizes
-from ampgraph.onnx_model.fuse.net import Array, Net, Source, fresh, node, read, with_origin
+from ampgraph.onnx_model.fuse.net import Array, Net, Source, copy_without, fresh, node, read, with_origin
 from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.native.search import steps_of
 from ampgraph.onnx_model.native.step import DOMAIN, Slot, Step
@@ -106,7 +106,7 @@ class _Building:
 
     net: Net
     nodes: list[NodeProto] = field(default_factory=list)
-    constants: dict[str, TensorProto] = field(default_factory=dict)
+    constants: dict[str, Array] = field(default_factory=dict)
     laid: dict[str, dict[str, Array]] = field(default_factory=dict)  # by the weights' name, what was made of them
     last: dict[str, str] = field(default_factory=dict)  # values -> their like with channels last
     first: set[str] = field(default_factory=set)  # those among them that are there as they were, too
@@ -173,7 +173,7 @@ def _constant(building: _Building, slot: Slot) -> str:
             return name
     name = building.fresh(f"{slot.name}_laid")
     like[name] = slot.array
-    building.constants[name] = numpy_helper.from_array(slot.array, name)
+    building.constants[name] = slot.array
     return name
 
 
@@ -218,7 +218,7 @@ def _are_rows_of(net: Net, rows: str, image: str) -> bool:
 
 def _reshaped(building: _Building, name: str, output: str, shape: Shape) -> NodeProto:
     constant = building.fresh(f"{output}_shape")
-    building.constants[constant] = numpy_helper.from_array(np.array(shape, np.int64), constant)
+    building.constants[constant] = np.array(shape, np.int64)
     return node("Reshape", [name, constant], [output])
 
 
@@ -300,20 +300,18 @@ def _live(building: _Building) -> list[NodeProto]:
 
 
 def _written(model: ModelProto, building: _Building) -> ModelProto:
-    new = ModelProto()
-    new.CopyFrom(model)
+    new = copy_without(model, "node", "initializer", "value_info")
     graph = new.graph
-    del graph.node[:]
     graph.node.extend(_live(building))
     used = {name for each in graph.node for name in each.input} | {value.name for value in graph.output}
     used |= {name for each in graph.node for name in _captured(each)}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
-    graph.initializer.extend(building.constants.values())
+    graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in used)
+    for name, array in building.constants.items():
+        tensor = graph.initializer.add(
+            name=name, dims=array.shape, data_type=helper.np_dtype_to_tensor_dtype(array.dtype)
+        )
+        tensor.raw_data = array.tobytes()
     made = {name for each in graph.node for name in each.output}
-    values = [value for value in model.graph.value_info if value.name in made]
-    del graph.value_info[:]
-    graph.value_info.extend(values)
+    graph.value_info.extend(value for value in model.graph.value_info if value.name in made)
     new.opset_import.append(helper.make_opsetid(DOMAIN, 1))
     return new
