@@ -47,7 +47,7 @@ def steps_of(net: Net, products: bool = True) -> dict[str, Step]:
 
 def _look(net: Net, each: NodeProto, search: Search) -> None:
     if each.domain not in ("", "ai.onnx"):
-        for step in _contrib_steps(net, each):
+        for step in _contrib_steps(net, each, search.products):
             _take(net, each, step, search)
     elif each.op_type == "Conv":
         conv = conv_step(net, each, search.taken)
@@ -80,10 +80,12 @@ def _look(net: Net, each: NodeProto, search: Search) -> None:
             _take(net, each, pool, search)
 
 
-def _contrib_steps(net: Net, each: NodeProto) -> tuple[Step, ...]:
+def _contrib_steps(net: Net, each: NodeProto, products: bool) -> tuple[Step, ...]:
     """What stands for an operator of onnxruntime's own."""
     alone = group_norm_step(net, each) or split_gelu_step(net, each) or layer_norm_step(net, each)
-    return (alone,) if alone is not None else rotary_steps(net, each) or attention_steps(net, each)
+    if alone is not None:
+        return (alone,)
+    return rotary_steps(net, each) or (attention_steps(net, each) if products else ())
 
 
 def _residual(net: Net, each: NodeProto, search: Search) -> Step | None:

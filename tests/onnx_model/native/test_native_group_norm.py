@@ -189,3 +189,7 @@ def test_split_gelu_and_bias_add() -> None:
     assert found is not None
     assert found.counts == {"Gated": 1, "Linear": 1}
     assert error(model, found.model) < 2e-3
+
+
+def test_packed_attention_stays_where_products_are_not_looked_for() -> None:
+    assert rewrite(attention(), {}, products=False) is None
