@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 from onnx import NodeProto
 
 from ampgraph.onnx_model.attributes import plain_attributes
@@ -51,15 +52,13 @@ def attention_of(draft: Draft, product: NodeProto) -> View | None:
     if soft is None:
         return None
     causal = soft.input[0] in net.source.causal
-    scores, scale = unscaled(draft, net.source.causal.get(soft.input[0], soft.input[0]))
-    mask, sum_ = "", net.makers.get(soft.input[0]) if causal else net.maker(scores, "Add")
-    if sum_ is not None and not causal:
-        scores, mask = _sides(draft, sum_) if scale == 1.0 else ("", "")  # a mask is added as it is
-        scores, more = unscaled(draft, scores)
-        scale = more if mask else 0.0
+    parted = _parted(draft, net.source.causal.get(soft.input[0], soft.input[0]))
+    if parted is None:
+        return None
+    scores, scale = unscaled(draft, parted.scores)
     inner = net.maker(scores, "MatMul")
     shapes = [net.shapes.get(name) for name in (scores, product.output[0])]
-    if inner is None or scale == 0.0 or None in shapes:
+    if inner is None or None in shapes:
         return None
     left, left_scale = unscaled(draft, inner.input[0])
     right, right_scale = unscaled(draft, inner.input[1])
@@ -72,8 +71,9 @@ def attention_of(draft: Draft, product: NodeProto) -> View | None:
         return None
     if value.scale != 1.0:  # the kernels scale scores alone
         return None
-    nodes = tuple(each for each in (inner, sum_, soft, product) if each is not None)
-    found = _Attention(query, key, value, scale * left_scale * right_scale, mask, causal, nodes)
+    masked = (net.makers[soft.input[0]],) if causal else ()
+    nodes = (inner, *parted.sums, *masked, soft, product)
+    found = _Attention(query, key, value, scale * left_scale * right_scale, parted.masks, causal, nodes)
     return _emitted(draft, product, found, shapes[0] or (), shapes[1] or ())
 
 
@@ -83,7 +83,7 @@ class _Attention:
     key: Operand
     value: Operand
     scale: float
-    mask: str
+    masks: tuple[str, ...]
     causal: bool
     nodes: tuple[NodeProto, ...]  # that it stands for, beside what scales, splits and turns
 
@@ -118,13 +118,27 @@ def unscaled(draft: Draft, name: str) -> tuple[str, float]:
     return name, scale
 
 
-def _sides(draft: Draft, sum_: NodeProto) -> tuple[str, str]:
-    """The operand that is a product, and the other one."""
-    for scores, mask in (sum_.input, reversed(sum_.input)):
-        inner = draft.net.maker(unscaled(draft, scores)[0], "MatMul")
-        if inner is not None and inner.input[1] not in draft.net.constants:
-            return scores, mask
-    return "", ""
+@dataclass(frozen=True)
+class _Parted:
+    """Scores, what is added to them one after the other, and the sums."""
+
+    scores: str
+    masks: tuple[str, ...] = ()
+    sums: tuple[NodeProto, ...] = ()
+
+
+def _parted(draft: Draft, name: str, *, in_sum: bool = False) -> _Parted | None:
+    """What goes into a softmax as scores and what is added to them; None where no product makes those."""
+    net = draft.net
+    inner = net.maker(unscaled(draft, name)[0], "MatMul")
+    if inner is not None and not (in_sum and inner.input[1] in net.constants):
+        return _Parted(name)
+    sum_ = net.maker(name, "Add")
+    for one, other in (sum_.input, reversed(sum_.input)) if sum_ is not None else ():
+        found = _parted(draft, one, in_sum=True)
+        if found is not None and sum_ is not None:
+            return _Parted(found.scores, (*found.masks, other), (*found.sums, sum_))
+    return None
 
 
 def _operand(draft: Draft, view: View, turned: int, old: NodeProto) -> Operand | None:
@@ -176,7 +190,7 @@ def _emitted(draft: Draft, product: NodeProto, found: _Attention, scores: Shape,
     shortest = _SHORTEST_OF_FEW if batch * query.heads <= _FEW else SHORTEST
     if spread or min(tokens, keys) < shortest or (found.causal and tokens != keys):
         return None
-    mask = _mask(draft, found.mask, query, keys, product)
+    mask = _mask(draft, _total(draft, found.masks, product), query, keys, product)
     if mask is None:
         return None
     scale = found.scale * query.scale * key.scale
@@ -195,13 +209,28 @@ def _emitted(draft: Draft, product: NodeProto, found: _Attention, scores: Shape,
     return View(base, heads_of(batch, value.heads, tokens, value.size, width, rank))
 
 
-def _mask(draft: Draft, name: str, operand: Operand, keys: int, old: NodeProto) -> str | None:
+def _total(draft: Draft, masks: tuple[str, ...], old: NodeProto) -> str | None:
+    """The sum of the masks, made once for all layers; "" without any, None where it cannot be."""
+    total = masks[0] if masks else ""
+    for other in masks[1:]:
+        shapes = [draft.shapes.get(name) or draft.net.shapes.get(name) for name in (total, other)]
+        if shapes[0] is None or shapes[1] is None:
+            return None
+        made = (each for each in draft.made.values() if each.op_type == "Add" and list(each.input) == [total, other])
+        known = next(made, None)
+        new = node("Add", [total, other], [f"{total}_with_{other}"])
+        shape = np.broadcast_shapes(shapes[0], shapes[1])
+        total = draft.add(new, shape, old) if known is None else str(known.output[0])
+    return total
+
+
+def _mask(draft: Draft, name: str | None, operand: Operand, keys: int, old: NodeProto) -> str | None:
     """The mask as onnxruntime takes it: four axes, the last two whole. None where it cannot be."""
     query, heads = operand.base, operand.heads
     batch, tokens = draft.shapes[query][:2]
     if not name:
-        return ""
-    shape = draft.net.shapes.get(name)
+        return name
+    shape = draft.shapes.get(name) or draft.net.shapes.get(name)
     if shape is None or len(shape) > 4 or shape[-1:] != (keys,):
         return None
     if len(shape) < 4:

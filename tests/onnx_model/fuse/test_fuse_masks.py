@@ -1,0 +1,73 @@
+"""Scores that several masks or biases are added to: one operator, which reads their sum."""
+
+from collections import Counter
+
+import pytest
+
+from tests.onnx_model.fuse.answers import counts_of, model_of
+
+SHAPE = (2, 72, 32)
+WEIGHTS = {f"w{each}": (32, 32) for each in "qkvo"}
+LAYER = """
+  q{n} = MatMul({x}, wq)  k{n} = MatMul({x}, wk)  v{n} = MatMul({x}, wv)
+  qs{n} = Reshape(q{n}, split)  qh{n} = Transpose<perm = [0, 2, 1, 3]>(qs{n})
+  ks{n} = Reshape(k{n}, split)  kt{n} = Transpose<perm = [0, 2, 3, 1]>(ks{n})
+  vs{n} = Reshape(v{n}, split)  vh{n} = Transpose<perm = [0, 2, 1, 3]>(vs{n})
+  s{n} = MatMul(qh{n}, kt{n})  d{n} = Div(s{n}, eight)  {masked}
+  p{n} = Softmax<axis = -1>(m{n})  o{n} = MatMul(p{n}, vh{n})
+  ot{n} = Transpose<perm = [0, 2, 1, 3]>(o{n})  om{n} = Reshape(ot{n}, whole)  {y} = MatMul(om{n}, wo)
+"""
+NUMBERS = "split = Constant<value_ints = [0, 0, 4, 8]>()  whole = Constant<value_ints = [0, 0, 32]>()"
+TWO = "b{n} = Add(d{n}, bias)  m{n} = Add(b{n}, mask)"
+MASKS = {"bias": ("1,4,72,72", (1, 4, 72, 72)), "mask": ("n,1,1,72", (2, 1, 1, 72))}
+
+
+def layer_of(masked: str, x: str = "x", y: str = "y", n: str = "") -> str:
+    return LAYER.format(masked=masked.format(n=n), x=x, y=y, n=n)
+
+
+def fused_of(body: str, **masks: tuple[str, tuple[int, ...]]) -> Counter[str]:
+    """Operators of the fused model, its answers held against the model's own."""
+    inputs = "".join(f", float[{dims}] {name}" for name, (dims, _) in masks.items())
+    text = f"g (float[n,72,32] x{inputs}) => (float[n,72,32] y) <float eight = {{8.0}}> {{ {NUMBERS} {body} }}"
+    shapes = {name: shape for name, (_, shape) in masks.items()}
+    return counts_of(model_of(text, WEIGHTS), {"x": SHAPE, **shapes})
+
+
+@pytest.mark.parametrize("masked", [TWO, "b{n} = Add(bias, d{n})  m{n} = Add(mask, b{n})"], ids=["right", "left"])
+def test_a_bias_of_heads_and_a_mask_of_keys_become_one(masked: str):
+    found = fused_of(layer_of(masked), **MASKS)
+    assert (found["Attention"], found["Softmax"], found["Add"]) == (1, 0, 1)
+
+
+def test_masks_of_fewer_axes_are_summed_too():
+    found = fused_of(layer_of(TWO), bias=("4,72,72", (4, 72, 72)), mask=("72,72", (72, 72)))
+    assert (found["Attention"], found["Softmax"]) == (1, 0)
+
+
+def test_three_are_summed():
+    more = TWO.replace("m{n} = Add(b{n}, mask)", "a{n} = Add(b{n}, mask)  m{n} = Add(a{n}, third)")
+    found = fused_of(layer_of(more), third=("1,1,72,72", (1, 1, 72, 72)), **MASKS)
+    assert (found["Attention"], found["Softmax"], found["Add"]) == (1, 0, 2)
+
+
+def test_layers_share_the_sum():
+    body = layer_of(TWO, y="z") + layer_of(TWO, "z", "y", "2")
+    found = fused_of(body, **MASKS)
+    assert (found["Attention"], found["Add"]) == (2, 1)
+
+
+def test_a_bias_beside_a_causal_mask_is_all_that_is_read():
+    causal = """
+      size = Shape<start = 1, end = 2>(x)  count = Squeeze(size)  nought = Constant<value_int = 0>()
+      first = Constant<value_int = 1>()  places = Range(nought, count, first)
+      last = Constant<value_ints = [1]>()  column = Unsqueeze(places, last)  ok = LessOrEqual(places, column)
+      zero = Constant<value_float = 0.0>()  low = Constant<value_float = -10000.0>()  mask = Where(ok, zero, low)
+    """
+    found = fused_of(causal + layer_of(TWO), bias=MASKS["bias"])
+    assert (found["Attention"], found["Softmax"], found["Where"], found["Add"]) == (1, 0, 0, 0)
+
+
+def test_a_sum_that_is_scaled_is_no_mask():
+    masked = "b{n} = Add(d{n}, bias)  e{n} = Div(b{n}, eight)  m{n} = Add(e{n}, mask)"
+    assert not fused_of(layer_of(masked), **MASKS)["Attention"]
