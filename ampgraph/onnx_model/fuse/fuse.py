@@ -33,6 +33,7 @@ from ampgraph.onnx_model.fuse.scale import fuse_scale
 from ampgraph.onnx_model.fuse.simplify import simplify
 from ampgraph.onnx_model.fuse.skip_norm import fuse_skip_norm
 from ampgraph.onnx_model.fuse.split_gelu import fuse_split_gelu
+from ampgraph.onnx_model.fuse.thirds import fuse_thirds
 from ampgraph.onnx_model.fuse.turned import fuse_turned
 from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.plain_casts import with_plain_casts
@@ -45,6 +46,7 @@ PASSES: tuple[Callable[[Net], Fusion], ...] = (
     fuse_pool,
     fuse_patches,
     fuse_scale,
+    fuse_thirds,
     fuse_layout,
     fuse_carry,
     fuse_rotary_groups,

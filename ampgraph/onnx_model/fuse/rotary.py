@@ -1,12 +1,18 @@
-"""Rotary embedding: x * cos + rotated(x) * sin, where rotated(x) is its second half, negated, then its first half."""
+"""Rotary embedding: x * cos + rotated(x) * sin, where rotated(x) is its second half, negated, then its first half.
+
+Of every head the first part alone may be turned (GPT-NeoX, Phi-2).
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from onnx import NodeProto
 
 from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.fuse.attention import heads_of
+from ampgraph.onnx_model.fuse.heads import heads_in
 from ampgraph.onnx_model.fuse.net import CONTRIB, Net, node
 from ampgraph.onnx_model.fuse.rows import Draft
 from ampgraph.onnx_model.fuse.view import View
@@ -14,8 +20,39 @@ from ampgraph.onnx_model.fuse.view import View
 _START = "rotary_start"
 
 
+@dataclass(frozen=True)
+class _Turn:
+    """A value that is turned, and the tables of cosines and sines that it is turned by."""
+
+    value: str
+    cosine: str
+    sine: str
+
+
 def rotary_of(draft: Draft, sum_: NodeProto) -> View | None:
     """The result of a sum as a view of a fused rotary embedding; None where it is none."""
+    turn = _turn(draft, sum_)
+    found = draft.view(turn.value) if turn is not None else None
+    return _emitted(draft, sum_, turn, found) if turn is not None and found is not None else None
+
+
+def partial_of(draft: Draft, joined: NodeProto) -> View | None:
+    """Heads of which the first part alone is turned, as a view of a fused rotary embedding; None for all else."""
+    net = draft.net
+    sum_ = net.maker(joined.input[0], "Add") if len(joined.input) == 2 and _is_last_axis(net, joined) else None
+    turn = _turn(draft, sum_) if sum_ is not None else None
+    part, rest = (draft.view(turn.value), draft.view(joined.input[1])) if turn is not None else (None, None)
+    if turn is None or part is None or rest is None or part.base != rest.base or part.dims[:-1] != rest.dims[:-1]:
+        return None
+    sizes = [view.shape[-1] for view in (part, rest)]
+    alone = all(view.dims[-1] == ((size, 1),) for view, size in zip((part, rest), sizes, strict=True))
+    if not alone or rest.offset != part.offset + sizes[0]:
+        return None
+    whole = View(part.base, (*part.dims[:-1], ((sum(sizes), 1),)), part.offset)
+    return _emitted(draft, joined, turn, whole, sizes[0])
+
+
+def _turn(draft: Draft, sum_: NodeProto) -> _Turn | None:
     products = [draft.net.maker(name, "Mul") for name in sum_.input]
     for straight, turned in (products, products[::-1]):
         if straight is None or turned is None:
@@ -23,8 +60,7 @@ def rotary_of(draft: Draft, sum_: NodeProto) -> View | None:
         for rotated, sine in (turned.input, reversed(turned.input)):
             value = _rotated(draft, rotated)
             if value and value in straight.input:
-                cosine = next((name for name in straight.input if name != value), value)
-                return _emitted(draft, sum_, value, cosine, sine)
+                return _Turn(value, next((name for name in straight.input if name != value), value), sine)
     return None
 
 
@@ -65,23 +101,20 @@ def _start(net: Net, cut: NodeProto) -> int | None:
     return int(start.reshape(-1)[0]) if start is not None and start.size == step == 1 else None
 
 
-def _emitted(draft: Draft, sum_: NodeProto, value: str, cosine: str, sine: str) -> View | None:
-    found = draft.view(value)
-    if found is None or len(found.dims) != 4:
+def _emitted(draft: Draft, old: NodeProto, turn: _Turn, view: View, part: int = 0) -> View | None:
+    """The heads, turned. `part`: how much of each head is, if not all."""
+    found = heads_in(draft, view, old)
+    if found is None:
         return None
-    view = draft.in_rows(found, sum_)
-    batch, heads, tokens, size = view.shape
-    width = draft.shapes[view.base][-1]
-    fits = view.dims == heads_of(batch, heads, tokens, size, width) and view.offset + heads * size <= width
-    if not fits or draft.shapes[view.base] != (batch, tokens, width):
-        return None
-    tables = [_table(draft, name, tokens, size, sum_) for name in (cosine, sine)]
+    tables = [_table(draft, name, found.tokens, part or found.size, old) for name in (turn.cosine, turn.sine)]
     if None in tables:
         return None
     start = _START if _START in draft.constants else draft.integers(_START, [0])
-    source, made = draft.cut(view.base, view.offset, heads * size, sum_), f"{sum_.output[0]}_rotary"
-    new = node("RotaryEmbedding", [source, start, *map(str, tables)], [made], CONTRIB, num_heads=heads)
-    return View(draft.add(new, draft.shapes[source], sum_), heads_of(batch, heads, tokens, size, heads * size))
+    source, made = draft.cut(found.base, found.offset, found.width, old), f"{old.output[0]}_rotary"
+    said = {"num_heads": found.heads, "rotary_embedding_dim": part or None}
+    new = node("RotaryEmbedding", [source, start, *map(str, tables)], [made], CONTRIB, **said)
+    dims = heads_of(found.batch, found.heads, found.tokens, found.size, found.width)
+    return View(draft.add(new, draft.shapes[source], old), dims)
 
 
 def _table(draft: Draft, name: str, tokens: int, size: int, old: NodeProto) -> str | None:

@@ -1,0 +1,135 @@
+"""Heads as exporters turn, normalize and take them apart before they are attended to."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from ampgraph.onnx_model.fuse.recipes import Sorted
+from tests.onnx_model.fuse.answers import counts_of, model_of
+
+SHAPE = (2, 72, 32)  # four heads of eight
+NUMBERS = """
+  four = Constant<value_ints = [0, 0, 4, 8]>()  whole = Constant<value_ints = [0, 0, 32]>()
+  exponent = Constant<value_float = 2.0>()  little = Constant<value_float = 0.001>()
+"""
+HEADS = """
+  q = MatMul(x, wq)  k = MatMul(x, wk)  v = MatMul(x, wv)
+  qs = Reshape(q, four)  qh = Transpose<perm = [0, 2, 1, 3]>(qs)
+  ks = Reshape(k, four)  kh = Transpose<perm = [0, 2, 1, 3]>(ks)
+  vs = Reshape(v, four)  vh = Transpose<perm = [0, 2, 1, 3]>(vs)
+"""
+ATTEND = """
+  kt = Transpose<perm = [0, 1, 3, 2]>({k})  s = MatMul({q}, kt)  d = Div(s, eight)
+  p = Softmax<axis = -1>(d)  o = MatMul(p, vh)
+  ot = Transpose<perm = [0, 2, 1, 3]>(o)  om = Reshape(ot, whole)  y = MatMul(om, wo)
+"""
+APART = {f"w{each}": (32, 32) for each in "qkvo"} | {"scale": (8,), "shift": (8,)}
+MEAN_SQUARE = """
+  {x}p = Pow({x}h, exponent)  {x}m = ReduceMean<axes = [-1], keepdims = 1>({x}p)  {x}e = Add({x}m, little)
+  {x}r = Sqrt({x}e)  {x}i = Reciprocal({x}r)  {x}u = Mul({x}h, {x}i)  {x}n = Mul({x}u, scale)
+"""
+LAYER = "{x}n = LayerNormalization<axis = -1, epsilon = 0.001>({x}h, scale, shift)"
+
+
+def fused_of(body: str, weights: dict[str, tuple[int, ...]], dims: str = "n,72,32") -> Counter[str]:
+    """Operators of the fused model, its answers held against the model's own."""
+    text = f"g (float[{dims}] x) => (float[{dims}] y) <float eight = {{8.0}}> {{ {NUMBERS} {body} }}"
+    return counts_of(model_of(text, weights), {"x": SHAPE})
+
+
+@pytest.mark.parametrize("dims", ["n,72,32", "n,t,32"], ids=["fixed", "free"])
+@pytest.mark.parametrize(
+    ("norm", "kernel"),
+    [(MEAN_SQUARE, "SkipSimplifiedLayerNormalization"), (LAYER, "SkipLayerNormalization")],
+    ids=["root mean square", "layer"],
+)
+def test_heads_that_are_normalized_after_they_are_turned(norm: str, kernel: str, dims: str):
+    """As Gemma 3's queries and keys are."""
+    if "t" in dims and norm is LAYER:
+        kernel = "LayerNormalization"  # to find two sizes out takes as many operators as it saves
+    body = HEADS + norm.replace("{x}", "q") + norm.replace("{x}", "k") + ATTEND.format(q="qn", k="kn")
+    found = fused_of(body, APART, dims)
+    assert (found["MultiHeadAttention"], found[kernel]) == (1, 2)
+    assert not found["Transpose"] + found["Pow"] + found["Softmax"]
+
+
+def test_a_normalization_over_tokens_stays_where_it_is():
+    turned = "qt = Transpose<perm = [0, 1, 3, 2]>(qh)  qw = LayerNormalization<axis = -1>(qt, long)"
+    body = f"{HEADS} {turned} qn = Transpose<perm = [0, 1, 3, 2]>(qw) {ATTEND.format(q='qn', k='kh')}"
+    assert not fused_of(body, {**APART, "long": (72,)})["MultiHeadAttention"]
+
+
+TABLES = """
+  angle = Concat<axis = -1>(freq, freq)  c0 = Cos(angle)  s0 = Sin(angle)
+  one = Constant<value_ints = [1]>()  cosine = Unsqueeze(c0, one)  sine = Unsqueeze(s0, one)
+  zero = Constant<value_ints = [0]>()  two = Constant<value_ints = [2]>()  part = Constant<value_ints = [4]>()
+  end = Constant<value_ints = [8]>()  last = Constant<value_ints = [3]>()
+"""
+TURNED = """
+  {x}f = Slice({x}h, zero, part, last)  {x}g = Slice({x}h, part, end, last)
+  {x}a = Slice({x}f, zero, two, last)  {x}b = Slice({x}f, two, part, last)
+  {x}m = Neg({x}b)  {x}c = Concat<axis = -1>({x}m, {x}a)
+  {x}1 = Mul({x}f, cosine)  {x}2 = Mul({x}c, sine)  {x}r = Add({x}1, {x}2)  {x}n = Concat<axis = -1>({x}r, {x}g)
+"""
+TURN = TURNED.replace("{x}", "q") + TURNED.replace("{x}", "k")
+
+
+def test_heads_of_which_a_part_is_turned():
+    """As Phi's are: half of each head has a position, the rest none."""
+    found = fused_of(HEADS + TABLES + TURN + ATTEND.format(q="qn", k="kn"), {**APART, "freq": (1, 72, 2)})
+    assert (found["MultiHeadAttention"], found["RotaryEmbedding"]) == (1, 2)
+    assert not found["Neg"] + found["Transpose"] + found["Softmax"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        TURN.replace("Concat<axis = -1>(qr, qg)", "Concat<axis = -1>(qg, qr)"),
+        TURN.replace("Concat<axis = -1>(qr, qg)", "Concat<axis = -1>(qr, qf)"),
+        TURN.replace("qg = Slice(qh,", "qg = Slice(kh,"),
+    ],
+    ids=["in another order", "the same part twice", "of another value"],
+)
+def test_parts_that_are_not_put_back_in_place_are_no_turned_heads(changed: str):
+    body = HEADS + TABLES + changed + ATTEND.format(q="qn", k="kn")
+    assert fused_of(body, {**APART, "freq": (1, 72, 2)})["RotaryEmbedding"] < 2
+
+
+PACKED = """
+  a = MatMul(x, w)  b = Add(a, bias)  apart = Constant<value_ints = [0, 0, 4, 24]>()  bs = Reshape(b, apart)
+  bh = Transpose<perm = [0, 2, 1, 3]>(bs)  qh, kh, vh = Split<axis = 3>(bh)
+"""
+TOGETHER = {"w": (32, 96), "bias": (96,), "wo": (32, 32), "freq": (1, 72, 2)}
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [PACKED, PACKED.replace("b = Add(a, bias)", "b = Identity(a)"), PACKED.replace("[0, 0, 4, 24]", "[0, -1, 4, 24]")],
+    ids=["with a bias", "without", "another spelling"],
+)
+def test_heads_that_one_projection_makes_one_by_one(packed: str):
+    found = fused_of(packed + ATTEND.format(q="qh", k="kh"), TOGETHER)
+    assert (found["Attention"], found["MatMul"], found["Slice"]) == (1, 1, 0)
+    assert not found["Transpose"] + found["Split"]
+
+
+def test_heads_that_one_projection_makes_one_by_one_are_turned():
+    """As GPT-NeoX's are."""
+    found = fused_of(PACKED + TABLES + TURN + ATTEND.format(q="qn", k="kn"), TOGETHER)
+    assert (found["MultiHeadAttention"], found["RotaryEmbedding"], found["MatMul"]) == (1, 2, 2)
+    assert not found["Neg"] + found["Transpose"]
+
+
+def test_a_projection_that_somebody_else_reads_keeps_its_order():
+    body = (
+        PACKED + ATTEND.format(q="qh", k="kh").replace("y = ", "z = ") + "m = ReduceMax<axes = [-1]>(b)  y = Add(z, m)"
+    )
+    assert not fused_of(body, TOGETHER)["Attention"]
+
+
+def test_parts_of_heads_are_sorted():
+    values = np.arange(12)[None] + np.array([[0], [100]])  # two heads of three parts of two
+    found = Sorted("w", heads=2, parts=3).array({"w": values})
+    np.testing.assert_array_equal(found[0], [0, 1, 6, 7, 2, 3, 8, 9, 4, 5, 10, 11])
+    np.testing.assert_array_equal(found[1], found[0] + 100)
