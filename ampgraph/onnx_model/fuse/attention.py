@@ -1,5 +1,8 @@
 """Attention: softmax(scale * Q K^T + mask) V in heads, however it is written, as one kernel of onnxruntime's.
 
+Scores that tanh bounds (Gemma 2) are for ONNX's own attention, from opset 23 on: MultiHeadAttention has no bound, and
+GroupQueryAttention, which has one, has no kernel in float32 on CUDA to hold the answers against.
+
 Q, K and V are read through their views: what an exporter does between a projection and the product with its
 neighbour is reshapes and transposes, and onnxruntime's kernels take the projection's result as it is. On one H200,
 microseconds a layer, float16, 32 x 197 tokens in 12 heads of 64: 136 as separate operators, 27 as MultiHeadAttention;
@@ -19,6 +22,7 @@ from ampgraph.onnx_model.fuse.rows import Draft
 from ampgraph.onnx_model.fuse.view import Factor, Shape, View, transposed
 
 _SOFTMAX_OF_ONE_AXIS = 13  # the opset from which Softmax is over one axis, the last where none is named
+_BOUNDED_ATTENTION = 23  # the opset from which ONNX has an attention
 _SHAPE_OF_ONE_AXIS = 15  # the opset from which Shape takes a start and an end
 SHORTEST = 64  # tokens; onnxruntime's fused kernels work in blocks of that many
 _SHORTEST_OF_FEW, _FEW = 16, 1024  # tokens, heads of all sequences: where launches take the time, fewer are better
@@ -55,7 +59,7 @@ def attention_of(draft: Draft, product: NodeProto) -> View | None:
     parted = _parted(draft, net.source.causal.get(soft.input[0], soft.input[0]))
     if parted is None:
         return None
-    scores, scale = unscaled(draft, parted.scores)
+    scores, scale, bound = _unbounded(draft, parted.scores)
     inner = net.maker(scores, "MatMul")
     shapes = [net.shapes.get(name) for name in (scores, product.output[0])]
     if inner is None or None in shapes:
@@ -73,7 +77,7 @@ def attention_of(draft: Draft, product: NodeProto) -> View | None:
         return None
     masked = (net.makers[soft.input[0]],) if causal else ()
     nodes = (inner, *parted.sums, *masked, soft, product)
-    found = _Attention(query, key, value, scale * left_scale * right_scale, parted.masks, causal, nodes)
+    found = _Attention(query, key, value, scale * left_scale * right_scale, parted.masks, causal, nodes, bound)
     return _emitted(draft, product, found, shapes[0] or (), shapes[1] or ())
 
 
@@ -86,6 +90,7 @@ class _Attention:
     masks: tuple[str, ...]
     causal: bool
     nodes: tuple[NodeProto, ...]  # that it stands for, beside what scales, splits and turns
+    bound: float = 0.0  # of the scores, by tanh, before the masks; 0: none
 
 
 def softmax_of(draft: Draft, name: str) -> NodeProto | None:
@@ -118,6 +123,16 @@ def unscaled(draft: Draft, name: str) -> tuple[str, float]:
     return name, scale
 
 
+def _unbounded(draft: Draft, name: str) -> tuple[str, float, float]:
+    """A value without its constant scale and without a bound by tanh, the scale of both and the bound, 0 for none."""
+    inner, scale = unscaled(draft, name)
+    tanh = draft.net.maker(inner, "Tanh")
+    if tanh is None:
+        return inner, scale, 0.0
+    value, within = unscaled(draft, tanh.input[0])
+    return value, within * scale, scale
+
+
 @dataclass(frozen=True)
 class _Parted:
     """Scores, what is added to them one after the other, and the sums."""
@@ -130,7 +145,7 @@ class _Parted:
 def _parted(draft: Draft, name: str, *, in_sum: bool = False) -> _Parted | None:
     """What goes into a softmax as scores and what is added to them; None where no product makes those."""
     net = draft.net
-    inner = net.maker(unscaled(draft, name)[0], "MatMul")
+    inner = net.maker(_unbounded(draft, name)[0], "MatMul")
     if inner is not None and not (in_sum and inner.input[1] in net.constants):
         return _Parted(name)
     sum_ = net.maker(name, "Add")
@@ -195,7 +210,11 @@ def _emitted(draft: Draft, product: NodeProto, found: _Attention, scores: Shape,
         return None
     scale = found.scale * query.scale * key.scale
     name, width = f"{product.output[0]}_fused", value.heads * value.size
+    dims = heads_of(batch, value.heads, tokens, value.size, width, len(result))
     said = {"num_heads": query.heads, "scale": scale, "unidirectional": 1 if found.causal else None}
+    if found.bound:
+        new = _bounded(draft, found, name, mask, scale, product)
+        return None if new is None else View(draft.add(new, (batch, tokens, width), *found.nodes), dims)
     packed = _packed(draft, found)
     if packed is not None and query.size == value.size:
         inputs = [*packed, "", "", mask] if mask else packed
@@ -204,9 +223,19 @@ def _emitted(draft: Draft, product: NodeProto, found: _Attention, scores: Shape,
         parts = [_alone(draft, each, product) for each in (query, key, value)]
         inputs = [*parts, "", "", mask] if mask else parts
         new = node("MultiHeadAttention", inputs, [name], CONTRIB, **said)
-    base = draft.add(new, (batch, tokens, width), *found.nodes)
-    rank = len(result)
-    return View(base, heads_of(batch, value.heads, tokens, value.size, width, rank))
+    return View(draft.add(new, (batch, tokens, width), *found.nodes), dims)
+
+
+def _bounded(draft: Draft, found: _Attention, name: str, mask: str, scale: float, old: NodeProto) -> NodeProto | None:
+    """ONNX's own attention, which bounds its scores before it adds a mask, and knows groups of heads."""
+    two = bool(mask) and found.causal  # which it takes one of
+    if draft.net.opset < _BOUNDED_ATTENTION or found.bound < 0 or scale <= 0 or two:
+        return None
+    parts = [draft.cut(each.base, each.offset, each.part, old) for each in (found.query, found.key, found.value)]
+    said = {"q_num_heads": found.query.heads, "kv_num_heads": found.key.heads // found.key.times}
+    causal = 1 if found.causal else None
+    inputs = [*parts, mask] if mask else parts
+    return node("Attention", inputs, [name], scale=scale, softcap=found.bound, is_causal=causal, **said)
 
 
 def _total(draft: Draft, masks: tuple[str, ...], old: NodeProto) -> str | None:
