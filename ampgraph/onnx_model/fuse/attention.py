@@ -13,17 +13,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 from onnx import NodeProto
 
 from ampgraph.onnx_model.attributes import plain_attributes
+from ampgraph.onnx_model.fuse.masks import Scores, four_axes, total_of
 from ampgraph.onnx_model.fuse.net import CONTRIB, node
 from ampgraph.onnx_model.fuse.rows import Draft
 from ampgraph.onnx_model.fuse.view import Factor, Shape, View, transposed
 
 _SOFTMAX_OF_ONE_AXIS = 13  # the opset from which Softmax is over one axis, the last where none is named
 _BOUNDED_ATTENTION = 23  # the opset from which ONNX has an attention
-_SHAPE_OF_ONE_AXIS = 15  # the opset from which Shape takes a start and an end
 SHORTEST = 64  # tokens; onnxruntime's fused kernels work in blocks of that many
 _SHORTEST_OF_FEW, _FEW = 16, 1024  # tokens, heads of all sequences: where launches take the time, fewer are better
 
@@ -205,7 +204,8 @@ def _emitted(draft: Draft, product: NodeProto, found: _Attention, scores: Shape,
     shortest = _SHORTEST_OF_FEW if batch * query.heads <= _FEW else SHORTEST
     if spread or min(tokens, keys) < shortest or (found.causal and tokens != keys):
         return None
-    mask = _mask(draft, _total(draft, found.masks, product), query, keys, product)
+    summed = total_of(draft, found.masks, product, lifted=found.bound > 0)
+    mask = four_axes(draft, summed, Scores(query.base, query.heads, keys), product)
     if mask is None:
         return None
     scale = found.scale * query.scale * key.scale
@@ -232,56 +232,17 @@ def _bounded(draft: Draft, found: _Attention, name: str, mask: str, scale: float
     if draft.net.opset < _BOUNDED_ATTENTION or found.bound < 0 or scale <= 0 or two:
         return None
     parts = [draft.cut(each.base, each.offset, each.part, old) for each in (found.query, found.key, found.value)]
-    said = {"q_num_heads": found.query.heads, "kv_num_heads": found.key.heads // found.key.times}
-    causal = 1 if found.causal else None
-    inputs = [*parts, mask] if mask else parts
-    return node("Attention", inputs, [name], scale=scale, softcap=found.bound, is_causal=causal, **said)
-
-
-def _total(draft: Draft, masks: tuple[str, ...], old: NodeProto) -> str | None:
-    """The sum of the masks, made once for all layers; "" without any, None where it cannot be."""
-    total = masks[0] if masks else ""
-    for other in masks[1:]:
-        shapes = [draft.shapes.get(name) or draft.net.shapes.get(name) for name in (total, other)]
-        if shapes[0] is None or shapes[1] is None:
-            return None
-        made = (each for each in draft.made.values() if each.op_type == "Add" and list(each.input) == [total, other])
-        known = next(made, None)
-        new = node("Add", [total, other], [f"{total}_with_{other}"])
-        shape = np.broadcast_shapes(shapes[0], shapes[1])
-        total = draft.add(new, shape, old) if known is None else str(known.output[0])
-    return total
-
-
-def _mask(draft: Draft, name: str | None, operand: Operand, keys: int, old: NodeProto) -> str | None:
-    """The mask as onnxruntime takes it: four axes, the last two whole. None where it cannot be."""
-    query, heads = operand.base, operand.heads
-    batch, tokens = draft.shapes[query][:2]
-    if not name:
-        return name
-    shape = draft.shapes.get(name) or draft.net.shapes.get(name)
-    if shape is None or len(shape) > 4 or shape[-1:] != (keys,):
-        return None
-    if len(shape) < 4:
-        axes = draft.integers(f"{name}_axes", range(4 - len(shape)))
-        shape = (1,) * (4 - len(shape)) + shape
-        name = draft.add(node("Unsqueeze", [name, axes], [f"{name}_4d"]), shape, old)
-    if shape[0] not in (1, batch) or shape[1] not in (1, heads) or shape[2] not in (1, tokens):
-        return None
-    if shape[2] != tokens:
-        return _spread(draft, name, shape, query, old)
-    return name
-
-
-def _spread(draft: Draft, name: str, shape: Shape, query: str, old: NodeProto) -> str | None:
-    """The mask once for every query, however many there are."""
-    if draft.net.opset < _SHAPE_OF_ONE_AXIS:
-        return None
-    tokens = draft.shapes[query][1]
-    size = draft.add(node("Shape", [query], [f"{name}_tokens"], start=1, end=2), (1,), old)
-    ones, one = draft.integers(f"{name}_ones", (1, 1)), draft.integers(f"{name}_one", (1,))
-    wanted = draft.add(node("Concat", [ones, size, one], [f"{name}_shape"], axis=0), (4,), old)
-    return draft.add(node("Expand", [name, wanted], [f"{name}_spread"]), (*shape[:2], tokens, shape[3]), old)
+    heads, groups = found.query.heads, found.key.heads // found.key.times
+    return node(
+        "Attention",
+        [*parts, mask] if mask else parts,
+        [name],
+        q_num_heads=heads,
+        kv_num_heads=groups,
+        scale=scale,
+        softcap=found.bound,
+        is_causal=1 if found.causal else None,
+    )
 
 
 def _packed(draft: Draft, found: _Attention) -> list[str] | None:

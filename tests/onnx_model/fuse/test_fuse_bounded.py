@@ -31,8 +31,9 @@ WEIGHTS = {"wq": (32, 32), "wk": (32, 16), "wv": (32, 16), "wo": (32, 32)}
 
 
 def text_of(bounded: str, inputs: str = "") -> str:
-    numbers = "<float three = {3.0}, float bound = {0.5}, float low = {-10000.0}, float zero = {0.0}>"
-    return f"g (float[n,72,32] x{inputs}) => (float[n,72,32] y) {numbers} {{ {HEADS} {bounded} {ATTEND} }}"
+    numbers = "float three = {3.0}, float bound = {0.5}, float zero = {0.0}"
+    lows = "float low = {-10000.0}, float lowest = {-3.4028235e38}"
+    return f"g (float[n,72,32] x{inputs}) => (float[n,72,32] y) <{numbers}, {lows}> {{ {HEADS} {bounded} {ATTEND} }}"
 
 
 def test_bounded_scores_of_grouped_heads_are_one_operator():
@@ -41,9 +42,30 @@ def test_bounded_scores_of_grouped_heads_are_one_operator():
     assert not found["Tanh"] + found["Softmax"] + found["Expand"] + found["Transpose"]
 
 
+SEEN = """
+  some = Greater(keys, zero)  all_of = Greater(rows, zero)  seen = And(some, all_of)  mask = Where(seen, zero, {low})
+"""
+KEPT = ", float[n,1,72,72] keys, float[n,1,72,1] rows"
+
+
 def test_a_mask_on_bounded_scores_is_added_after_the_bound():
-    model = model_of(text_of(MASKED, ", float[n,1,72,72] mask"), WEIGHTS, opset=23)
-    assert counts_of(model, {"x": SHAPE, "mask": MASK})["Attention"] == 1
+    """Some rows are masked out whole, which leaves every key the same weight."""
+    model = model_of(text_of(SEEN.replace("{low}", "lowest") + MASKED, KEPT), WEIGHTS, opset=23)
+    found = counts_of(model, {"x": SHAPE, "keys": MASK, "rows": (2, 1, 72, 1)})
+    assert (found["Attention"], found["Softmax"], found["Where"]) == (1, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("masked", "inputs", "shapes"),
+    [
+        (MASKED, ", float[n,1,72,72] mask", {"mask": MASK}),
+        (SEEN.replace("{low}", "low") + MASKED, KEPT, {"keys": MASK, "rows": (2, 1, 72, 1)}),
+    ],
+    ids=["given", "not as low"],
+)
+def test_masks_that_may_leave_nothing_stay_on_bounded_scores(masked: str, inputs: str, shapes: dict):
+    model = model_of(text_of(masked, inputs), WEIGHTS, opset=23)
+    assert not counts_of(model, {"x": SHAPE, **shapes})["Attention"]
 
 
 CAUSAL = """

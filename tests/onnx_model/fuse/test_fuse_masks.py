@@ -26,12 +26,15 @@ def layer_of(masked: str, x: str = "x", y: str = "y", n: str = "") -> str:
     return LAYER.format(masked=masked.format(n=n), x=x, y=y, n=n)
 
 
-def fused_of(body: str, **masks: tuple[str, tuple[int, ...]]) -> Counter[str]:
-    """Operators of the fused model, its answers held against the model's own."""
+def fused_of(
+    body: str, more: dict[str, tuple[int, ...]] | None = None, **masks: tuple[str, tuple[int, ...]]
+) -> Counter[str]:
+    """Operators of the fused model, its answers held against the model's own. `more`: weights."""
     inputs = "".join(f", float[{dims}] {name}" for name, (dims, _) in masks.items())
-    text = f"g (float[n,72,32] x{inputs}) => (float[n,72,32] y) <float eight = {{8.0}}> {{ {NUMBERS} {body} }}"
+    numbers = "float eight = {8.0}, float zero = {0.0}, float lowest = {-3.4028235e38}"
+    text = f"g (float[n,72,32] x{inputs}) => (float[n,72,32] y) <{numbers}> {{ {NUMBERS} {body} }}"
     shapes = {name: shape for name, (_, shape) in masks.items()}
-    return counts_of(model_of(text, WEIGHTS), {"x": SHAPE, **shapes})
+    return counts_of(model_of(text, {**WEIGHTS, **(more or {})}), {"x": SHAPE, **shapes})
 
 
 @pytest.mark.parametrize("masked", [TWO, "b{n} = Add(bias, d{n})  m{n} = Add(mask, b{n})"], ids=["right", "left"])
@@ -62,7 +65,7 @@ def test_a_bias_beside_a_causal_mask_is_all_that_is_read():
       size = Shape<start = 1, end = 2>(x)  count = Squeeze(size)  nought = Constant<value_int = 0>()
       first = Constant<value_int = 1>()  places = Range(nought, count, first)
       last = Constant<value_ints = [1]>()  column = Unsqueeze(places, last)  ok = LessOrEqual(places, column)
-      zero = Constant<value_float = 0.0>()  low = Constant<value_float = -10000.0>()  mask = Where(ok, zero, low)
+      low = Constant<value_float = -10000.0>()  mask = Where(ok, zero, low)
     """
     found = fused_of(causal + layer_of(TWO), bias=MASKS["bias"])
     assert (found["Attention"], found["Softmax"], found["Where"], found["Add"]) == (1, 0, 0, 0)
@@ -71,3 +74,26 @@ def test_a_bias_beside_a_causal_mask_is_all_that_is_read():
 def test_a_sum_that_is_scaled_is_no_mask():
     masked = "b{n} = Add(d{n}, bias)  e{n} = Div(b{n}, eight)  m{n} = Add(e{n}, mask)"
     assert not fused_of(layer_of(masked), **MASKS)["Attention"]
+
+
+CHOSEN = "some = Greater(keys, zero)  all_of = Greater(rows, zero)  seen = And(some, all_of)  mask = Where({chosen})"
+KEPT = {"keys": ("n,1,1,72", (2, 1, 1, 72)), "rows": ("n,1,72,1", (2, 1, 72, 1))}
+
+
+@pytest.mark.parametrize("chosen", ["seen, zero, lowest", "unseen, lowest, zero"], ids=["seen", "unseen"])
+def test_a_bias_out_of_a_table_and_a_choice_are_a_choice(chosen: str):
+    """As MPNet's are: what the lowest number is added to is that number, in float16 too. Some rows are masked whole."""
+    mask = CHOSEN.format(chosen=chosen).replace("mask =", "unseen = Not(seen)  mask =")
+    bias = "at = Constant<value_ints = [1]>()  row = Gather<axis = 0>(table, at)  bias = Cast<to = 1>(row)"
+    found = fused_of(mask + bias + layer_of(TWO), {"table": (3, 4, 72, 72)}, **KEPT)
+    assert (found["Attention"], found["Softmax"], found["Where"], found["Add"]) == (1, 0, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("bias", "lowest"), [("Mul(table, eight)", "lowest"), ("Identity(large)", "lowest"), ("Identity(table)", "low")]
+)
+def test_what_may_be_seen_beside_a_mask_is_added(bias: str, lowest: str):
+    low = "low = Constant<value_float = -10000.0>()  factor = Constant<value_float = 1e5>()  large = Mul(table, factor)"
+    mask = f"some = Greater(keys, zero)  mask = Where(some, zero, {lowest})"
+    found = fused_of(f"{low} {mask} bias = {bias} {layer_of(TWO)}", {"table": (1, 4, 72, 72)}, keys=KEPT["keys"])
+    assert (found["Attention"], found["Softmax"], found["Add"]) == (1, 0, 1)

@@ -1,0 +1,137 @@
+"""Masks: what is added to scores before their softmax, one thing or several, as the one tensor that kernels take.
+
+Several become one sum, made once for all layers. Where one of them is a choice of 0 and a number so low that no score
+is seen beside it, the sum is a choice too: the other or that number. It says the same in float32, and in float16, where
+the lowest number is not, as a mask alone does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import NodeProto
+
+from ampgraph.onnx_model.fuse.net import Net, node
+from ampgraph.onnx_model.fuse.rows import Draft
+from ampgraph.onnx_model.fuse.view import Shape
+
+_SHAPE_OF_ONE_AXIS = 15  # the opset from which Shape takes a start and an end
+_UNSEEN_BESIDE = -1e30  # what scores added to it leave as it is, in float32
+_LARGEST = 1e4  # of a table that such a number is added to
+_MOVING = ("Cast", "Expand", "Gather", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+_LIFTED = "masked_out"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a mask is added to: scores of the queries of a base (batch, tokens, width), in heads, for so many keys."""
+
+    base: str
+    heads: int
+    keys: int
+
+
+def total_of(draft: Draft, masks: tuple[str, ...], old: NodeProto, *, lifted: bool = False) -> str | None:
+    """The sum of the masks; "" without any, None where it cannot be made.
+
+    `lifted`: off float32's lowest number, a whole row of which ONNX's attention answers with zeros on the CPU.
+    """
+    chosen = next((name for name in masks if _choice(draft.net, name) is not None), "")
+    others = [name for name in masks if name != chosen]
+    known = all(_is_small(draft.net, name) for name in others)
+    if lifted and masks and not (chosen and known):
+        return None
+    if chosen and known and (others or lifted):
+        return _chosen(draft, chosen, _added(draft, others, old) if others else "", old, lifted=lifted)
+    return _added(draft, masks, old)
+
+
+def _choice(net: Net, name: str) -> tuple[str, str, str] | None:
+    """The operands of a choice between 0 and a number that no score is seen beside; None for all else."""
+    made = net.maker(name, "Where")
+    numbers = [net.scalar(each) for each in made.input[1:]] if made is not None else []
+    low = next((number for number in numbers if number is not None and number <= _UNSEEN_BESIDE), None)
+    return tuple(made.input) if made is not None and low is not None and 0.0 in numbers else None
+
+
+def _is_small(net: Net, name: str) -> bool:
+    """Whether a value holds nothing but elements of a table of small numbers."""
+    made = net.maker(name, *_MOVING)
+    while name not in net.constants and made is not None:
+        name = made.input[0]
+        made = net.maker(name, *_MOVING)
+    values = net.table(name) if net.is_float(name) else None
+    return values is not None and bool(np.all(np.abs(values) < _LARGEST))
+
+
+def _chosen(draft: Draft, name: str, other: str | None, old: NodeProto, *, lifted: bool) -> str | None:
+    """A choice again, with another value in the place of its 0."""
+    operands = _choice(draft.net, name)
+    shapes = [_shape(draft, each) for each in (name, other) if each]
+    if operands is None or other is None or None in shapes:
+        return None
+    low = _lifted(draft) if lifted else ""
+    numbers = {each: draft.net.scalar(each) for each in operands[1:]}
+    inputs = [operands[0], *(other or each if numbers[each] == 0.0 else low or each for each in operands[1:])]
+    made = f"{other}_or_{name}" if other else f"{name}_lifted"
+    return _once(draft, node("Where", inputs, [made]), shapes, old)
+
+
+def _lifted(draft: Draft) -> str:
+    if _LIFTED in draft.constants:
+        return _LIFTED
+    return draft.table(_LIFTED, np.array(_UNSEEN_BESIDE, np.float32))
+
+
+def _added(draft: Draft, masks: Iterable[str], old: NodeProto) -> str | None:
+    """The sum of all."""
+    total = ""
+    for other in masks:
+        shapes = [_shape(draft, name) for name in (total, other) if name]
+        if None in shapes:
+            return None
+        total = _once(draft, node("Add", [total, other], [f"{total}_with_{other}"]), shapes, old) if total else other
+    return total
+
+
+def _once(draft: Draft, new: NodeProto, shapes: list[Shape | None], old: NodeProto) -> str:
+    """What a node of operands of these shapes makes, which it makes once."""
+    alike = (each for each in draft.made.values() if each.op_type == new.op_type and each.input == new.input)
+    known = next(alike, None)
+    if known is not None:
+        return str(known.output[0])
+    return draft.add(new, np.broadcast_shapes(*(shape for shape in shapes if shape is not None)), old)
+
+
+def _shape(draft: Draft, name: str) -> Shape | None:
+    return draft.shapes.get(name) or draft.net.shapes.get(name)
+
+
+def four_axes(draft: Draft, name: str | None, scores: Scores, old: NodeProto) -> str | None:
+    """The mask as onnxruntime takes it: four axes, the last two whole. None where it cannot be."""
+    batch, tokens = draft.shapes[scores.base][:2]
+    shape = _shape(draft, name) if name else ()
+    if not name or shape is None:
+        return "" if name == "" else None
+    if len(shape) > 4 or shape[-1:] != (scores.keys,):
+        return None
+    if len(shape) < 4:
+        axes = draft.integers(f"{name}_axes", range(4 - len(shape)))
+        shape = (1,) * (4 - len(shape)) + shape
+        name = draft.add(node("Unsqueeze", [name, axes], [f"{name}_4d"]), shape, old)
+    if shape[0] not in (1, batch) or shape[1] not in (1, scores.heads) or shape[2] not in (1, tokens):
+        return None
+    return name if shape[2] == tokens else _spread(draft, name, shape, scores.base, old)
+
+
+def _spread(draft: Draft, name: str, shape: Shape, query: str, old: NodeProto) -> str | None:
+    """The mask once for every query, however many there are."""
+    if draft.net.opset < _SHAPE_OF_ONE_AXIS:
+        return None
+    tokens = draft.shapes[query][1]
+    size = draft.add(node("Shape", [query], [f"{name}_tokens"], start=1, end=2), (1,), old)
+    ones, one = draft.integers(f"{name}_ones", (1, 1)), draft.integers(f"{name}_one", (1,))
+    wanted = draft.add(node("Concat", [ones, size, one], [f"{name}_shape"], axis=0), (4,), old)
+    return draft.add(node("Expand", [name, wanted], [f"{name}_spread"]), (*shape[:2], tokens, shape[3]), old)
