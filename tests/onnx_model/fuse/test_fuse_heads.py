@@ -66,6 +66,7 @@ TABLES = """
   zero = Constant<value_ints = [0]>()  two = Constant<value_ints = [2]>()  part = Constant<value_ints = [4]>()
   end = Constant<value_ints = [8]>()  last = Constant<value_ints = [3]>()
 """
+FLAT = TABLES.replace("Unsqueeze(c0, one)", "Identity(c0)").replace("Unsqueeze(s0, one)", "Identity(s0)")
 TURNED = """
   {x}f = Slice({x}h, zero, part, last)  {x}g = Slice({x}h, part, end, last)
   {x}a = Slice({x}f, zero, two, last)  {x}b = Slice({x}f, two, part, last)
@@ -94,6 +95,43 @@ def test_heads_of_which_a_part_is_turned():
 def test_parts_that_are_not_put_back_in_place_are_no_turned_heads(changed: str):
     body = HEADS + TABLES + changed + ATTEND.format(q="qn", k="kn")
     assert fused_of(body, {**APART, "freq": (1, 72, 2)})["RotaryEmbedding"] < 2
+
+
+AFTER = """
+  {x}g = Slice({x}h, zero, part, tokens)  {x}f = Slice({x}h, part, all, tokens)
+  {x}a = Slice({x}f, zero, part, last)  {x}b = Slice({x}f, part, end, last)
+  {x}m = Neg({x}b)  {x}c = Concat<axis = -1>({x}m, {x}a)
+  {x}1 = Mul({x}f, cosine)  {x}2 = Mul({x}c, sine)  {x}r = Add({x}1, {x}2)  {x}n = Concat<axis = -2>({x}g, {x}r)
+"""
+PLACED = "all = Constant<value_ints = [72]>()  tokens = Constant<value_ints = [2]>()" + AFTER.replace("{x}", "q")
+PLACED += AFTER.replace("{x}", "k")
+
+
+@pytest.mark.parametrize("axes", [(1, 68, 4), (68, 4)], ids=["a batch of tables", "one table"])
+def test_heads_of_all_tokens_but_the_first_are_turned(axes: tuple[int, ...]):
+    """As DINOv3's are: the first tokens stand for the whole image."""
+    tables = TABLES if len(axes) == 3 else FLAT
+    found = fused_of(HEADS + tables + PLACED + ATTEND.format(q="qn", k="kn"), {**APART, "freq": axes})
+    assert (found["MultiHeadAttention"], found["RotaryEmbedding"]) == (1, 2)
+    assert not found["Neg"] + found["Transpose"] + found["Softmax"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        PLACED.replace("Concat<axis = -2>(qg, qr)", "Concat<axis = -2>(qr, qg)"),
+        PLACED.replace("qg = Slice(qh, zero, part, tokens)", "one3 = Neg(part) qg = Slice(qh, one3, all, tokens)"),
+    ],
+    ids=["last", "from the other end"],
+)
+def test_tokens_that_are_not_put_back_in_place_are_no_turned_heads(changed: str):
+    body = HEADS + TABLES + changed + ATTEND.format(q="qn", k="kn")
+    assert fused_of(body, {**APART, "freq": (1, 68, 4)})["RotaryEmbedding"] < 2
+
+
+def test_a_table_for_every_head_turns_nothing_else():
+    body = HEADS + FLAT + PLACED + ATTEND.format(q="qn", k="kn")
+    assert not fused_of(body, {**APART, "freq": (4, 68, 4)})["RotaryEmbedding"]
 
 
 PACKED = """
