@@ -15,14 +15,16 @@ from dataclasses import dataclass
 
 from onnx import NodeProto
 
-from ampgraph.onnx_model.attributes import plain_attributes
-from ampgraph.onnx_model.fuse.masks import Scores, four_axes, total_of
-from ampgraph.onnx_model.fuse.net import CONTRIB, node
+from ampgraph.onnx_model.fuse.known import MEASURES
+from ampgraph.onnx_model.fuse.masks import Mask, Rows, four_axes, total_of
+from ampgraph.onnx_model.fuse.net import CONTRIB, Net, node
 from ampgraph.onnx_model.fuse.rows import Draft
+from ampgraph.onnx_model.fuse.scores import parted_of, softmax_of, unbounded, unscaled
 from ampgraph.onnx_model.fuse.view import Factor, Shape, View, transposed
 
-_SOFTMAX_OF_ONE_AXIS = 13  # the opset from which Softmax is over one axis, the last where none is named
 _BOUNDED_ATTENTION = 23  # the opset from which ONNX has an attention
+_ON_THE_WAY = frozenset((*MEASURES, "Div", "Expand", "Gather", "Identity", "Mul", "Reshape", "Slice", "Split"))
+_ON_THE_WAY |= {"Squeeze", "Transpose", "Unsqueeze"}
 SHORTEST = 64  # tokens; onnxruntime's fused kernels work in blocks of that many
 _SHORTEST_OF_FEW, _FEW = 16, 1024  # tokens, heads of all sequences: where launches take the time, fewer are better
 
@@ -55,10 +57,10 @@ def attention_of(draft: Draft, product: NodeProto) -> View | None:
     if soft is None:
         return None
     causal = soft.input[0] in net.source.causal
-    parted = _parted(draft, net.source.causal.get(soft.input[0], soft.input[0]))
+    parted = parted_of(draft, net.source.causal.get(soft.input[0], soft.input[0]))
     if parted is None:
         return None
-    scores, scale, bound = _unbounded(draft, parted.scores)
+    scores, scale, bound = unbounded(draft, parted.scores)
     inner = net.maker(scores, "MatMul")
     shapes = [net.shapes.get(name) for name in (scores, product.output[0])]
     if inner is None or None in shapes:
@@ -75,7 +77,7 @@ def attention_of(draft: Draft, product: NodeProto) -> View | None:
     if value.scale != 1.0:  # the kernels scale scores alone
         return None
     masked = (net.makers[soft.input[0]],) if causal else ()
-    nodes = (inner, *parted.sums, *masked, soft, product)
+    nodes = (inner, *parted.nodes, *masked, soft, product)
     found = _Attention(query, key, value, scale * left_scale * right_scale, parted.masks, causal, nodes, bound)
     return _emitted(draft, product, found, shapes[0] or (), shapes[1] or ())
 
@@ -86,73 +88,10 @@ class _Attention:
     key: Operand
     value: Operand
     scale: float
-    masks: tuple[str, ...]
+    masks: tuple[Mask, ...]
     causal: bool
     nodes: tuple[NodeProto, ...]  # that it stands for, beside what scales, splits and turns
     bound: float = 0.0  # of the scores, by tanh, before the masks; 0: none
-
-
-def softmax_of(draft: Draft, name: str) -> NodeProto | None:
-    """The softmax over the last axis that makes these weights; rows of no number made zero in between or not."""
-    net = draft.net
-    guard = net.maker(name, "Where")
-    if guard is not None:
-        test, zero = net.maker(guard.input[0], "IsNaN"), net.scalar(guard.input[1])
-        if test is None or zero != 0.0 or test.input[0] != guard.input[2]:
-            return None
-        name = guard.input[2]
-    found = net.maker(name, "Softmax")
-    default = -1 if net.opset >= _SOFTMAX_OF_ONE_AXIS else 1
-    axis = plain_attributes(found).get("axis", default) if found is not None else None
-    rank = len(net.shapes.get(name, ()))
-    return found if found is not None and axis in (-1, rank - 1) else None
-
-
-def unscaled(draft: Draft, name: str) -> tuple[str, float]:
-    """A value without the constant number it is multiplied with or divided by, and that number."""
-    scale = 1.0
-    while (found := draft.net.maker(name, "Mul", "Div")) is not None:
-        numbers = [draft.net.scalar(operand) for operand in found.input]
-        if numbers[1] is not None and numbers[1] != 0.0:
-            name, scale = found.input[0], scale * (numbers[1] if found.op_type == "Mul" else 1 / numbers[1])
-        elif numbers[0] is not None and found.op_type == "Mul":
-            name, scale = found.input[1], scale * numbers[0]
-        else:
-            break
-    return name, scale
-
-
-def _unbounded(draft: Draft, name: str) -> tuple[str, float, float]:
-    """A value without its constant scale and without a bound by tanh, the scale of both and the bound, 0 for none."""
-    inner, scale = unscaled(draft, name)
-    tanh = draft.net.maker(inner, "Tanh")
-    if tanh is None:
-        return inner, scale, 0.0
-    value, within = unscaled(draft, tanh.input[0])
-    return value, within * scale, scale
-
-
-@dataclass(frozen=True)
-class _Parted:
-    """Scores, what is added to them one after the other, and the sums."""
-
-    scores: str
-    masks: tuple[str, ...] = ()
-    sums: tuple[NodeProto, ...] = ()
-
-
-def _parted(draft: Draft, name: str, *, in_sum: bool = False) -> _Parted | None:
-    """What goes into a softmax as scores and what is added to them; None where no product makes those."""
-    net = draft.net
-    inner = net.maker(_unbounded(draft, name)[0], "MatMul")
-    if inner is not None and not (in_sum and inner.input[1] in net.constants):
-        return _Parted(name)
-    sum_ = net.maker(name, "Add")
-    for one, other in (sum_.input, reversed(sum_.input)) if sum_ is not None else ():
-        found = _parted(draft, one, in_sum=True)
-        if found is not None and sum_ is not None:
-            return _Parted(found.scores, (*found.masks, other), (*found.sums, sum_))
-    return None
 
 
 def _operand(draft: Draft, view: View, turned: int, old: NodeProto) -> Operand | None:
@@ -204,8 +143,8 @@ def _emitted(draft: Draft, product: NodeProto, found: _Attention, scores: Shape,
     shortest = _SHORTEST_OF_FEW if batch * query.heads <= _FEW else SHORTEST
     if spread or min(tokens, keys) < shortest or (found.causal and tokens != keys):
         return None
-    summed = total_of(draft, found.masks, product, lifted=found.bound > 0)
-    mask = four_axes(draft, summed, Scores(query.base, query.heads, keys), product)
+    rows = Rows(query.base, query.heads, keys)
+    mask = four_axes(draft, total_of(draft, found.masks, rows, product, lifted=found.bound > 0), rows, product)
     if mask is None:
         return None
     scale = found.scale * query.scale * key.scale
@@ -248,7 +187,7 @@ def _bounded(draft: Draft, found: _Attention, name: str, mask: str, scale: float
 def _packed(draft: Draft, found: _Attention) -> list[str] | None:
     """Input, weights and bias of one projection that makes queries, keys and values."""
     operands = (found.query, found.key, found.value)
-    if any(each.times != 1 for each in operands):
+    if any(each.times != 1 or _is_shared(draft.net, each.base, found.nodes) for each in operands):
         return None
     if len({each.base for each in operands}) == 1:
         projection = _projection(draft, found.query.base)
@@ -268,6 +207,21 @@ def _packed(draft: Draft, found: _Attention) -> list[str] | None:
     weights = draft.join(tuple(weight for _, weight, _ in sources), width, 1)
     bias = draft.join(biases, width, 0) if weights else ""
     return [sources[0][0], weights, bias] if bias else None
+
+
+def _is_shared(net: Net, base: str, attention: tuple[NodeProto, ...]) -> bool:
+    """Whether more than the attention works on what a base holds: it is then made in any case."""
+    waiting, own = [base], {id(each) for each in attention}
+    while waiting:
+        name = waiting.pop()
+        if name in net.fixed:
+            return True
+        for each in net.readers.get(name, ()):
+            if id(each) not in own and each.op_type not in _ON_THE_WAY:
+                return True
+            if id(each) not in own and each.op_type not in MEASURES:
+                waiting.extend(each.output)
+    return False
 
 
 def _projection(draft: Draft, base: str) -> tuple[str, str, str] | None:

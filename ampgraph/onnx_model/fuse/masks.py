@@ -18,41 +18,71 @@ from ampgraph.onnx_model.fuse.rows import Draft
 from ampgraph.onnx_model.fuse.view import Shape
 
 _SHAPE_OF_ONE_AXIS = 15  # the opset from which Shape takes a start and an end
-_UNSEEN_BESIDE = -1e30  # what scores added to it leave as it is, in float32
+UNSEEN_BESIDE = -1e30  # what scores added to it leave as it is, in float32
 _LARGEST = 1e4  # of a table that such a number is added to
 _MOVING = ("Cast", "Expand", "Gather", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
-_LIFTED = "masked_out"
+_LIFTED, _NOTHING = "masked_out", "masked_by_nothing"
 
 
 @dataclass(frozen=True)
-class Scores:
-    """What a mask is added to: scores of the queries of a base (batch, tokens, width), in heads, for so many keys."""
+class Rows:
+    """What is masked: scores of the queries of a base (batch, tokens, width), in heads, for so many keys."""
 
     base: str
     heads: int
     keys: int
 
 
-def total_of(draft: Draft, masks: tuple[str, ...], old: NodeProto, *, lifted: bool = False) -> str | None:
-    """The sum of the masks; "" without any, None where it cannot be made.
+@dataclass(frozen=True)
+class Mask:
+    """A value that is added to scores; or a choice of them, one of its operands, and a number in their place."""
+
+    name: str
+    choice: NodeProto | None = None
+    slot: int = 0  # of the scores
+
+
+def total_of(draft: Draft, masks: tuple[Mask, ...], rows: Rows, old: NodeProto, *, lifted: bool = False) -> str | None:
+    """All masks as one that is added; "" without any, None where it cannot be made.
 
     `lifted`: off float32's lowest number, a whole row of which ONNX's attention answers with zeros on the CPU.
     """
+    names = [_by_heads(draft, mask.name, rows, old) for mask in masks if mask.choice is None]
+    if None in names:
+        return None
+    given = [name for name in names if name is not None]
+    if len(given) == len(masks):
+        return _sum_of(draft, given, old, lifted=lifted)
+    if lifted and not all(_is_small(draft.net, name) for name in given):
+        return None
+    total: str | None = ""
+    for mask in masks:
+        if mask.choice is not None:
+            total = _replaced(draft, mask.choice, mask.slot, total, old, lifted=lifted)
+        else:
+            total = _added(draft, [*filter(None, [total]), given.pop(0)], old)
+        if total is None:
+            return None
+    return total
+
+
+def _sum_of(draft: Draft, masks: list[str], old: NodeProto, *, lifted: bool) -> str | None:
+    """All that is added."""
     chosen = next((name for name in masks if _choice(draft.net, name) is not None), "")
     others = [name for name in masks if name != chosen]
-    known = all(_is_small(draft.net, name) for name in others)
-    if lifted and masks and not (chosen and known):
-        return None
-    if chosen and known and (others or lifted):
-        return _chosen(draft, chosen, _added(draft, others, old) if others else "", old, lifted=lifted)
-    return _added(draft, masks, old)
+    known = bool(chosen) and all(_is_small(draft.net, name) for name in others)
+    if known and (others or lifted):
+        made = draft.net.makers[chosen]
+        slot = next(slot for slot in (1, 2) if draft.net.scalar(made.input[slot]) == 0.0)
+        return _replaced(draft, made, slot, _added(draft, others, old) or made.input[slot], old, lifted=lifted)
+    return None if lifted and masks else _added(draft, masks, old)
 
 
 def _choice(net: Net, name: str) -> tuple[str, str, str] | None:
     """The operands of a choice between 0 and a number that no score is seen beside; None for all else."""
     made = net.maker(name, "Where")
     numbers = [net.scalar(each) for each in made.input[1:]] if made is not None else []
-    low = next((number for number in numbers if number is not None and number <= _UNSEEN_BESIDE), None)
+    low = next((number for number in numbers if number is not None and number <= UNSEEN_BESIDE), None)
     return tuple(made.input) if made is not None and low is not None and 0.0 in numbers else None
 
 
@@ -66,23 +96,37 @@ def _is_small(net: Net, name: str) -> bool:
     return values is not None and bool(np.all(np.abs(values) < _LARGEST))
 
 
-def _chosen(draft: Draft, name: str, other: str | None, old: NodeProto, *, lifted: bool) -> str | None:
-    """A choice again, with another value in the place of its 0."""
-    operands = _choice(draft.net, name)
-    shapes = [_shape(draft, each) for each in (name, other) if each]
-    if operands is None or other is None or None in shapes:
+def _replaced(
+    draft: Draft, choice: NodeProto, slot: int, other: str | None, old: NodeProto, *, lifted: bool
+) -> str | None:
+    """A choice again, with another value in a place; 0 for ""."""
+    inputs = list(choice.input)
+    inputs[slot] = other or _number(draft, _NOTHING, 0.0)
+    if lifted:
+        inputs[3 - slot] = _number(draft, _LIFTED, UNSEEN_BESIDE)
+    shapes = [_shape(draft, name) for name in (inputs[0], other) if name]
+    return None if None in shapes else _once(draft, node("Where", inputs, [f"{inputs[slot]}_masked"]), shapes, old)
+
+
+def _number(draft: Draft, name: str, value: float) -> str:
+    return name if name in draft.constants else draft.table(name, np.array(value, np.float32))
+
+
+def _by_heads(draft: Draft, name: str, rows: Rows, old: NodeProto) -> str | None:
+    """A value of which batch and heads are one axis, with the two apart; any other as it is."""
+    shape, heads = _shape(draft, name), rows.heads
+    both = draft.shapes[rows.base][0] * heads
+    if shape is None or len(shape) != 3 or shape[0] in (1, heads) or shape[0] != both:
+        return name
+    if draft.net.opset < _SHAPE_OF_ONE_AXIS:
         return None
-    low = _lifted(draft) if lifted else ""
-    numbers = {each: draft.net.scalar(each) for each in operands[1:]}
-    inputs = [operands[0], *(other or each if numbers[each] == 0.0 else low or each for each in operands[1:])]
-    made = f"{other}_or_{name}" if other else f"{name}_lifted"
-    return _once(draft, node("Where", inputs, [made]), shapes, old)
-
-
-def _lifted(draft: Draft) -> str:
-    if _LIFTED in draft.constants:
-        return _LIFTED
-    return draft.table(_LIFTED, np.array(_UNSEEN_BESIDE, np.float32))
+    made = f"{name}_by_heads"
+    if made in draft.made:
+        return made
+    sizes = draft.add(node("Shape", [name], [f"{made}_sizes"], start=1), (2,), old)
+    first = draft.integers(f"{made}_heads", (-1, heads))
+    wanted = draft.add(node("Concat", [first, sizes], [f"{made}_shape"], axis=0), (4,), old)
+    return draft.add(node("Reshape", [name, wanted], [made]), (both // heads, heads, *shape[1:]), old)
 
 
 def _added(draft: Draft, masks: Iterable[str], old: NodeProto) -> str | None:
@@ -109,21 +153,21 @@ def _shape(draft: Draft, name: str) -> Shape | None:
     return draft.shapes.get(name) or draft.net.shapes.get(name)
 
 
-def four_axes(draft: Draft, name: str | None, scores: Scores, old: NodeProto) -> str | None:
+def four_axes(draft: Draft, name: str | None, rows: Rows, old: NodeProto) -> str | None:
     """The mask as onnxruntime takes it: four axes, the last two whole. None where it cannot be."""
-    batch, tokens = draft.shapes[scores.base][:2]
+    batch, tokens = draft.shapes[rows.base][:2]
     shape = _shape(draft, name) if name else ()
     if not name or shape is None:
         return "" if name == "" else None
-    if len(shape) > 4 or shape[-1:] != (scores.keys,):
+    if len(shape) > 4 or shape[-1:] != (rows.keys,):
         return None
     if len(shape) < 4:
         axes = draft.integers(f"{name}_axes", range(4 - len(shape)))
         shape = (1,) * (4 - len(shape)) + shape
         name = draft.add(node("Unsqueeze", [name, axes], [f"{name}_4d"]), shape, old)
-    if shape[0] not in (1, batch) or shape[1] not in (1, scores.heads) or shape[2] not in (1, tokens):
+    if shape[0] not in (1, batch) or shape[1] not in (1, rows.heads) or shape[2] not in (1, tokens):
         return None
-    return name if shape[2] == tokens else _spread(draft, name, shape, scores.base, old)
+    return name if shape[2] == tokens else _spread(draft, name, shape, rows.base, old)
 
 
 def _spread(draft: Draft, name: str, shape: Shape, query: str, old: NodeProto) -> str | None:
