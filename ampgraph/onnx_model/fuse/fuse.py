@@ -73,6 +73,7 @@ _ANCHORS: Mapping[str, tuple[str, ...] | None] = {
     "GroupNormalization": None,
     "LayerNormalization": None,
     "ReduceMean": ("Pow", "Mul"),
+    "Reshape": ("Softmax", "Where"),
     "Tanh": ("Mul",),
 }
 _HEAVY = frozenset(("MatMul", "Gemm", "FusedMatMul", "Conv", "Attention", "MultiHeadAttention"))

@@ -97,3 +97,66 @@ def test_what_may_be_seen_beside_a_mask_is_added(bias: str, lowest: str):
     mask = f"some = Greater(keys, zero)  mask = Where(some, zero, {lowest})"
     found = fused_of(f"{low} {mask} bias = {bias} {layer_of(TWO)}", {"table": (1, 4, 72, 72)}, keys=KEPT["keys"])
     assert (found["Attention"], found["Softmax"], found["Add"]) == (1, 0, 1)
+
+
+REPLACED = "b{n} = Add(d{n}, bias)  m{n} = Where(unseen, lowest, b{n})"
+UNSEEN = "some = Greater(keys, zero)  all_of = Greater(rows, zero)  seen = And(some, all_of)  unseen = Not(seen)"
+
+
+@pytest.mark.parametrize(
+    "masked", [REPLACED, REPLACED.replace("Where(unseen, lowest, b{n})", "Where(seen, b{n}, lowest)")]
+)
+def test_a_low_number_in_the_place_of_scores_is_one_in_the_place_of_a_bias(masked: str):
+    """As DeBERTa's masks are; a row that is masked out whole gives every key the same weight."""
+    found = fused_of(UNSEEN + layer_of(masked), bias=MASKS["bias"], **KEPT)
+    assert (found["Attention"], found["Softmax"], found["Where"], found["Add"]) == (1, 0, 1, 0)
+
+
+def test_a_low_number_in_the_place_of_scores_alone():
+    found = fused_of(UNSEEN + layer_of("m{n} = Where(unseen, lowest, d{n})"), **KEPT)
+    assert (found["Attention"], found["Softmax"], found["Where"]) == (1, 0, 1)
+
+
+def test_a_bias_on_scores_that_were_replaced_is_added_to_the_choice():
+    after = "r{n} = Where(unseen, lowest, d{n})  m{n} = Add(r{n}, bias)"
+    found = fused_of(UNSEEN + layer_of(after), bias=MASKS["bias"], **KEPT)
+    assert (found["Attention"], found["Softmax"], found["Where"], found["Add"]) == (1, 0, 1, 1)
+
+
+def test_a_number_that_scores_are_seen_beside_stays_in_their_place():
+    low = "low = Constant<value_float = -10000.0>()" + UNSEEN
+    assert not fused_of(low + layer_of("m{n} = Where(unseen, low, d{n})"), **KEPT)["Attention"]
+
+
+FOLDED = """
+  q = MatMul(x, wq)  k = MatMul(x, wk)  v = MatMul(x, wv)  flat = Constant<value_ints = [-1, 72, 8]>()
+  qs = Reshape(q, split)  qh = Transpose<perm = [0, 2, 1, 3]>(qs)  q3 = Reshape(qh, flat)
+  ks = Reshape(k, split)  kh = Transpose<perm = [0, 2, 1, 3]>(ks)  k3 = Reshape(kh, flat)
+  vs = Reshape(v, split)  vh = Transpose<perm = [0, 2, 1, 3]>(vs)  v3 = Reshape(vh, flat)
+  kt = Transpose<perm = [0, 2, 1]>(k3)  s = MatMul(q3, kt)  d = Div(s, eight)  b = Add(d, {bias})
+  apart = Constant<value_ints = [-1, 4, 72, 72]>()  b4 = Reshape(b, apart)  m = Add(b4, mask)
+  p = Softmax<axis = -1>(m)  again = Constant<value_ints = [-1, 72, 72]>()  p3 = Reshape(p, again)  o3 = MatMul(p3, v3)
+  back = Constant<value_ints = [-1, 4, 72, 8]>()  o = Reshape(o3, back)
+  ot = Transpose<perm = [0, 2, 1, 3]>(o)  om = Reshape(ot, whole)  y = MatMul(om, wo)
+"""
+
+
+@pytest.mark.parametrize("queries", ["72", "1"])
+def test_batch_and_heads_may_be_one_axis_and_two_again(queries: str):
+    """As BLOOM's and DeBERTa's are; a bias of one axis for both is taken apart."""
+    shape = f"fold = Constant<value_ints = [-1, {queries}, 72]>()  bias = Reshape(given, fold)"
+    given = (f"n,4,{queries},72", (2, 4, int(queries), 72))
+    found = fused_of(shape + FOLDED.format(bias="bias"), given=given, mask=MASKS["mask"])
+    assert (found["Attention"], found["Softmax"], found["Transpose"]) == (1, 0, 0)
+
+
+def test_a_bias_for_all_of_one_axis():
+    found = fused_of(FOLDED.format(bias="given"), given=("1,72,72", (1, 72, 72)), mask=MASKS["mask"])
+    assert (found["Attention"], found["Softmax"]) == (1, 0)
+
+
+def test_queries_that_something_else_reads_are_not_made_twice():
+    """As DeBERTa's are, which relative positions are scored by too."""
+    more = "places{n} = MatMul(qh{n}, table)  m{n} = Add(d{n}, places{n})"
+    found = fused_of(layer_of(more), {"table": (8, 72)})
+    assert (found["MultiHeadAttention"], found["Attention"], found["MatMul"], found["Softmax"]) == (1, 0, 5, 0)
