@@ -138,13 +138,20 @@ PACKED = """
   a = MatMul(x, w)  b = Add(a, bias)  apart = Constant<value_ints = [0, 0, 4, 24]>()  bs = Reshape(b, apart)
   bh = Transpose<perm = [0, 2, 1, 3]>(bs)  qh, kh, vh = Split<axis = 3>(bh)
 """
+GATHERED = """
+  a = MatMul(x, w)  b = Add(a, bias)  apart = Constant<value_ints = [0, 0, 4, 3, 8]>()  bs = Reshape(b, apart)
+  i0 = Constant<value_int = 0>()  i1 = Constant<value_int = 1>()  i2 = Constant<value_int = 2>()
+  qg = Gather<axis = 3>(bs, i0)  kg = Gather<axis = 3>(bs, i1)  vg = Gather<axis = -2>(bs, i2)
+  qh = Transpose<perm = [0, 2, 1, 3]>(qg)  kh = Transpose<perm = [0, 2, 1, 3]>(kg)
+  vh = Transpose<perm = [0, 2, 1, 3]>(vg)
+"""
 TOGETHER = {"w": (32, 96), "bias": (96,), "wo": (32, 32), "freq": (1, 72, 2)}
 
 
 @pytest.mark.parametrize(
     "packed",
-    [PACKED, PACKED.replace("b = Add(a, bias)", "b = Identity(a)"), PACKED.replace("[0, 0, 4, 24]", "[0, -1, 4, 24]")],
-    ids=["with a bias", "without", "another spelling"],
+    [PACKED, PACKED.replace("b = Add(a, bias)", "b = Identity(a)"), GATHERED],
+    ids=["with a bias", "without", "gathered"],
 )
 def test_heads_that_one_projection_makes_one_by_one(packed: str):
     found = fused_of(packed + ATTEND.format(q="qh", k="kh"), TOGETHER)
@@ -164,6 +171,11 @@ def test_a_projection_that_somebody_else_reads_keeps_its_order():
         PACKED + ATTEND.format(q="qh", k="kh").replace("y = ", "z = ") + "m = ReduceMax<axes = [-1]>(b)  y = Add(z, m)"
     )
     assert not fused_of(body, TOGETHER)["Attention"]
+
+
+def test_parts_that_are_not_all_gathered_keep_their_order():
+    body = GATHERED.replace("Gather<axis = -2>(bs, i2)", "ReduceMax<axes = [3], keepdims = 0>(bs)")
+    assert not fused_of(body + ATTEND.format(q="qh", k="kh"), TOGETHER)["Attention"]
 
 
 def test_parts_of_heads_are_sorted():
