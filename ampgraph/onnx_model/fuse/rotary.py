@@ -1,4 +1,4 @@
-"""Rotary embedding: x * cos + rotated(x) * sin, where rotated(x) is its second half, negated, then its first half.
+"""Rotary embedding: heads that are turned by tables of cosines and sines, as one kernel.
 
 Of every head the first part alone may be turned (GPT-NeoX, Phi-2), or the heads of all tokens but the first ones, which
 have no place in the image (DINOv3): those are turned by no angle.
@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import NodeProto
+from onnx import NodeProto, helper
 
-from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.fuse.attention import heads_of
 from ampgraph.onnx_model.fuse.heads import heads_in
-from ampgraph.onnx_model.fuse.net import CONTRIB, Net, node
+from ampgraph.onnx_model.fuse.net import CONTRIB, node
 from ampgraph.onnx_model.fuse.rows import Draft
+from ampgraph.onnx_model.fuse.turns import Turn, axis_of, says_twice, turn_of
 from ampgraph.onnx_model.fuse.view import View
 
 _START = "rotary_start"
@@ -30,18 +30,9 @@ class _Part:
     before: int = 0
 
 
-@dataclass(frozen=True)
-class _Turn:
-    """A value that is turned, and the tables of cosines and sines that it is turned by."""
-
-    value: str
-    cosine: str
-    sine: str
-
-
 def rotary_of(draft: Draft, sum_: NodeProto) -> View | None:
     """The result of a sum as a view of a fused rotary embedding; None where it is none."""
-    turn = _turn(draft, sum_)
+    turn = turn_of(draft.net, sum_)
     found = draft.view(turn.value) if turn is not None else None
     return _emitted(draft, sum_, turn, found) if turn is not None and found is not None else None
 
@@ -51,11 +42,11 @@ def partial_of(draft: Draft, joined: NodeProto) -> View | None:
 
     The first part of each head, or the tokens after the first ones.
     """
-    axis = _axis(draft.net, joined) if len(joined.input) == 2 else None
+    axis = axis_of(draft.net, joined) if len(joined.input) == 2 else None
     first, second = joined.input[:2] if axis in (_TOKENS, _SIZES) else ("", "")
     changed, kept = (first, second) if axis == _SIZES else (second, first)
     sum_ = draft.net.maker(changed, "Add")
-    turn = _turn(draft, sum_) if sum_ is not None else None
+    turn = turn_of(draft.net, sum_) if sum_ is not None else None
     part, rest = (draft.view(turn.value), draft.view(kept)) if turn is not None else (None, None)
     if axis is None or turn is None or part is None or rest is None:
         return None
@@ -82,68 +73,13 @@ def _joined(one: View, other: View, axis: int) -> View | None:
     return View(one.base, (*one.dims[:axis], ((size + more, stride),), *one.dims[axis + 1 :]), one.offset)
 
 
-def _turn(draft: Draft, sum_: NodeProto) -> _Turn | None:
-    products = [draft.net.maker(name, "Mul") for name in sum_.input]
-    for straight, turned in (products, products[::-1]):
-        if straight is None or turned is None:
-            continue
-        for rotated, sine in (turned.input, reversed(turned.input)):
-            value = _rotated(draft, rotated)
-            if value and value in straight.input:
-                return _Turn(value, next((name for name in straight.input if name != value), value), sine)
-    return None
-
-
-def _rotated(draft: Draft, name: str) -> str:
-    """The value that `name` is with its halves exchanged and the new first one negated, "" if it is no such thing."""
-    net = draft.net
-    whole = net.maker(name, "Concat")
-    negative = net.maker(whole.input[0], "Neg") if whole is not None and len(whole.input) == 2 else None
-    if whole is None or negative is None or not _is_last_axis(net, whole):
-        return ""
-    return _halved(net, whole.input[1], negative.input[0])
-
-
-def _is_last_axis(net: Net, joined: NodeProto) -> bool:
-    rank = len(net.shapes.get(joined.output[0], ()))
-    return rank > 0 and _axis(net, joined) == rank - 1
-
-
-def _axis(net: Net, joined: NodeProto) -> int | None:
-    """The axis along which values are joined, counted from the first one; None where that is not known."""
-    rank, axis = len(net.shapes.get(joined.output[0], ())), plain_attributes(joined).get("axis")
-    return axis % rank if rank and isinstance(axis, int) else None
-
-
-def _halved(net: Net, first: str, second: str) -> str:
-    """The value of which these are the halves along the last axis, "" where they are not."""
-    makers = [net.maker(name, "Slice", "Split") for name in (first, second)]
-    one, other = makers
-    if one is None or other is None or one.input[0] != other.input[0]:
-        return ""
-    shape = net.shapes.get(one.input[0], ())
-    if not shape or any(net.shapes.get(name) != (*shape[:-1], shape[-1] // 2) for name in (first, second)):
-        return ""
-    if one.op_type == other.op_type == "Split":
-        return str(one.input[0]) if one is other and list(one.output) == [first, second] else ""
-    places = [_start(net, each) for each in (one, other)]
-    return str(one.input[0]) if places == [0, shape[-1] // 2] else ""
-
-
-def _start(net: Net, cut: NodeProto) -> int | None:
-    """Where a slice of one axis starts; None where it leaves places out or is none."""
-    start = net.values(cut.input[1]) if cut.op_type == "Slice" and len(cut.input) > 1 else None
-    step = net.scalar(cut.input[4]) if len(cut.input) > 4 else 1
-    return int(start.reshape(-1)[0]) if start is not None and start.size == step == 1 else None
-
-
-def _emitted(draft: Draft, old: NodeProto, turn: _Turn, view: View, part: _Part = _Part()) -> View | None:
+def _emitted(draft: Draft, old: NodeProto, turn: Turn, view: View, part: _Part = _Part()) -> View | None:
     """The heads, turned."""
     found = heads_in(draft, view, old)
     if found is None:
         return None
     sizes = (found.tokens - part.before, part.size or found.size)
-    tables = [_table(draft, name, *sizes, old) for name in (turn.cosine, turn.sine)]
+    tables = [_table(draft, name, sizes, turn.adjacent, old) for name in (turn.cosine, turn.sine)]
     if tables[0] is None or tables[1] is None:
         return None
     if part.before:
@@ -151,22 +87,25 @@ def _emitted(draft: Draft, old: NodeProto, turn: _Turn, view: View, part: _Part 
         tables = [_after(draft, str(name), part.before, value, old) for name, value in still]
     start = _START if _START in draft.constants else draft.integers(_START, [0])
     source, made = draft.cut(found.base, found.offset, found.width, old), f"{old.output[0]}_rotary"
-    said = {"num_heads": found.heads, "rotary_embedding_dim": part.size or None}
+    said = {"num_heads": found.heads, "interleaved": 1 if turn.adjacent else None}
     new = node("RotaryEmbedding", [source, start, *map(str, tables)], [made], CONTRIB, **said)
+    if part.size:
+        new.attribute.append(helper.make_attribute("rotary_embedding_dim", part.size))
     dims = heads_of(found.batch, found.heads, found.tokens, found.size, found.width)
     return View(draft.add(new, draft.shapes[source], old), dims)
 
 
-def _table(draft: Draft, name: str, tokens: int, size: int, old: NodeProto) -> str | None:
-    """One half of a table whose halves are alike, (tokens, size) behind axes of 1 or none, as (tokens, size / 2)."""
-    shape = draft.net.shapes.get(name, ())
-    if shape[-2:] != (tokens, size) or not set(shape[:-2]) <= {1} or not _repeats(draft, name):
+def _table(draft: Draft, name: str, sizes: tuple[int, int], adjacent: bool, old: NodeProto) -> str | None:
+    """A table that says everything twice, (tokens, size) behind axes of 1 or none, as (tokens, size / 2)."""
+    shape, (tokens, size) = draft.net.shapes.get(name, ()), sizes
+    if shape[-2:] != sizes or not set(shape[:-2]) <= {1} or not says_twice(draft.net, name, adjacent=adjacent):
         return None
     half = f"{name}_half"
     made = next((each for each in draft.made.values() if each.op_type == "Reshape" and each.input[0] == half), None)
     if made is not None:
         return str(made.output[0])
-    places = (("start", 0), ("end", size // 2), ("axis", len(shape) - 1))
+    end, step = (size, (("step", 2),)) if adjacent else (size // 2, ())
+    places = (("start", 0), ("end", end), ("axis", len(shape) - 1), *step)
     ends = [draft.integers(f"{half}_{key}", [at]) for key, at in places]
     cut = draft.add(node("Slice", [name, *ends], [half]), (*shape[:-1], size // 2), old)
     flat = draft.integers(f"{half}_shape", [-1, size // 2])
@@ -182,17 +121,3 @@ def _after(draft: Draft, table: str, rows: int, value: float, old: NodeProto) ->
         shape = (rows + draft.shapes[table][0], width)
         draft.add(node("Concat", [first, table], [name], axis=0), shape, old)
     return name
-
-
-def _repeats(draft: Draft, name: str) -> bool:
-    """Whether the second half of the last axis says what the first half says."""
-    net = draft.net
-    while (made := net.maker(name, "Unsqueeze", "Cos", "Sin", "Mul", "Cast")) is not None:
-        if made.op_type == "Mul" and net.scalar(made.input[1]) is None:
-            return False
-        name = made.input[0]
-    joined = net.maker(name, "Concat")
-    if joined is not None:
-        return _is_last_axis(net, joined) and len(joined.input) == 2 and joined.input[0] == joined.input[1]
-    values = net.table(name)
-    return values is not None and not np.any(np.diff(np.stack(np.split(values, 2, -1)), axis=0))

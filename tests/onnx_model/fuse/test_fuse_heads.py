@@ -4,8 +4,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from onnx import numpy_helper
 
+from ampgraph.onnx_model.fuse.fuse import fuse
+from ampgraph.onnx_model.fuse.net import read
 from ampgraph.onnx_model.fuse.recipes import Sorted
+from ampgraph.onnx_model.fuse.turns import says_twice
 from tests.onnx_model.fuse.answers import counts_of, model_of
 
 SHAPE = (2, 72, 32)  # four heads of eight
@@ -73,6 +77,11 @@ TURNED = """
   {x}m = Neg({x}b)  {x}c = Concat<axis = -1>({x}m, {x}a)
   {x}1 = Mul({x}f, cosine)  {x}2 = Mul({x}c, sine)  {x}r = Add({x}1, {x}2)  {x}n = Concat<axis = -1>({x}r, {x}g)
 """
+WHOLE = """
+  {x}a = Slice({x}h, zero, part, last)  {x}b = Slice({x}h, part, end, last)  {x}m = Neg({x}b)
+  {x}c = Concat<axis = -1>({x}m, {x}a)  {x}1 = Mul({x}h, cosine)  {x}2 = Mul({x}c, sine)  {x}n = Add({x}1, {x}2)
+"""
+HALVES = WHOLE.replace("{x}", "q") + WHOLE.replace("{x}", "k")
 TURN = TURNED.replace("{x}", "q") + TURNED.replace("{x}", "k")
 
 
@@ -95,6 +104,72 @@ def test_heads_of_which_a_part_is_turned():
 def test_parts_that_are_not_put_back_in_place_are_no_turned_heads(changed: str):
     body = HEADS + TABLES + changed + ATTEND.format(q="qn", k="kn")
     assert fused_of(body, {**APART, "freq": (1, 72, 2)})["RotaryEmbedding"] < 2
+
+
+PAIRS = """
+  {x}a = Slice({x}h, zero, many, last, two)  {x}b = Slice({x}h, one, many, last, two)  {x}m = Neg({x}b)
+  {x}u = Unsqueeze({x}m, behind)  {x}v = Unsqueeze({x}a, behind)  {x}c = Concat<axis = -1>({x}u, {x}v)
+  {x}w = Reshape({x}c, heads)  {x}1 = Mul({x}h, cosine)  {x}2 = Mul({x}w, sine)  {x}n = Add({x}1, {x}2)
+"""
+NEIGHBOURS = PAIRS.replace("{x}", "q") + PAIRS.replace("{x}", "k")
+DOUBLED = """
+  behind = Constant<value_ints = [-1]>()  many = Constant<value_ints = [1000]>()
+  heads = Constant<value_ints = [0, 4, 72, 8]>()  pair = Constant<value_ints = [1, 1, 1, 2]>()
+  flat = Constant<value_ints = [1, 72, 8]>()
+  f1 = Unsqueeze(freq, behind)  f2 = Expand(f1, pair)  f3 = Reshape(f2, flat)
+"""
+TABLES_OF_PAIRS = DOUBLED + TABLES.replace("angle = Concat<axis = -1>(freq, freq)", "angle = Identity(f3)")
+
+
+def interleaved_of(body: str, weights: dict[str, tuple[int, ...]]) -> list[int]:
+    """Whether the pairs of every rotary embedding are neighbours, the answers held against the model's own."""
+    text = f"g (float[n,72,32] x) => (float[n,72,32] y) <float eight = {{8.0}}> {{ {NUMBERS} {body} }}"
+    model = model_of(text, weights)
+    counts_of(model, {"x": SHAPE})
+    found = fuse(model, {"x": SHAPE})
+    nodes = [each for each in found.model.graph.node if each.op_type == "RotaryEmbedding"] if found is not None else []
+    return [next((said.i for said in each.attribute if said.name == "interleaved"), 0) for each in nodes]
+
+
+def test_pairs_of_neighbours_are_turned():
+    """As Cohere's and GLM's are."""
+    body = HEADS + TABLES_OF_PAIRS + NEIGHBOURS + ATTEND.format(q="qn", k="kn")
+    assert interleaved_of(body, {**APART, "freq": (1, 72, 4)}) == [1, 1]
+    assert fused_of(body, {**APART, "freq": (1, 72, 4)})["MultiHeadAttention"] == 1
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        NEIGHBOURS.replace("Slice(qh, zero, many, last, two)", "Slice(qh, one, many, last, two)"),
+        NEIGHBOURS.replace("qn = Add(q1, q2)", "qn = Sub(q1, q2)"),
+        NEIGHBOURS.replace("Concat<axis = -1>(qu, qv)", "Concat<axis = -2>(qu, qv)"),
+        NEIGHBOURS.replace("Concat<axis = -1>(qu, qv)", "Concat<axis = -1>(qv, qu)"),
+    ],
+    ids=["the same places", "backwards", "in halves", "not exchanged"],
+)
+def test_neighbours_that_change_otherwise_are_not_turned(changed: str):
+    body = HEADS + TABLES_OF_PAIRS + changed + ATTEND.format(q="qn", k="kn")
+    assert len(interleaved_of(body, {**APART, "freq": (1, 72, 4)})) < 2
+
+
+@pytest.mark.parametrize("turn", [NEIGHBOURS, None], ids=["neighbours", "halves"])
+def test_tables_of_the_other_kind_of_pairs_turn_nothing(turn: str | None):
+    tables, turned = (DOUBLED + TABLES, turn) if turn else (TABLES_OF_PAIRS, HALVES)
+    body = HEADS + tables + turned + ATTEND.format(q="qn", k="kn")
+    assert interleaved_of(body, {**APART, "freq": (1, 72, 4)}) == []
+
+
+def test_constant_tables_say_everything_twice_or_not():
+    model = model_of("g (float[1] x) => (float[1] y) { y = Identity(x) }")
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    tables = {"halves": np.concatenate((values, values), -1), "pairs": np.repeat(values, 2, -1)}
+    model.graph.initializer.extend(numpy_helper.from_array(table, name) for name, table in tables.items())
+    net = read(model, {}, {})
+    found = {
+        (name, adjacent): says_twice(net, name, adjacent=adjacent) for name in tables for adjacent in (True, False)
+    }
+    assert found == {(name, adjacent): adjacent == (name == "pairs") for name, adjacent in found}
 
 
 AFTER = """
