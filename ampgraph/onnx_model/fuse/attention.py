@@ -11,7 +11,7 @@ in float32 148 and 270, so that the fused operator is for low precision. 49 toke
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onnx import NodeProto
 
@@ -72,7 +72,10 @@ def attention_of(draft: Draft, product: NodeProto) -> View | None:
         return None
     pairs = zip(views, (0, 1, 0), strict=True)
     query, key, value = (_operand(draft, view, turned, product) for view, turned in pairs)  # type: ignore[arg-type]
-    if query is None or key is None or value is None or not query.heads == key.heads == value.heads:
+    if query is None or key is None or value is None:
+        return None
+    key, value = (_one_for_all(each, query.heads) for each in (key, value))
+    if not query.heads == key.heads == value.heads:
         return None
     if value.scale != 1.0:  # the kernels scale scores alone
         return None
@@ -119,6 +122,11 @@ def _operand(draft: Draft, view: View, turned: int, old: NodeProto) -> Operand |
         base, scale = unscaled(draft, base)
         draft.shapes.setdefault(base, shape)
     return Operand(base, heads * times, size, view.offset, width, scale, times)
+
+
+def _one_for_all(operand: Operand, heads: int) -> Operand:
+    """Heads of keys or values, a single one as that of every query head: products broadcast it."""
+    return replace(operand, heads=heads, times=heads) if operand.heads == 1 else operand
 
 
 def _once(view: View, axis: int) -> View:

@@ -7,6 +7,7 @@ normalized before it instead: the same rows in another order.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 from onnx import NodeProto
 
@@ -64,3 +65,19 @@ def normalized_of(draft: Draft, norm: Norm) -> View | None:
         names[each.output[0]] = draft.add(new, (*rows, found.heads, size), each)
     dims = heads_of(found.batch, found.heads, found.tokens, found.size, found.width)
     return View(names[norm.output], dims)
+
+
+def biased_of(draft: Draft, sum_: NodeProto) -> View | None:
+    """Turned heads with a constant row for each (DeBERTa), as a view of rows with all of those; None for all else."""
+    net = draft.net
+    bias = next((name for name in sum_.input if net.is_own_float(name)), "")
+    view = draft.view(next((name for name in sum_.input if name != bias), "")) if bias else None
+    shape = view.shape if view is not None else ()
+    if view is None or len(shape) != 4 or tuple(net.constants[bias].dims)[-3:] != (shape[1], 1, shape[3]):
+        return None
+    found = heads_in(draft, view, sum_) if prod(net.constants[bias].dims) == shape[1] * shape[3] else None
+    if found is None:
+        return None
+    source, row = draft.cut(found.base, found.offset, found.width, sum_), draft.vector(bias)
+    name = draft.add(node("Add", [source, row], [f"{sum_.output[0]}_side_by_side"]), draft.shapes[source], sum_)
+    return View(name, heads_of(found.batch, found.heads, found.tokens, found.size, found.width))

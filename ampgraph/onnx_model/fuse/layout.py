@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ampgraph.onnx_model.fuse.attention import attention_of
-from ampgraph.onnx_model.fuse.heads import normalized_of
+from ampgraph.onnx_model.fuse.heads import biased_of, normalized_of
 from ampgraph.onnx_model.fuse.net import Fusion, Net
 from ampgraph.onnx_model.fuse.rolls import reordered_of
 from ampgraph.onnx_model.fuse.rotary import partial_of, rotary_of
@@ -24,7 +24,7 @@ def fuse_layout(net: Net) -> Fusion:
             windows += found is not None
             found = found or attention_of(draft, each)
         elif each.op_type == "Add" and each.domain == "":
-            found = rotary_of(draft, each)
+            found = rotary_of(draft, each) or biased_of(draft, each)
         elif each.op_type == "Concat":
             found = reordered_of(draft, each) or partial_of(draft, each)
         elif each.output and each.output[0] in norms:

@@ -64,6 +64,25 @@ def test_a_normalization_over_tokens_stays_where_it_is():
     assert not fused_of(body, {**APART, "long": (72,)})["MultiHeadAttention"]
 
 
+BIASED = "qn = Add({inputs})"
+
+
+@pytest.mark.parametrize("inputs", ["qh, places", "places, qh"])
+@pytest.mark.parametrize("places", [(1, 4, 1, 8), (4, 1, 8)], ids=["of four axes", "of three"])
+def test_heads_with_a_row_for_each(inputs: str, places: tuple[int, ...]):
+    """As DeBERTa's queries and values have."""
+    body = HEADS + BIASED.format(inputs=inputs) + ATTEND.format(q="qn", k="kh")
+    found = fused_of(body, {**APART, "places": places})
+    assert (found["MultiHeadAttention"], found["Add"]) == (1, 1)
+    assert not found["Transpose"] + found["Softmax"]
+
+
+@pytest.mark.parametrize("places", [(1, 4, 72, 8), (1, 1, 1, 8), (1, 4, 1, 1)], ids=["of tokens", "of all", "of one"])
+def test_other_rows_are_added_where_they_are(places: tuple[int, ...]):
+    body = HEADS + BIASED.format(inputs="qh, places") + ATTEND.format(q="qn", k="kh")
+    assert not fused_of(body, {**APART, "places": places})["MultiHeadAttention"]
+
+
 TABLES = """
   angle = Concat<axis = -1>(freq, freq)  c0 = Cos(angle)  s0 = Sin(angle)
   one = Constant<value_ints = [1]>()  cosine = Unsqueeze(c0, one)  sine = Unsqueeze(s0, one)
