@@ -93,7 +93,7 @@ def unfolded(draft: Draft, name: str) -> str:
     made = draft.net.maker(name, "Reshape")
     while made is not None:
         shapes = [draft.net.shapes.get(each, ()) for each in (made.input[0], name)]
-        if {len(shape) for shape in shapes} - {3, 4} or shapes[0][-2:] != shapes[1][-2:]:
+        if {len(shape) for shape in shapes} != {3, 4} or shapes[0][-2:] != shapes[1][-2:]:
             break
         name = made.input[0]
         made = draft.net.maker(name, "Reshape")
