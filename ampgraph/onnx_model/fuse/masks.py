@@ -9,17 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
-from onnx import NodeProto
+from onnx import NodeProto, TensorProto
 
+from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.fuse.net import Net, node
 from ampgraph.onnx_model.fuse.rows import Draft
 from ampgraph.onnx_model.fuse.view import Shape
 
 _SHAPE_OF_ONE_AXIS = 15  # the opset from which Shape takes a start and an end
 UNSEEN_BESIDE = -1e30  # what scores added to it leave as it is, in float32
-_LARGEST = 1e4  # of a table that such a number is added to
+_LARGEST = 1e22  # of what such a number is added to: less than half of its last place
+_LARGEST_WHOLE = 2.0**64
+_WHOLE = frozenset((TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL))
+_COUNTING = ("Add", "CumSum", "Mul", "Sub")
 _MOVING = ("Cast", "Expand", "Gather", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 _LIFTED, _NOTHING = "masked_out", "masked_by_nothing"
 
@@ -53,7 +58,7 @@ def total_of(draft: Draft, masks: tuple[Mask, ...], rows: Rows, old: NodeProto, 
     given = [name for name in names if name is not None]
     if len(given) == len(masks):
         return _sum_of(draft, given, old, lifted=lifted)
-    if lifted and not all(_is_small(draft.net, name) for name in given):
+    if lifted and not all(_is_small(draft, name) for name in given):
         return None
     total: str | None = ""
     for mask in masks:
@@ -70,7 +75,7 @@ def _sum_of(draft: Draft, masks: list[str], old: NodeProto, *, lifted: bool) -> 
     """All that is added."""
     chosen = next((name for name in masks if _choice(draft.net, name) is not None), "")
     others = [name for name in masks if name != chosen]
-    known = bool(chosen) and all(_is_small(draft.net, name) for name in others)
+    known = bool(chosen) and all(_is_small(draft, name) for name in others)
     if known and (others or lifted):
         made = draft.net.makers[chosen]
         slot = next(slot for slot in (1, 2) if draft.net.scalar(made.input[slot]) == 0.0)
@@ -86,14 +91,42 @@ def _choice(net: Net, name: str) -> tuple[str, str, str] | None:
     return tuple(made.input) if made is not None and low is not None and 0.0 in numbers else None
 
 
-def _is_small(net: Net, name: str) -> bool:
-    """Whether a value holds nothing but elements of a table of small numbers."""
-    made = net.maker(name, *_MOVING)
-    while name not in net.constants and made is not None:
-        name = made.input[0]
-        made = net.maker(name, *_MOVING)
-    values = net.table(name) if net.is_float(name) else None
-    return values is not None and bool(np.all(np.abs(values) < _LARGEST))
+def _is_small(draft: Draft, name: str) -> bool:
+    """Whether no number that a value can hold is seen beside the low one."""
+    return _reach(draft, name) < _LARGEST
+
+
+def _reach(draft: Draft, name: str) -> float:
+    """What the numbers of a value are never above, by size: of tables, of whole numbers, of products of the two."""
+    net, made = draft.net, _made(draft, name, *_MOVING, "Mul")
+    if name in net.constants:
+        values = net.table(name) if net.is_float(name) else None
+        return inf if values is None else float(np.max(np.abs(values), initial=0.0))
+    if made is None:
+        return inf
+    if made.op_type == "Mul":
+        return _reach(draft, made.input[0]) * _reach(draft, made.input[1])
+    if made.op_type == "Cast" and _is_whole(draft, made.input[0]):
+        return _LARGEST_WHOLE
+    return _reach(draft, made.input[0])
+
+
+def _is_whole(draft: Draft, name: str) -> bool:
+    """Whether a value is known to hold whole numbers or truths."""
+    net, made = draft.net, _made(draft, name, *_MOVING, *_COUNTING)
+    if name in net.constants:
+        return net.constants[name].data_type in _WHOLE
+    given = next((each.type.tensor_type.elem_type for each in net.graph.input if each.name == name), 0)
+    if given or made is None:
+        return given in _WHOLE
+    kind = plain_attributes(made).get("to") if made.op_type == "Cast" else None
+    return kind in _WHOLE if kind is not None else _is_whole(draft, made.input[0])
+
+
+def _made(draft: Draft, name: str, *types: str) -> NodeProto | None:
+    """What makes a value, new or the model's own, if it is one of these standard operators."""
+    found = draft.made.get(name)
+    return draft.net.maker(name, *types) if found is None else found if found.op_type in types else None
 
 
 def _replaced(

@@ -2,8 +2,11 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 
+from ampgraph.onnx_model.fuse.fuse import fuse
+from ampgraph.onnx_model.run import CPU, open_session, run
 from tests.onnx_model.fuse.answers import counts_of, model_of
 
 SHAPE = (2, 72, 32)
@@ -17,6 +20,7 @@ LAYER = """
   p{n} = Softmax<axis = -1>(m{n})  o{n} = MatMul(p{n}, vh{n})
   ot{n} = Transpose<perm = [0, 2, 1, 3]>(o{n})  om{n} = Reshape(ot{n}, whole)  {y} = MatMul(om{n}, wo)
 """
+FLOATS = "float eight = {8.0}, float zero = {0.0}, float lowest = {-3.4028235e38}"
 NUMBERS = "split = Constant<value_ints = [0, 0, 4, 8]>()  whole = Constant<value_ints = [0, 0, 32]>()"
 TWO = "b{n} = Add(d{n}, bias)  m{n} = Add(b{n}, mask)"
 MASKS = {"bias": ("1,4,72,72", (1, 4, 72, 72)), "mask": ("n,1,1,72", (2, 1, 1, 72))}
@@ -31,8 +35,7 @@ def fused_of(
 ) -> Counter[str]:
     """Operators of the fused model, its answers held against the model's own. `more`: weights."""
     inputs = "".join(f", float[{dims}] {name}" for name, (dims, _) in masks.items())
-    numbers = "float eight = {8.0}, float zero = {0.0}, float lowest = {-3.4028235e38}"
-    text = f"g (float[n,72,32] x{inputs}) => (float[n,72,32] y) <{numbers}> {{ {NUMBERS} {body} }}"
+    text = f"g (float[n,72,32] x{inputs}) => (float[n,72,32] y) <{FLOATS}> {{ {NUMBERS} {body} }}"
     shapes = {name: shape for name, (_, shape) in masks.items()}
     return counts_of(model_of(text, {**WEIGHTS, **(more or {})}), {"x": SHAPE, **shapes})
 
@@ -90,13 +93,48 @@ def test_a_bias_out_of_a_table_and_a_choice_are_a_choice(chosen: str):
 
 
 @pytest.mark.parametrize(
-    ("bias", "lowest"), [("Mul(table, eight)", "lowest"), ("Identity(large)", "lowest"), ("Identity(table)", "low")]
+    ("bias", "lowest"), [("Exp(table)", "lowest"), ("Identity(large)", "lowest"), ("Identity(table)", "low")]
 )
 def test_what_may_be_seen_beside_a_mask_is_added(bias: str, lowest: str):
-    low = "low = Constant<value_float = -10000.0>()  factor = Constant<value_float = 1e5>()  large = Mul(table, factor)"
+    low = (
+        "low = Constant<value_float = -10000.0>()  factor = Constant<value_float = 1e25>()  large = Mul(table, factor)"
+    )
     mask = f"some = Greater(keys, zero)  mask = Where(some, zero, {lowest})"
     found = fused_of(f"{low} {mask} bias = {bias} {layer_of(TWO)}", {"table": (1, 4, 72, 72)}, keys=KEPT["keys"])
     assert (found["Attention"], found["Softmax"], found["Add"]) == (1, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "bias", "chosen"),
+    [
+        ("int64[n,1,1,72]", "Mul(slopes, counted)", True),
+        ("bool[n,1,1,72]", "Mul(slopes, counted)", True),
+        ("float[n,1,1,72]", "Mul(slopes, counted)", False),
+        ("int64[n,1,1,72]", "Add(slopes, counted)", False),
+    ],
+    ids=["whole", "truths", "numbers", "a sum"],
+)
+def test_slopes_of_whole_places_and_a_choice_are_a_choice(given: str, bias: str, chosen: bool):
+    """As BLOOM's are."""
+    counted = "far = Identity(places)" if given.startswith("bool") else "far = Add(places, places)"
+    mask = "some = Greater(keys, zero)  mask = Where(some, zero, lowest)"
+    body = f"{NUMBERS} {counted} counted = Cast<to = 1>(far) bias = {bias} {mask} {layer_of(TWO)}"
+    text = f"g (float[n,72,32] x, float[n,1,1,72] keys, {given} places) => (float[n,72,32] y) <{FLOATS}> {{ {body} }}"
+    model = model_of(text, {**WEIGHTS, "slopes": (1, 4, 1, 1)})
+    generator, shape = np.random.default_rng(1), (2, 1, 1, 72)
+    feeds = {"x": generator.standard_normal(SHAPE), "keys": generator.standard_normal(shape)}
+    kind = {"int64": np.int64, "bool": np.bool_, "float": np.float32}[given.split("[")[0]]
+    feeds = {name: values.astype(np.float32) for name, values in feeds.items()}
+    feeds["places"] = generator.integers(0, 9, shape).astype(kind)
+    found = fuse(model, {name: values.shape for name, values in feeds.items()})
+    assert found is not None
+    sessions = [open_session(each, provider=CPU, optimize="disabled") for each in (model, found.model)]
+    expected, answers = (run(session, feeds)["y"] for session in sessions)
+    np.testing.assert_allclose(answers, expected, rtol=1e-4, atol=1e-5)
+    makers = {name: node.op_type for node in found.model.graph.node for name in node.output}
+    spread = next(node.input[0] for node in found.model.graph.node if node.op_type == "Expand")
+    assert sorted(makers.values()).count("Attention") == 1
+    assert makers[spread] == ("Where" if chosen else "Add")
 
 
 REPLACED = "b{n} = Add(d{n}, bias)  m{n} = Where(unseen, lowest, b{n})"
