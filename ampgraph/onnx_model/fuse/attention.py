@@ -1,5 +1,8 @@
 """Attention: softmax(scale * Q K^T + mask) V in heads, however it is written, as one kernel of onnxruntime's.
 
+Scores that tanh bounds (Gemma 2) are for ONNX's own attention, from opset 23 on: MultiHeadAttention has no bound, and
+GroupQueryAttention, which has one, has no kernel in float32 on CUDA to hold the answers against.
+
 Q, K and V are read through their views: what an exporter does between a projection and the product with its
 neighbour is reshapes and transposes, and onnxruntime's kernels take the projection's result as it is. On one H200,
 microseconds a layer, float16, 32 x 197 tokens in 12 heads of 64: 136 as separate operators, 27 as MultiHeadAttention;
@@ -8,17 +11,20 @@ in float32 148 and 270, so that the fused operator is for low precision. 49 toke
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onnx import NodeProto
 
-from ampgraph.onnx_model.attributes import plain_attributes
-from ampgraph.onnx_model.fuse.net import CONTRIB, node
+from ampgraph.onnx_model.fuse.known import MEASURES
+from ampgraph.onnx_model.fuse.masks import Mask, Rows, four_axes, total_of
+from ampgraph.onnx_model.fuse.net import CONTRIB, Net, node
 from ampgraph.onnx_model.fuse.rows import Draft
+from ampgraph.onnx_model.fuse.scores import parted_of, softmax_of, unbounded, unscaled
 from ampgraph.onnx_model.fuse.view import Factor, Shape, View, transposed
 
-_SOFTMAX_OF_ONE_AXIS = 13  # the opset from which Softmax is over one axis, the last where none is named
-_SHAPE_OF_ONE_AXIS = 15  # the opset from which Shape takes a start and an end
+_BOUNDED_ATTENTION = 23  # the opset from which ONNX has an attention
+_ON_THE_WAY = frozenset((*MEASURES, "Div", "Expand", "Gather", "Identity", "Mul", "Reshape", "Slice", "Split"))
+_ON_THE_WAY |= {"Squeeze", "Transpose", "Unsqueeze"}
 SHORTEST = 64  # tokens; onnxruntime's fused kernels work in blocks of that many
 _SHORTEST_OF_FEW, _FEW = 16, 1024  # tokens, heads of all sequences: where launches take the time, fewer are better
 
@@ -51,15 +57,13 @@ def attention_of(draft: Draft, product: NodeProto) -> View | None:
     if soft is None:
         return None
     causal = soft.input[0] in net.source.causal
-    scores, scale = unscaled(draft, net.source.causal.get(soft.input[0], soft.input[0]))
-    mask, sum_ = "", net.makers.get(soft.input[0]) if causal else net.maker(scores, "Add")
-    if sum_ is not None and not causal:
-        scores, mask = _sides(draft, sum_) if scale == 1.0 else ("", "")  # a mask is added as it is
-        scores, more = unscaled(draft, scores)
-        scale = more if mask else 0.0
+    parted = parted_of(draft, net.source.causal.get(soft.input[0], soft.input[0]))
+    if parted is None:
+        return None
+    scores, scale, bound = unbounded(draft, parted.scores)
     inner = net.maker(scores, "MatMul")
     shapes = [net.shapes.get(name) for name in (scores, product.output[0])]
-    if inner is None or scale == 0.0 or None in shapes:
+    if inner is None or None in shapes:
         return None
     left, left_scale = unscaled(draft, inner.input[0])
     right, right_scale = unscaled(draft, inner.input[1])
@@ -68,12 +72,16 @@ def attention_of(draft: Draft, product: NodeProto) -> View | None:
         return None
     pairs = zip(views, (0, 1, 0), strict=True)
     query, key, value = (_operand(draft, view, turned, product) for view, turned in pairs)  # type: ignore[arg-type]
-    if query is None or key is None or value is None or not query.heads == key.heads == value.heads:
+    if query is None or key is None or value is None:
+        return None
+    key, value = (_one_for_all(each, query.heads) for each in (key, value))
+    if not query.heads == key.heads == value.heads:
         return None
     if value.scale != 1.0:  # the kernels scale scores alone
         return None
-    nodes = tuple(each for each in (inner, sum_, soft, product) if each is not None)
-    found = _Attention(query, key, value, scale * left_scale * right_scale, mask, causal, nodes)
+    masked = (net.makers[soft.input[0]],) if causal else ()
+    nodes = (inner, *parted.nodes, *masked, soft, product)
+    found = _Attention(query, key, value, scale * left_scale * right_scale, parted.masks, causal, nodes, bound)
     return _emitted(draft, product, found, shapes[0] or (), shapes[1] or ())
 
 
@@ -83,48 +91,10 @@ class _Attention:
     key: Operand
     value: Operand
     scale: float
-    mask: str
+    masks: tuple[Mask, ...]
     causal: bool
     nodes: tuple[NodeProto, ...]  # that it stands for, beside what scales, splits and turns
-
-
-def softmax_of(draft: Draft, name: str) -> NodeProto | None:
-    """The softmax over the last axis that makes these weights; rows of no number made zero in between or not."""
-    net = draft.net
-    guard = net.maker(name, "Where")
-    if guard is not None:
-        test, zero = net.maker(guard.input[0], "IsNaN"), net.scalar(guard.input[1])
-        if test is None or zero != 0.0 or test.input[0] != guard.input[2]:
-            return None
-        name = guard.input[2]
-    found = net.maker(name, "Softmax")
-    default = -1 if net.opset >= _SOFTMAX_OF_ONE_AXIS else 1
-    axis = plain_attributes(found).get("axis", default) if found is not None else None
-    rank = len(net.shapes.get(name, ()))
-    return found if found is not None and axis in (-1, rank - 1) else None
-
-
-def unscaled(draft: Draft, name: str) -> tuple[str, float]:
-    """A value without the constant number it is multiplied with or divided by, and that number."""
-    scale = 1.0
-    while (found := draft.net.maker(name, "Mul", "Div")) is not None:
-        numbers = [draft.net.scalar(operand) for operand in found.input]
-        if numbers[1] is not None and numbers[1] != 0.0:
-            name, scale = found.input[0], scale * (numbers[1] if found.op_type == "Mul" else 1 / numbers[1])
-        elif numbers[0] is not None and found.op_type == "Mul":
-            name, scale = found.input[1], scale * numbers[0]
-        else:
-            break
-    return name, scale
-
-
-def _sides(draft: Draft, sum_: NodeProto) -> tuple[str, str]:
-    """The operand that is a product, and the other one."""
-    for scores, mask in (sum_.input, reversed(sum_.input)):
-        inner = draft.net.maker(unscaled(draft, scores)[0], "MatMul")
-        if inner is not None and inner.input[1] not in draft.net.constants:
-            return scores, mask
-    return "", ""
+    bound: float = 0.0  # of the scores, by tanh, before the masks; 0: none
 
 
 def _operand(draft: Draft, view: View, turned: int, old: NodeProto) -> Operand | None:
@@ -154,6 +124,11 @@ def _operand(draft: Draft, view: View, turned: int, old: NodeProto) -> Operand |
     return Operand(base, heads * times, size, view.offset, width, scale, times)
 
 
+def _one_for_all(operand: Operand, heads: int) -> Operand:
+    """Heads of keys or values, a single one as that of every query head: products broadcast it."""
+    return replace(operand, heads=heads, times=heads) if operand.heads == 1 else operand
+
+
 def _once(view: View, axis: int) -> View:
     """The view without the repetition that is last in an axis."""
     return View(view.base, (*view.dims[:axis], view.dims[axis][:-1], *view.dims[axis + 1 :]), view.offset)
@@ -176,12 +151,17 @@ def _emitted(draft: Draft, product: NodeProto, found: _Attention, scores: Shape,
     shortest = _SHORTEST_OF_FEW if batch * query.heads <= _FEW else SHORTEST
     if spread or min(tokens, keys) < shortest or (found.causal and tokens != keys):
         return None
-    mask = _mask(draft, found.mask, query, keys, product)
+    rows = Rows(query.base, query.heads, keys)
+    mask = four_axes(draft, total_of(draft, found.masks, rows, product, lifted=found.bound > 0), rows, product)
     if mask is None:
         return None
     scale = found.scale * query.scale * key.scale
     name, width = f"{product.output[0]}_fused", value.heads * value.size
+    dims = heads_of(batch, value.heads, tokens, value.size, width, len(result))
     said = {"num_heads": query.heads, "scale": scale, "unidirectional": 1 if found.causal else None}
+    if found.bound:
+        new = _bounded(draft, found, name, mask, scale, product)
+        return None if new is None else View(draft.add(new, (batch, tokens, width), *found.nodes), dims)
     packed = _packed(draft, found)
     if packed is not None and query.size == value.size:
         inputs = [*packed, "", "", mask] if mask else packed
@@ -190,46 +170,32 @@ def _emitted(draft: Draft, product: NodeProto, found: _Attention, scores: Shape,
         parts = [_alone(draft, each, product) for each in (query, key, value)]
         inputs = [*parts, "", "", mask] if mask else parts
         new = node("MultiHeadAttention", inputs, [name], CONTRIB, **said)
-    base = draft.add(new, (batch, tokens, width), *found.nodes)
-    rank = len(result)
-    return View(base, heads_of(batch, value.heads, tokens, value.size, width, rank))
+    return View(draft.add(new, (batch, tokens, width), *found.nodes), dims)
 
 
-def _mask(draft: Draft, name: str, operand: Operand, keys: int, old: NodeProto) -> str | None:
-    """The mask as onnxruntime takes it: four axes, the last two whole. None where it cannot be."""
-    query, heads = operand.base, operand.heads
-    batch, tokens = draft.shapes[query][:2]
-    if not name:
-        return ""
-    shape = draft.net.shapes.get(name)
-    if shape is None or len(shape) > 4 or shape[-1:] != (keys,):
+def _bounded(draft: Draft, found: _Attention, name: str, mask: str, scale: float, old: NodeProto) -> NodeProto | None:
+    """ONNX's own attention, which bounds its scores before it adds a mask, and knows groups of heads."""
+    two = bool(mask) and found.causal  # which it takes one of
+    if draft.net.opset < _BOUNDED_ATTENTION or found.bound < 0 or scale <= 0 or two:
         return None
-    if len(shape) < 4:
-        axes = draft.integers(f"{name}_axes", range(4 - len(shape)))
-        shape = (1,) * (4 - len(shape)) + shape
-        name = draft.add(node("Unsqueeze", [name, axes], [f"{name}_4d"]), shape, old)
-    if shape[0] not in (1, batch) or shape[1] not in (1, heads) or shape[2] not in (1, tokens):
-        return None
-    if shape[2] != tokens:
-        return _spread(draft, name, shape, query, old)
-    return name
-
-
-def _spread(draft: Draft, name: str, shape: Shape, query: str, old: NodeProto) -> str | None:
-    """The mask once for every query, however many there are."""
-    if draft.net.opset < _SHAPE_OF_ONE_AXIS:
-        return None
-    tokens = draft.shapes[query][1]
-    size = draft.add(node("Shape", [query], [f"{name}_tokens"], start=1, end=2), (1,), old)
-    ones, one = draft.integers(f"{name}_ones", (1, 1)), draft.integers(f"{name}_one", (1,))
-    wanted = draft.add(node("Concat", [ones, size, one], [f"{name}_shape"], axis=0), (4,), old)
-    return draft.add(node("Expand", [name, wanted], [f"{name}_spread"]), (*shape[:2], tokens, shape[3]), old)
+    parts = [draft.cut(each.base, each.offset, each.part, old) for each in (found.query, found.key, found.value)]
+    heads, groups = found.query.heads, found.key.heads // found.key.times
+    return node(
+        "Attention",
+        [*parts, mask] if mask else parts,
+        [name],
+        q_num_heads=heads,
+        kv_num_heads=groups,
+        scale=scale,
+        softcap=found.bound,
+        is_causal=1 if found.causal else None,
+    )
 
 
 def _packed(draft: Draft, found: _Attention) -> list[str] | None:
     """Input, weights and bias of one projection that makes queries, keys and values."""
     operands = (found.query, found.key, found.value)
-    if any(each.times != 1 for each in operands):
+    if any(each.times != 1 or _is_shared(draft.net, each.base, found.nodes) for each in operands):
         return None
     if len({each.base for each in operands}) == 1:
         projection = _projection(draft, found.query.base)
@@ -249,6 +215,21 @@ def _packed(draft: Draft, found: _Attention) -> list[str] | None:
     weights = draft.join(tuple(weight for _, weight, _ in sources), width, 1)
     bias = draft.join(biases, width, 0) if weights else ""
     return [sources[0][0], weights, bias] if bias else None
+
+
+def _is_shared(net: Net, base: str, attention: tuple[NodeProto, ...]) -> bool:
+    """Whether more than the attention works on what a base holds: it is then made in any case."""
+    waiting, own = [base], {id(each) for each in attention}
+    while waiting:
+        name = waiting.pop()
+        if name in net.fixed:
+            return True
+        for each in net.readers.get(name, ()):
+            if id(each) not in own and each.op_type not in _ON_THE_WAY:
+                return True
+            if id(each) not in own and each.op_type not in MEASURES:
+                waiting.extend(each.output)
+    return False
 
 
 def _projection(draft: Draft, base: str) -> tuple[str, str, str] | None:

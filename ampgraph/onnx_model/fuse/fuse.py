@@ -33,6 +33,7 @@ from ampgraph.onnx_model.fuse.scale import fuse_scale
 from ampgraph.onnx_model.fuse.simplify import simplify
 from ampgraph.onnx_model.fuse.skip_norm import fuse_skip_norm
 from ampgraph.onnx_model.fuse.split_gelu import fuse_split_gelu
+from ampgraph.onnx_model.fuse.thirds import fuse_thirds
 from ampgraph.onnx_model.fuse.turned import fuse_turned
 from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.plain_casts import with_plain_casts
@@ -45,6 +46,7 @@ PASSES: tuple[Callable[[Net], Fusion], ...] = (
     fuse_pool,
     fuse_patches,
     fuse_scale,
+    fuse_thirds,
     fuse_layout,
     fuse_carry,
     fuse_rotary_groups,
@@ -71,6 +73,7 @@ _ANCHORS: Mapping[str, tuple[str, ...] | None] = {
     "GroupNormalization": None,
     "LayerNormalization": None,
     "ReduceMean": ("Pow", "Mul"),
+    "Reshape": ("Softmax", "Where"),
     "Tanh": ("Mul",),
 }
 _HEAVY = frozenset(("MatMul", "Gemm", "FusedMatMul", "Conv", "Attention", "MultiHeadAttention"))
@@ -108,20 +111,14 @@ def fuse(model: ModelProto, shapes: Mapping[str, Shape]) -> Fused | None:
         return None
     bones = skeleton(model)
     simple = with_plain_casts(rewritten(bones, [simplify(bones)]))
-    first = varied_sizes(model, shapes)
-    light = weightless(simple)
-    one = _Sizes(*sizes_at(light, first))
-    other = _apart(model, light, first, one)
-    source = _source(model, simple, light, one, apart_sizes(model, first))
-    as_modelled = [] if first == shapes else [_Sizes(*sizes_at(light, shapes))]
-    looks = _looks(simple, (one, other, *as_modelled), source)
-    found, again, known = looks[0], looks[1], looks[2 if as_modelled else 0].shapes
+    looks = _agreed(model, simple, shapes)
+    if looks is None:
+        return None
+    found, known = looks[0], looks[-1].shapes if len(looks) > 2 else looks[0].shapes
     before, after = _counts(bones), _counts(found.model)
     counts = {kind: after[kind] - before[kind] for kind in FUSED if after[kind] > before[kind]} | dict(found.kinds)
     apart = found.kinds.get(WINDOWS, 0)  # one product for queries, keys and values has become three, attention one
     if not counts or _heavy(after) > _heavy(before) + apart:
-        return None
-    if again.model is not found.model and again.model != found.model:
         return None
     made = [name for node in found.model.graph.node if node.domain == CONTRIB for name in node.output if name]
     own = _names_of_constants(model) & _names_of_constants(found.model) - found.merged.keys()
@@ -141,12 +138,30 @@ class _Sizes:
     computed: Mapping[str, Array]
 
 
-def _apart(model: ModelProto, light: ModelProto, shapes: Mapping[str, Shape], one: _Sizes) -> _Sizes:
+def _agreed(model: ModelProto, simple: ModelProto, shapes: Mapping[str, Shape]) -> list[_Look] | None:
+    """Looks at two sizes that agree, and one at the modelled sizes where those are others; None where none agree.
+
+    Other sizes are larger, or smaller where a model has no more positions: there a slice of them leaves out something.
+    """
+    light, varied = weightless(simple), varied_sizes(model, shapes)
+    for sign in (1, -1):
+        first = varied if sign > 0 else other_sizes(model, varied, sign)
+        one = _Sizes(*sizes_at(light, first))
+        other = _apart(model, light, first, one, sign)
+        source = _source(model, simple, light, one, apart_sizes(model, first, sign))
+        as_modelled = [] if first == shapes else [_Sizes(*sizes_at(light, shapes))]
+        looks = _looks(simple, (one, other, *as_modelled), source)
+        if looks[0].model is looks[1].model or looks[0].model == looks[1].model:
+            return looks
+    return None
+
+
+def _apart(model: ModelProto, light: ModelProto, shapes: Mapping[str, Shape], one: _Sizes, sign: int) -> _Sizes:
     """What inference says at other sizes of free dimensions, as much as at the first, where steps allow that."""
-    found = _Sizes(*sizes_at(light, other_sizes(model, shapes)))
+    found = _Sizes(*sizes_at(light, other_sizes(model, shapes, sign)))
     if len(found.shapes) >= len(one.shapes):
         return found
-    whole = _Sizes(*sizes_at(light, other_sizes(model, shapes, _WHOLE_STEP)))
+    whole = _Sizes(*sizes_at(light, other_sizes(model, shapes, sign * _WHOLE_STEP)))
     return max((found, whole), key=lambda each: len(each.shapes))
 
 
@@ -236,25 +251,30 @@ def varied_sizes(model: ModelProto, shapes: Mapping[str, Shape]) -> dict[str, Sh
 
 
 def other_sizes(model: ModelProto, shapes: Mapping[str, Shape], step: int = 1) -> dict[str, Shape]:
-    """The shapes with more in every free dimension: what follows from a size alone is then not found again."""
+    """The shapes with a step in every free dimension: what follows from a size alone is then not found again."""
     found = dict(shapes)
     for value in model.graph.input:
         dims = value.type.tensor_type.shape.dim
         if value.name in found and len(dims) == len(found[value.name]):
             sizes = zip(dims, found[value.name], strict=True)
-            found[value.name] = tuple(size + step * (fixed_size(dim) is None) for dim, size in sizes)
+            found[value.name] = tuple(_moved(size, step) if fixed_size(dim) is None else size for dim, size in sizes)
     return found
 
 
-def apart_sizes(model: ModelProto, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
-    """The shapes with one more for the first symbol, two for the next: equal then are only sizes that always are."""
+def _moved(size: int, step: int) -> int:
+    """A size with a step down only where enough is left: a 1 hides what holds for others."""
+    return size + step if size + step > 1 else size + abs(step)
+
+
+def apart_sizes(model: ModelProto, shapes: Mapping[str, Shape], sign: int = 1) -> dict[str, Shape]:
+    """The shapes with a step for the first symbol, two for the next: equal then are only sizes that always are."""
     found, more = dict(shapes), dict[str, int]()
     for value in model.graph.input:
         dims = value.type.tensor_type.shape.dim
         if value.name in found and len(dims) == len(found[value.name]):
             symbols = [dim.dim_param or f"{value.name} {axis}" for axis, dim in enumerate(dims)]
             found[value.name] = tuple(
-                size + more.setdefault(symbol, len(more) + 1) if fixed_size(dim) is None else size
+                _moved(size, sign * more.setdefault(symbol, len(more) + 1)) if fixed_size(dim) is None else size
                 for size, symbol, dim in zip(found[value.name], symbols, dims, strict=True)
             )
     return found

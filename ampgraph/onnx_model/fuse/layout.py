@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from ampgraph.onnx_model.fuse.attention import attention_of
+from ampgraph.onnx_model.fuse.heads import biased_of, normalized_of
 from ampgraph.onnx_model.fuse.net import Fusion, Net
 from ampgraph.onnx_model.fuse.rolls import reordered_of
-from ampgraph.onnx_model.fuse.rotary import rotary_of
+from ampgraph.onnx_model.fuse.rotary import partial_of, rotary_of
 from ampgraph.onnx_model.fuse.rows import Draft, replacements, view_of
+from ampgraph.onnx_model.fuse.skip_norm import Norm, layer_norm, root_mean_square
 from ampgraph.onnx_model.fuse.windows import windows_of
 
 WINDOWS = "attention in windows"
@@ -14,7 +16,7 @@ WINDOWS = "attention in windows"
 
 def fuse_layout(net: Net) -> Fusion:
     """New nodes for every fused operator and moved product; those that turn out to be for nothing are never read."""
-    draft, windows = Draft(net), 0
+    draft, windows, norms = Draft(net), 0, _norms(net)
     for each in net.graph.node:
         found = None
         if each.op_type == "MatMul" and each.domain == "":
@@ -22,9 +24,11 @@ def fuse_layout(net: Net) -> Fusion:
             windows += found is not None
             found = found or attention_of(draft, each)
         elif each.op_type == "Add" and each.domain == "":
-            found = rotary_of(draft, each)
+            found = rotary_of(draft, each) or biased_of(draft, each)
         elif each.op_type == "Concat":
-            found = reordered_of(draft, each)
+            found = reordered_of(draft, each) or partial_of(draft, each)
+        elif each.output and each.output[0] in norms:
+            found = normalized_of(draft, norms[each.output[0]])
         if found is not None:
             draft.views[each.output[0]] = found
         else:
@@ -32,3 +36,9 @@ def fuse_layout(net: Net) -> Fusion:
     nodes, constants = tuple(draft.made.values()), tuple(draft.constants.values())
     kinds = {WINDOWS: windows} if windows else {}
     return Fusion(nodes, replacements(draft), (), constants, draft.merged, draft.shapes, kinds)
+
+
+def _norms(net: Net) -> dict[str, Norm]:
+    """Layer and RMS normalizations by what they make."""
+    found = (layer_norm(net, each) or root_mean_square(net, each) for each in net.graph.node)
+    return {norm.output: norm for norm in found if norm is not None}

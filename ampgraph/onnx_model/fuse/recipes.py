@@ -97,6 +97,20 @@ class Paired(_OfOne):
 
 
 @dataclass(frozen=True, slots=True)
+class Sorted(_OfOne):
+    """A constant with the parts of heads, along the last axis, sorted: the first ones of all heads, then the second."""
+
+    heads: int
+    parts: int
+
+    def array(self, known: Mapping[str, Array]) -> Array:
+        """Its data."""
+        values = known[self.name]
+        apart = values.reshape(*values.shape[:-1], self.heads, self.parts, -1)
+        return np.ascontiguousarray(apart.swapaxes(-3, -2)).reshape(values.shape)
+
+
+@dataclass(frozen=True, slots=True)
 class Channels(_OfOne):
     """A vector with so many axes of 1 behind it, which is one number per channel."""
 

@@ -7,6 +7,7 @@ Where a later value turns out to be its base just as it is, the layout changes b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -15,7 +16,7 @@ from onnx import NodeProto, TensorProto, numpy_helper
 
 from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.fuse.net import CONTRIB, Array, Net, fresh, node, with_origin
-from ampgraph.onnx_model.fuse.recipes import Columns, Merged, Recipe
+from ampgraph.onnx_model.fuse.recipes import Channels, Columns, Merged, Recipe
 from ampgraph.onnx_model.fuse.view import (
     Shape,
     View,
@@ -103,6 +104,14 @@ class Draft:
         self.constants[name] = numpy_helper.from_array(values, name)
         return name
 
+    def vector(self, name: str) -> str:
+        """Take in a constant that is another one in one axis."""
+        made = fresh(self.net, f"{name}_vector", self.constants)
+        size = math.prod(self.net.constants[name].dims)
+        self.constants[made] = TensorProto(name=made, data_type=TensorProto.FLOAT, dims=[size])
+        self.merged[made] = Channels(name, 0)
+        return made
+
     def columns(self, name: str, start: int, size: int) -> str:
         """Take in a constant that is a part of another one's last axis; the other one itself where that is all."""
         dims = list(self.net.constants[name].dims)
@@ -189,6 +198,14 @@ def _gather(draft: Draft, each: NodeProto, view: View) -> View | None:
     place = int(index) % view.shape[axis]
     found = sliced(view, axis, place, 1)
     return None if found is None else View(found.base, found.dims[:axis] + found.dims[axis + 1 :], found.offset)
+
+
+def _pick(draft: Draft, each: NodeProto, view: View) -> View | None:
+    """One place of the first axis, which stays, as exporters write an index in brackets."""
+    index = draft.net.values(each.input[1])
+    if index is None or index.shape != (1, 1) or plain_attributes(each).get("batch_dims", 0):
+        return None
+    return sliced(view, 0, int(index[0, 0]) % view.shape[0], 1)
 
 
 def _slice(draft: Draft, each: NodeProto, view: View) -> View | None:
@@ -284,6 +301,7 @@ _READS: Mapping[str, Read] = {
     "Squeeze": _reshape,
     "Expand": _repeat,
     "Gather": _gather,
+    "GatherND": _pick,
     "Slice": _slice,
     "Split": _split,
     "MatMul": _product,

@@ -20,11 +20,12 @@ from math import prod
 import numpy as np
 from onnx import NodeProto
 
-from ampgraph.onnx_model.fuse.attention import SHORTEST, softmax_of, unscaled
+from ampgraph.onnx_model.fuse.attention import SHORTEST
 from ampgraph.onnx_model.fuse.known import computed, without_data
 from ampgraph.onnx_model.fuse.net import CONTRIB, Array, node
 from ampgraph.onnx_model.fuse.rolls import rolled
 from ampgraph.onnx_model.fuse.rows import Draft
+from ampgraph.onnx_model.fuse.scores import softmax_of, unscaled
 from ampgraph.onnx_model.fuse.view import Factor, Shape, View, transposed
 
 LARGEST = 256  # tokens of a window: 16 x 16

@@ -121,3 +121,28 @@ def test_heads_cut_out_of_one_projection_are_turned():
 def test_other_repetitions_stay(repeat: str):
     """Where heads of a group are no neighbours, or something else is attended to than what was repeated."""
     assert not fused_of(APART + SPLIT + repeat + ATTEND)["MultiHeadAttention"]
+
+
+SHARED = """
+  a = MatMul(x, wa)  six = Constant<value_ints = [0, 0, 6, 8]>()  h = Reshape(a, six)
+  whole = Constant<value_ints = [0, 0, 32]>()
+  nought = Constant<value_ints = [0]>()  four = Constant<value_ints = [4]>()  axis = Constant<value_ints = [2]>()
+  last = Constant<value_ints = [-1]>()  second = Constant<value_ints = [-2]>()  at = Unsqueeze(last, nought)
+  before = Unsqueeze(second, nought)  qs = Slice(h, nought, four, axis)  qh = Transpose<perm = [0, 2, 1, 3]>(qs)
+  first = Transpose<perm = [2, 0, 1, 3]>(h)  kg = GatherND(first, before)  vg = GatherND(first, at)
+  kr = Transpose<perm = [1, 0, 2, 3]>(kg)  vr = Transpose<perm = [1, 0, 2, 3]>(vg)
+"""
+
+
+def test_one_head_that_products_broadcast_is_one_for_all():
+    """As Falcon's are: the last two heads of one projection are every query head's key and value."""
+    found = fused_of(SHARED + ATTEND, weights={"wa": (32, 48), "wo": (32, 32)})
+    assert (found["MultiHeadAttention"], found["Expand"], found["MatMul"]) == (1, 2, 2)
+    assert not found["Softmax"] + found["Transpose"] + found["GatherND"]
+
+
+def test_heads_picked_together_are_no_one_head():
+    both = "pair = Concat<axis = 0>(before, at)  kg0 = GatherND(first, pair)  kg = Slice(kg0, nought, four, nought)"
+    body = SHARED.replace("kg = GatherND(first, before)", both).replace("(kg)", "(kf)")
+    body = body.replace("kr =", "one0 = Constant<value_ints = [1]>()  kf = Slice(kg0, nought, one0, nought)  kr =")
+    assert not fused_of(body + ATTEND, weights={"wa": (32, 48), "wo": (32, 32)})["MultiHeadAttention"]

@@ -270,3 +270,19 @@ def test_transposed_weights_and_copies_hide_no_attention():
     found = fused_of(model_of(graph_of(turned + projections + spelt + MERGE), WEIGHTS))
     assert found["Attention"] == 1
     assert not found["Transpose"] + found["Identity"]
+
+
+def test_a_model_is_fused_at_the_most_positions_it_has():
+    """As BERT is: no more tokens can be modelled, and at that many the slice of its table leaves out nothing."""
+    positions = """
+      tokens = Shape<start = 1, end = 2>(x0)  zero = Constant<value_ints = [0]>()  one = Constant<value_ints = [1]>()
+      some = Slice(places, zero, tokens, one)  rows = Gather<axis = 0>(table, some)
+      placed = Add(x0, rows)  x = LayerNormalization(placed, scale, shift)
+    """
+    text = graph_of(positions + PROJECTIONS + TORCHSCRIPT + MERGE, "float[n,72,32] x0").replace("n,72,32", "n,t,32")
+    places = ", ".join(map(str, range(TOKENS)))
+    text = text.replace("<float eight", f"<int64[1,72] places = {{{places}}}, float eight", 1)
+    model = model_of(text, {**WEIGHTS, "table": (TOKENS, WIDTH), "scale": (WIDTH,), "shift": (WIDTH,)})
+    for tokens in (TOKENS, TOKENS - 8):
+        found = fused_of(model, {"x0": (BATCH, tokens, WIDTH)})
+        assert (found["Attention"], found["SkipLayerNormalization"]) == (1, 1)

@@ -1,0 +1,214 @@
+"""Masks: what is added to scores before their softmax, one thing or several, as the one tensor that kernels take.
+
+Several become one sum, made once for all layers. Where one of them is a choice of 0 and a number so low that no score
+is seen beside it, the sum is a choice too: the other or that number. It says the same in float32, and in float16, where
+the lowest number is not, as a mask alone does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import inf
+
+import numpy as np
+from onnx import NodeProto, TensorProto
+
+from ampgraph.onnx_model.attributes import plain_attributes
+from ampgraph.onnx_model.fuse.net import Net, node
+from ampgraph.onnx_model.fuse.rows import Draft
+from ampgraph.onnx_model.fuse.view import Shape
+
+_SHAPE_OF_ONE_AXIS = 15  # the opset from which Shape takes a start and an end
+UNSEEN_BESIDE = -1e30  # what scores added to it leave as it is, in float32
+_LARGEST = 1e22  # of what such a number is added to: less than half of its last place
+_LARGEST_WHOLE = 2.0**64
+_WHOLE = frozenset((TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL))
+_COUNTING = ("Add", "CumSum", "Mul", "Sub")
+_MOVING = ("Cast", "Expand", "Gather", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+_LIFTED, _NOTHING = "masked_out", "masked_by_nothing"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is masked: scores of the queries of a base (batch, tokens, width), in heads, for so many keys."""
+
+    base: str
+    heads: int
+    keys: int
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A value that is added to scores; or a choice of them, one of its operands, and a number in their place."""
+
+    name: str
+    choice: NodeProto | None = None
+    slot: int = 0  # of the scores
+
+
+def total_of(draft: Draft, masks: tuple[Mask, ...], rows: Rows, old: NodeProto, *, lifted: bool = False) -> str | None:
+    """All masks as one that is added; "" without any, None where it cannot be made.
+
+    `lifted`: off float32's lowest number, a whole row of which ONNX's attention answers with zeros on the CPU.
+    """
+    names = [_by_heads(draft, mask.name, rows, old) for mask in masks if mask.choice is None]
+    if None in names:
+        return None
+    given = [name for name in names if name is not None]
+    if len(given) == len(masks):
+        return _sum_of(draft, given, old, lifted=lifted)
+    if lifted and not all(_is_small(draft, name) for name in given):
+        return None
+    total: str | None = ""
+    for mask in masks:
+        if mask.choice is not None:
+            total = _replaced(draft, mask.choice, mask.slot, total, old, lifted=lifted)
+        else:
+            total = _added(draft, [*filter(None, [total]), given.pop(0)], old)
+        if total is None:
+            return None
+    return total
+
+
+def _sum_of(draft: Draft, masks: list[str], old: NodeProto, *, lifted: bool) -> str | None:
+    """All that is added."""
+    chosen = next((name for name in masks if _choice(draft.net, name) is not None), "")
+    others = [name for name in masks if name != chosen]
+    known = bool(chosen) and all(_is_small(draft, name) for name in others)
+    if known and (others or lifted):
+        made = draft.net.makers[chosen]
+        slot = next(slot for slot in (1, 2) if draft.net.scalar(made.input[slot]) == 0.0)
+        return _replaced(draft, made, slot, _added(draft, others, old) or made.input[slot], old, lifted=lifted)
+    return None if lifted and masks else _added(draft, masks, old)
+
+
+def _choice(net: Net, name: str) -> tuple[str, str, str] | None:
+    """The operands of a choice between 0 and a number that no score is seen beside; None for all else."""
+    made = net.maker(name, "Where")
+    numbers = [net.scalar(each) for each in made.input[1:]] if made is not None else []
+    low = next((number for number in numbers if number is not None and number <= UNSEEN_BESIDE), None)
+    return tuple(made.input) if made is not None and low is not None and 0.0 in numbers else None
+
+
+def _is_small(draft: Draft, name: str) -> bool:
+    """Whether no number that a value can hold is seen beside the low one."""
+    return _reach(draft, name) < _LARGEST
+
+
+def _reach(draft: Draft, name: str) -> float:
+    """What the numbers of a value are never above, by size: of tables, of whole numbers, of products of the two."""
+    net, made = draft.net, _made(draft, name, *_MOVING, "Mul")
+    if name in net.constants:
+        values = net.table(name) if net.is_float(name) else None
+        return inf if values is None else float(np.max(np.abs(values), initial=0.0))
+    if made is None:
+        return inf
+    if made.op_type == "Mul":
+        return _reach(draft, made.input[0]) * _reach(draft, made.input[1])
+    if made.op_type == "Cast" and _is_whole(draft, made.input[0]):
+        return _LARGEST_WHOLE
+    return _reach(draft, made.input[0])
+
+
+def _is_whole(draft: Draft, name: str) -> bool:
+    """Whether a value is known to hold whole numbers or truths."""
+    net, made = draft.net, _made(draft, name, *_MOVING, *_COUNTING)
+    if name in net.constants:
+        return net.constants[name].data_type in _WHOLE
+    given = next((each.type.tensor_type.elem_type for each in net.graph.input if each.name == name), 0)
+    if given or made is None:
+        return given in _WHOLE
+    kind = plain_attributes(made).get("to") if made.op_type == "Cast" else None
+    return kind in _WHOLE if kind is not None else _is_whole(draft, made.input[0])
+
+
+def _made(draft: Draft, name: str, *types: str) -> NodeProto | None:
+    """What makes a value, new or the model's own, if it is one of these standard operators."""
+    found = draft.made.get(name)
+    return draft.net.maker(name, *types) if found is None else found if found.op_type in types else None
+
+
+def _replaced(
+    draft: Draft, choice: NodeProto, slot: int, other: str | None, old: NodeProto, *, lifted: bool
+) -> str | None:
+    """A choice again, with another value in a place; 0 for ""."""
+    inputs = list(choice.input)
+    inputs[slot] = other or _number(draft, _NOTHING, 0.0)
+    if lifted:
+        inputs[3 - slot] = _number(draft, _LIFTED, UNSEEN_BESIDE)
+    shapes = [_shape(draft, name) for name in (inputs[0], other) if name]
+    return None if None in shapes else _once(draft, node("Where", inputs, [f"{inputs[slot]}_masked"]), shapes, old)
+
+
+def _number(draft: Draft, name: str, value: float) -> str:
+    return name if name in draft.constants else draft.table(name, np.array(value, np.float32))
+
+
+def _by_heads(draft: Draft, name: str, rows: Rows, old: NodeProto) -> str | None:
+    """A value of which batch and heads are one axis, with the two apart; any other as it is."""
+    shape, heads = _shape(draft, name), rows.heads
+    both = draft.shapes[rows.base][0] * heads
+    if shape is None or len(shape) != 3 or shape[0] in (1, heads) or shape[0] != both:
+        return name
+    if draft.net.opset < _SHAPE_OF_ONE_AXIS:
+        return None
+    made = f"{name}_by_heads"
+    if made in draft.made:
+        return made
+    sizes = draft.add(node("Shape", [name], [f"{made}_sizes"], start=1), (2,), old)
+    first = draft.integers(f"{made}_heads", (-1, heads))
+    wanted = draft.add(node("Concat", [first, sizes], [f"{made}_shape"], axis=0), (4,), old)
+    return draft.add(node("Reshape", [name, wanted], [made]), (both // heads, heads, *shape[1:]), old)
+
+
+def _added(draft: Draft, masks: Iterable[str], old: NodeProto) -> str | None:
+    """The sum of all."""
+    total = ""
+    for other in masks:
+        shapes = [_shape(draft, name) for name in (total, other) if name]
+        if None in shapes:
+            return None
+        total = _once(draft, node("Add", [total, other], [f"{total}_with_{other}"]), shapes, old) if total else other
+    return total
+
+
+def _once(draft: Draft, new: NodeProto, shapes: list[Shape | None], old: NodeProto) -> str:
+    """What a node of operands of these shapes makes, which it makes once."""
+    alike = (each for each in draft.made.values() if each.op_type == new.op_type and each.input == new.input)
+    known = next(alike, None)
+    if known is not None:
+        return str(known.output[0])
+    return draft.add(new, np.broadcast_shapes(*(shape for shape in shapes if shape is not None)), old)
+
+
+def _shape(draft: Draft, name: str) -> Shape | None:
+    return draft.shapes.get(name) or draft.net.shapes.get(name)
+
+
+def four_axes(draft: Draft, name: str | None, rows: Rows, old: NodeProto) -> str | None:
+    """The mask as onnxruntime takes it: four axes, the last two whole. None where it cannot be."""
+    batch, tokens = draft.shapes[rows.base][:2]
+    shape = _shape(draft, name) if name else ()
+    if not name or shape is None:
+        return "" if name == "" else None
+    if len(shape) > 4 or shape[-1:] != (rows.keys,):
+        return None
+    if len(shape) < 4:
+        axes = draft.integers(f"{name}_axes", range(4 - len(shape)))
+        shape = (1,) * (4 - len(shape)) + shape
+        name = draft.add(node("Unsqueeze", [name, axes], [f"{name}_4d"]), shape, old)
+    if shape[0] not in (1, batch) or shape[1] not in (1, rows.heads) or shape[2] not in (1, tokens):
+        return None
+    return name if shape[2] == tokens else _spread(draft, name, shape, rows.base, old)
+
+
+def _spread(draft: Draft, name: str, shape: Shape, query: str, old: NodeProto) -> str | None:
+    """The mask once for every query, however many there are."""
+    if draft.net.opset < _SHAPE_OF_ONE_AXIS:
+        return None
+    tokens = draft.shapes[query][1]
+    size = draft.add(node("Shape", [query], [f"{name}_tokens"], start=1, end=2), (1,), old)
+    ones, one = draft.integers(f"{name}_ones", (1, 1)), draft.integers(f"{name}_one", (1,))
+    wanted = draft.add(node("Concat", [ones, size, one], [f"{name}_shape"], axis=0), (4,), old)
+    return draft.add(node("Expand", [name, wanted], [f"{name}_spread"]), (*shape[:2], tokens, shape[3]), old)

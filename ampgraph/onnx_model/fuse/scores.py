@@ -1,0 +1,100 @@
+"""Scores: what the weights of an attention are made of, softmax by softmax, sum by sum, however it is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onnx import NodeProto
+
+from ampgraph.onnx_model.attributes import plain_attributes
+from ampgraph.onnx_model.fuse.masks import UNSEEN_BESIDE, Mask
+from ampgraph.onnx_model.fuse.net import Net
+from ampgraph.onnx_model.fuse.rows import Draft
+
+_SOFTMAX_OF_ONE_AXIS = 13  # the opset from which Softmax is over one axis, the last where none is named
+
+
+def softmax_of(draft: Draft, name: str) -> NodeProto | None:
+    """The softmax over the last axis that makes these weights; rows of no number made zero in between or not."""
+    net, name = draft.net, unfolded(draft, name)
+    guard = net.maker(name, "Where")
+    if guard is not None:
+        test, zero = net.maker(guard.input[0], "IsNaN"), net.scalar(guard.input[1])
+        if test is None or zero != 0.0 or test.input[0] != guard.input[2]:
+            return None
+        name = guard.input[2]
+    found = net.maker(name, "Softmax")
+    default = -1 if net.opset >= _SOFTMAX_OF_ONE_AXIS else 1
+    axis = plain_attributes(found).get("axis", default) if found is not None else None
+    rank = len(net.shapes.get(name, ()))
+    return found if found is not None and axis in (-1, rank - 1) else None
+
+
+def unscaled(draft: Draft, name: str) -> tuple[str, float]:
+    """A value without the constant number it is multiplied with or divided by, and that number."""
+    scale = 1.0
+    while (found := draft.net.maker(name, "Mul", "Div")) is not None:
+        numbers = [draft.net.scalar(operand) for operand in found.input]
+        if numbers[1] is not None and numbers[1] != 0.0:
+            name, scale = found.input[0], scale * (numbers[1] if found.op_type == "Mul" else 1 / numbers[1])
+        elif numbers[0] is not None and found.op_type == "Mul":
+            name, scale = found.input[1], scale * numbers[0]
+        else:
+            break
+    return name, scale
+
+
+def unbounded(draft: Draft, name: str) -> tuple[str, float, float]:
+    """A value without its constant scale and without a bound by tanh, the scale of both and the bound, 0 for none."""
+    inner, scale = unscaled(draft, name)
+    tanh = draft.net.maker(inner, "Tanh")
+    if tanh is None:
+        return inner, scale, 0.0
+    value, within = unscaled(draft, tanh.input[0])
+    return value, within * scale, scale
+
+
+@dataclass(frozen=True)
+class Parted:
+    """Scores, what masks them one after the other, and the nodes that put those on."""
+
+    scores: str
+    masks: tuple[Mask, ...] = ()
+    nodes: tuple[NodeProto, ...] = ()
+
+
+def parted_of(draft: Draft, name: str, *, masked: bool = False) -> Parted | None:
+    """What goes into a softmax as scores and their masks; None where no product makes those."""
+    net, name = draft.net, unfolded(draft, name)
+    inner = net.maker(unbounded(draft, name)[0], "MatMul")
+    if inner is not None and not (masked and inner.input[1] in net.constants):
+        return Parted(name)
+    made = net.maker(name, "Add", "Where")
+    for scores, mask in _readings(net, made) if made is not None else ():
+        found = parted_of(draft, scores, masked=True)
+        if found is not None and made is not None:
+            return Parted(found.scores, (*found.masks, mask), (*found.nodes, made))
+    return None
+
+
+def _readings(net: Net, made: NodeProto) -> list[tuple[str, Mask]]:
+    """What may be scores, and the mask that is then put on them."""
+    if made.op_type == "Add":
+        one, other = made.input
+        return [(one, Mask(other)), (other, Mask(one))]
+    places = ((slot, net.scalar(made.input[3 - slot])) for slot in (1, 2))
+    return [
+        (made.input[slot], Mask("", made, slot)) for slot, low in places if low is not None and low <= UNSEEN_BESIDE
+    ]
+
+
+def unfolded(draft: Draft, name: str) -> str:
+    """A value before batch and heads became one axis, or two again."""
+    made = draft.net.maker(name, "Reshape")
+    while made is not None:
+        shapes = [draft.net.shapes.get(each, ()) for each in (made.input[0], name)]
+        if {len(shape) for shape in shapes} != {3, 4} or shapes[0][-2:] != shapes[1][-2:]:
+            break
+        name = made.input[0]
+        made = draft.net.maker(name, "Reshape")
+    return name
