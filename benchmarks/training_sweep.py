@@ -1,14 +1,15 @@
-"""Every model traces, trains ten steps, and follows float32's losses: ours and autocast's distance, side by side.
+"""Every model traces, trains ten steps from random weights, and follows float32's losses: ours and autocast's distance.
 
-Beside them the distance of a control, which says what the setup itself does to a rounding: float32 throughout, but each
-step's gradients are taken with parameters moved by noise of the size of one rounding. Straight from random weights
-(`--warm-up 0`) deep networks with batch norm fail that control: float32 does not follow itself. So all models first
-take steps in float32, each on a batch and random labels of its own; what is measured is then learnt from one batch.
+Models train on one batch with the optimizer of their kind (AdamW; SGD with momentum for convolutions with batch norm)
+and gradients of clipped norm, as published recipes have it. Beside them the distance of a control, which says what the
+setup itself does to a rounding: float32 throughout, but each step's gradients are taken with parameters moved by noise
+of the size of one rounding. How far the first step's gradient is from float32's says why some are near the bar: deep
+networks with batch norm blow up a rounding until their first gradients have little in common.
 
 `python -m benchmarks.training_sweep --precision bfloat16` on a CPU, `--device cuda` on a GPU; further arguments, parts
-of names, choose models. Rows are added one by one to benchmarks/results/training_sweep_<device>_<precision>.json,
-with `_from_random` at the end without a warm-up, or replace what was measured with other settings: a run may be
-stopped by `--limit`, go on with `--missing`, and be shared by several processes (`--part 1/4` to `--part 4/4`).
+of names, choose models. Rows are added one by one to benchmarks/results/training_sweep_<device>_<precision>.json, or
+replace what was measured with other settings: a run may be stopped by `--limit`, go on with `--missing`, and be shared
+by several processes (`--part 1/4` to `--part 4/4`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +33,28 @@ from torch.utils import _pytree as pytree
 import ampgraph
 from ampgraph.precision import Precision
 from benchmarks.record import RESULTS, machine, table
-from benchmarks.training_models import Case, cases, without_noise
+from benchmarks.training_models import Case, Optimize, cases, without_noise
 
-STEPS, RATE = 10, 1e-5
-WARM_UP_RATE = 1e-3
+STEPS, CLIP = 10, 1.0
 BAR = 0.02
 
 
-def labels_for(out: Tensor, seed: int = 0) -> Tensor:
-    """A seed's labels for the classes along the axis that `logits` moves last; not of the numbers that its batch is
-    drawn from, which would make them the tokens themselves.
+@dataclass(frozen=True)
+class Run:
+    """Losses of ten steps, and the first step's gradient of all parameters, before it is clipped."""
+
+    losses: list[float]
+    gradient: Tensor
+
+
+def labels_for(out: Tensor) -> Tensor:
+    """Labels for the rows of `logits`, one for all of an image; not of the numbers that its batch is drawn from, which
+    would make them the tokens themselves.
     """
-    generator = torch.Generator().manual_seed(seed + 1_000_000)
-    found = logits(out)
-    return torch.randint(0, found.shape[-1], (found.shape[0],), generator=generator).to(out.device)
+    rows, classes = logits(out).shape
+    pixels = out.shape[2:].numel() if out.dim() == 4 else 1
+    generator = torch.Generator().manual_seed(1_000_000)
+    return torch.randint(0, classes, (rows // pixels,), generator=generator).repeat_interleave(pixels).to(out.device)
 
 
 def logits(out: Tensor) -> Tensor:
@@ -66,19 +76,6 @@ def output(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
     return next(leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point())
 
 
-def warm_up(module: nn.Module, case: Case, steps: int, device: str) -> None:
-    """Steps of Adam in float32, each on a batch and random labels of its own: there is nothing to learn, so that the
-    losses that are measured afterwards have their fall before them.
-    """
-    optimizer = torch.optim.Adam(module.parameters(), WARM_UP_RATE)
-    for step in range(steps):
-        args, kwargs = batch_of(case, step + 1, device)
-        out = output(module, args, kwargs)
-        nn.functional.cross_entropy(logits(out), labels_for(out, step + 1)).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-
 @contextmanager
 def nudged(module: nn.Module, part: float, generator: torch.Generator) -> Iterator[None]:
     """Within, each parameter is off by up to `part` of itself, at random: gradients of the moved reach the unmoved."""
@@ -93,33 +90,48 @@ def nudged(module: nn.Module, part: float, generator: torch.Generator) -> Iterat
             each.copy_(before)
 
 
-def losses(
+def train(
     module: nn.Module,
+    optimize: Optimize,
     call: Callable[[nn.Module], Tensor],
     scaled: bool,
-    device: str,
     around: Callable[[], AbstractContextManager[None]] = nullcontext,
-) -> list[float]:
-    """Losses of ten steps of Adam; scaled where float16 wants it. Gradients are taken inside `around`."""
-    optimizer = torch.optim.Adam(module.parameters(), RATE)
-    scaler = torch.amp.GradScaler(device, init_scale=1024.0, enabled=scaled)
-    found, labels = [], None
+) -> Run:
+    """Ten steps; scaled where float16 wants it. Gradients are taken inside `around`."""
+    parameters = list(module.parameters())
+    optimizer = optimize(parameters)
+    scaler = torch.amp.GradScaler(parameters[0].device.type, init_scale=1024.0, enabled=scaled)
+    found, labels, first = [], None, None
     for _ in range(STEPS):
         with around():
             out = call(module)
             labels = labels_for(out) if labels is None else labels
             loss = nn.functional.cross_entropy(logits(out), labels)
             scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        first = gradient(parameters) if first is None else first
+        nn.utils.clip_grad_norm_(parameters, CLIP)
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad()
         found.append(loss.item())
-    return found
+    assert first is not None
+    return Run(found, first)
+
+
+def gradient(parameters: Sequence[nn.Parameter]) -> Tensor:
+    """All gradients in one; of a parameter that is not used, zeros."""
+    return torch.cat([(torch.zeros_like(each) if each.grad is None else each.grad).flatten() for each in parameters])
 
 
 def distance(found: list[float], expected: list[float]) -> float:
     """Largest relative difference of two runs."""
     return max(abs(a - b) / abs(b) for a, b in zip(found, expected, strict=True))
+
+
+def fall(found: list[float]) -> float:
+    """The part of itself that a loss loses in ten steps: below the bar, a run that stands still would pass it."""
+    return 1 - found[-1] / found[0]
 
 
 def missed(found: list[float], expected: list[float]) -> float:
@@ -129,11 +141,10 @@ def missed(found: list[float], expected: list[float]) -> float:
     return abs((found[0] - found[-1]) / (expected[0] - expected[-1]) - 1)
 
 
-def measure(case: Case, precision: str, device: str, warm_up_steps: int) -> dict[str, Any]:
+def measure(case: Case, precision: str, device: str) -> dict[str, Any]:
     """One model's row."""
     torch.manual_seed(0)
     module = without_noise(case.make()).to(device).train()
-    warm_up(module, case, warm_up_steps, device)
     args, kwargs = batch_of(case, 0, device)
     exact, cast, control = (copy.deepcopy(module) for _ in range(3))
     start = time.perf_counter()
@@ -147,30 +158,38 @@ def measure(case: Case, precision: str, device: str, warm_up_steps: int) -> dict
             return output(each, args, kwargs)
 
     found = {
-        "float32": losses(exact, call, False, device),
-        "traced": losses(traced, call, scaled, device),
-        "autocast": losses(cast, call, scaled, device),
-        "control": losses(control, call, False, device, lambda: nudged(control, rounding, noise)),
+        "float32": train(exact, case.optimize, call, False),
+        "traced": train(traced, case.optimize, call, scaled),
+        "autocast": train(cast, case.optimize, call, scaled),
+        "control": train(control, case.optimize, call, False, lambda: nudged(control, rounding, noise)),
     }
-    captured = traced.train().captured
+    captured, optimizer = traced.train().captured, case.optimize(module.parameters())
     decisions = [captured.plan.choices[each.id] for each in captured.graph.decisions.values() if each.principal]
     return {
+        "optimizer": f"{type(optimizer).__name__} {optimizer.defaults['lr']:g}",
         "trace_seconds": round(seconds, 2),
         "low": sum(choice.precision is Precision(precision) for choice in decisions),
         "ops": len(decisions),
         "casts": len(captured.plan.casts),
         "parameter_casts": sum(Precision(precision) in kept for kept in captured.plan.parameters.values()),
-        "losses": found,
+        "losses": {run: each.losses for run, each in found.items()},
         **compared(found),
         "notes": list(captured.notes),
     }
 
 
-def compared(found: Mapping[str, list[float]]) -> dict[str, float]:
-    """How far each run is from float32's, and the part of the fall that it misses."""
-    runs = {"": "traced", "autocast_": "autocast", "control_": "control"}
-    far = {f"{key}distance": distance(found[run], found["float32"]) for key, run in runs.items()}
-    return far | {f"{key}missed_fall": missed(found[run], found["float32"]) for key, run in runs.items()}
+def compared(found: Mapping[str, Run]) -> dict[str, float]:
+    """How far each run is from float32's, the part of the fall that it misses, and how far its first gradient is,
+    relative to the norm of float32's.
+    """
+    exact = found["float32"]
+    row = {"fall": fall(exact.losses), "gradient_norm": exact.gradient.norm().item()}
+    for key, run in {"": "traced", "autocast_": "autocast", "control_": "control"}.items():
+        off = (found[run].gradient - exact.gradient).norm() / exact.gradient.norm()
+        row[f"{key}distance"] = distance(found[run].losses, exact.losses)
+        row[f"{key}missed_fall"] = missed(found[run].losses, exact.losses)
+        row[f"{key}gradient_distance"] = off.item()
+    return row
 
 
 def main() -> None:
@@ -180,7 +199,6 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--size", type=int, default=96, help="of images, a multiple of 32")
-    parser.add_argument("--warm-up", type=int, default=500, metavar="STEPS", help="of float32 before what is measured")
     parser.add_argument("--missing", action="store_true", help="only models without a row, or whose row is an error")
     parser.add_argument("--part", type=_part, default=(1, 1), metavar="K/N", help="every Nth model, from the Kth")
     parser.add_argument("--limit", type=float, default=float("inf"), metavar="SECONDS", help="then no model is begun")
@@ -189,9 +207,8 @@ def main() -> None:
     given, start = parser.parse_args(), time.perf_counter()
     warnings.simplefilter("ignore")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    settings = {"bar": BAR, "steps": STEPS, "rate": RATE, "batch": given.batch, "size": given.size}
-    settings |= {"warm_up": given.warm_up, "warm_up_rate": WARM_UP_RATE}
-    name = f"training_sweep_{given.device}_{given.precision}{'' if given.warm_up else '_from_random'}"
+    settings = {"bar": BAR, "steps": STEPS, "clip": CLIP, "batch": given.batch, "size": given.size}
+    name = f"training_sweep_{given.device}_{given.precision}"
     every = cases(given.batch, given.size)
     done = kept(given.out / f"{name}.json", settings) if given.missing else {}
     for model in chosen(list(every), given.models, given.part):
@@ -199,21 +216,23 @@ def main() -> None:
             print("time is up; go on with --missing")
             break
         if "distance" not in done.get(model, {}):
-            row = attempt(every[model], given.precision, given.device, given.warm_up)
+            row = attempt(every[model], given.precision, given.device)
             add_row(given.out / f"{name}.json", settings, model, row)
             print(model, {key: value for key, value in row.items() if key != "losses"}, flush=True)
     rows = kept(given.out / f"{name}.json", settings)
     cells = [[name, *_cells(row)] for name, row in rows.items()]
-    columns = ["distance", "autocast's", "control's", "missed fall", "autocast's", "control's"]
-    print(table(["model", "trace s", "low", "casts", *columns], cells))
+    columns = [each for what in ("distance", "missed fall", "gradient") for each in (what, "autocast's", "control's")]
+    print(table(["model", "trace s", "low", "casts", "fall", *columns], cells))
     ours, control = ([row.get(key, 1.0) <= BAR for row in rows.values()] for key in ("distance", "control_distance"))
+    falls = sum(row.get("fall", 0.0) > BAR for row in rows.values())
     print(f"{sum(ours)} of {len(rows)} follow float32 within {BAR:.0%}; the control, {sum(control)}")
+    print(f"{falls} fall by more than that: standing still would fail")
 
 
-def attempt(case: Case, precision: str, device: str, warm_up_steps: int) -> dict[str, Any]:
+def attempt(case: Case, precision: str, device: str) -> dict[str, Any]:
     """One model's row, or what went wrong."""
     try:
-        return measure(case, precision, device, warm_up_steps)
+        return measure(case, precision, device)
     except Exception as error:
         return {"error": f"{type(error).__name__}: {str(error).splitlines()[0][:300]}"}
 
@@ -255,11 +274,11 @@ def add_row(path: Path, settings: Mapping[str, Any], model: str, row: Mapping[st
 
 def _cells(row: dict[str, Any]) -> list[str]:
     if "error" in row:
-        return [row["error"][:60], *[""] * 8]
+        return [row["error"][:60], *[""] * 12]
     low = f"{row['low']}/{row['ops']}"
     runs = ("", "autocast_", "control_")
-    shown = [f"{row[run + key]:.4f}" for key in ("distance", "missed_fall") for run in runs]
-    return [str(row["trace_seconds"]), low, str(row["casts"]), *shown]
+    shown = [f"{row[run + key]:.4f}" for key in ("distance", "missed_fall", "gradient_distance") for run in runs]
+    return [str(row["trace_seconds"]), low, str(row["casts"]), f"{row['fall']:.4f}", *shown]
 
 
 if __name__ == "__main__":

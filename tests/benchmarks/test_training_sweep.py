@@ -6,26 +6,34 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.training_models import Case, images
+from benchmarks.training_models import Case, Optimize, adamw, images, momentum
 from benchmarks.training_sweep import (
+    CLIP,
+    Run,
     add_row,
     batch_of,
     chosen,
     compared,
     distance,
+    fall,
+    gradient,
     kept,
     labels_for,
-    losses,
     measure,
     missed,
     nudged,
     output,
-    warm_up,
+    train,
 )
 
 
-def small_case() -> Case:
-    return Case(lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 16), nn.ReLU(), nn.Linear(16, 4)), images(8, 8))
+def small_case(optimize: Optimize = adamw) -> Case:
+    """Smooth throughout: a ReLU that rounding turns on or off would be a fifth of so small a network's gradient."""
+
+    def make() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 16), nn.Tanh(), nn.Linear(16, 4))
+
+    return Case(make, images(8, 8), optimize)
 
 
 def test_distance_is_the_largest_of_all_steps():
@@ -83,51 +91,97 @@ def test_nudged_parameters_are_off_by_a_part_of_themselves_and_come_back():
     assert torch.equal(module.weight.grad, torch.ones(64, 64))
 
 
-def test_control_differs_from_float32_by_its_noise_alone():
+def run_of(part: float = 0.0, scaled: bool = False, optimize: Optimize = adamw) -> Run:
+    """The small case, with parameters off by up to a part of themselves as gradients are taken."""
     case = small_case()
     args, kwargs = batch_of(case, 0, "cpu")
-    runs = []
-    for part in (0.0, 0.0, 0.25):
-        torch.manual_seed(0)
-        module, noise = case.make(), torch.Generator().manual_seed(1)
-        call = lambda each: output(each, args, kwargs)  # noqa: E731
-        runs.append(losses(module, call, False, "cpu", lambda m=module, p=part, g=noise: nudged(m, p, g)))
-    assert runs[0] == runs[1] != runs[2]
+    torch.manual_seed(0)
+    module, noise = case.make(), torch.Generator().manual_seed(1)
+    return train(module, optimize, lambda each: output(each, args, kwargs), scaled, lambda: nudged(module, part, noise))
 
 
-def test_warm_up_trains_in_place_and_by_no_steps_not_at_all():
-    case = small_case()
-    module = case.make()
-    before = [each.detach().clone() for each in module.parameters()]
-    warm_up(module, case, 0, "cpu")
-    assert all(map(torch.equal, module.parameters(), before))
-    warm_up(module, case, 2, "cpu")
-    assert not any(map(torch.equal, module.parameters(), before))
-    assert all(each.grad is None for each in module.parameters())
+def test_control_differs_from_float32_by_its_noise_alone():
+    runs = [run_of(part) for part in (0.0, 0.0, 0.25)]
+    assert runs[0].losses == runs[1].losses != runs[2].losses
+    assert torch.equal(runs[0].gradient, runs[1].gradient)
+    assert not torch.equal(runs[0].gradient, runs[2].gradient)
+
+
+def test_a_scaled_run_has_unscaled_gradients_and_the_same_losses():
+    plain, scaled = run_of(), run_of(scaled=True)
+    assert torch.equal(plain.gradient, scaled.gradient)
+    assert plain.losses == scaled.losses
+
+
+def test_gradients_are_clipped_before_they_are_steps_and_kept_before_they_are_clipped():
+    norms = []
+
+    class Watching(torch.optim.SGD):
+        def step(self, closure=None):
+            norms.append(gradient(self.param_groups[0]["params"]).norm())
+            return super().step(closure)
+
+    run = run_of(optimize=lambda parameters: Watching(parameters, 1.0))
+    assert run.gradient.norm() > CLIP
+    assert norms[0] == pytest.approx(CLIP, rel=1e-4)
+
+
+def test_gradient_of_an_unused_parameter_is_zeros():
+    module = nn.Linear(2, 1)
+    module.weight.sum().backward()
+    assert gradient(list(module.parameters())).tolist() == [1.0, 1.0, 0.0]
+
+
+def test_the_rate_of_momentum_is_in_proportion_to_the_batch():
+    rates = [momentum(batch)(nn.Linear(1, 1).parameters()).defaults["lr"] for batch in (256, 32)]
+    assert rates == pytest.approx([0.1, 0.0125])
 
 
 def test_each_run_is_compared_with_float32():
+    ones = torch.ones(4)
     found = compared(
-        {"float32": [2.0, 1.0], "traced": [2.0, 1.1], "autocast": [2.0, 1.2], "control": [2.0, 1.5]},
+        {
+            "float32": Run([2.0, 1.0], ones),
+            "traced": Run([2.0, 1.1], 1.1 * ones),
+            "autocast": Run([2.0, 1.2], 1.2 * ones),
+            "control": Run([2.0, 1.5], -ones),
+        },
     )
-    distances = [found[f"{run}distance"] for run in ("", "autocast_", "control_")]
-    falls = [found[f"{run}missed_fall"] for run in ("", "autocast_", "control_")]
-    assert distances == pytest.approx([0.1, 0.2, 0.5])
-    assert falls == pytest.approx([0.1, 0.2, 0.5])
+    expected = {"distance": [0.1, 0.2, 0.5], "missed_fall": [0.1, 0.2, 0.5], "gradient_distance": [0.1, 0.2, 2.0]}
+    for key, values in expected.items():
+        assert [found[f"{run}{key}"] for run in ("", "autocast_", "control_")] == pytest.approx(values)
+    assert found["fall"] == 0.5
+    assert found["gradient_norm"] == pytest.approx(2.0)
 
 
-def test_a_row_has_all_four_runs():
-    row = measure(small_case(), "bfloat16", "cpu", 2)
+@pytest.mark.parametrize("part", [0.1, 0.021])
+def test_standing_still_fails_where_the_fall_is_above_the_bar(part):
+    falling = [2.0, 2.0 * (1 - part)]
+    assert fall(falling) == pytest.approx(part)
+    assert distance([2.0, 2.0], falling) > part
+
+
+@pytest.mark.parametrize(("precision", "optimize"), [("bfloat16", adamw), ("float16", momentum(32))])
+def test_a_row_has_all_four_runs(precision, optimize):
+    row = measure(small_case(optimize), precision, "cpu")
     assert {run: len(found) for run, found in row["losses"].items()} == dict.fromkeys(
         ("float32", "traced", "autocast", "control"), 10
     )
-    assert 0 < row["control_distance"] < 0.02
-    assert 0 < row["distance"] < 0.02
+    assert row["fall"] > 0.02
+    for run in ("", "control_"):
+        assert 0 < row[f"{run}distance"] < 0.02
+        assert 0 < row[f"{run}gradient_distance"] < 0.05
+
+
+def test_all_of_an_image_has_one_label_and_every_token_its_own():
+    image = labels_for(torch.zeros(2, 100, 3, 3))
+    assert image.shape == (18,)
+    assert len(set(image[:9].tolist())) == len(set(image[9:].tolist())) == 1
+    assert len(set(labels_for(torch.zeros(2, 9, 100)).tolist())) > 9
 
 
 def test_labels_are_not_the_tokens_of_their_batch():
-    tokens = torch.randint(0, 100, (64,), generator=torch.Generator().manual_seed(3))
-    labels = labels_for(torch.zeros(64, 100), 3)
-    assert torch.equal(labels, labels_for(torch.zeros(64, 100), 3))
-    assert not torch.equal(labels, labels_for(torch.zeros(64, 100), 4))
+    tokens = torch.randint(0, 100, (64,), generator=torch.Generator().manual_seed(0))
+    labels = labels_for(torch.zeros(64, 100))
+    assert torch.equal(labels, labels_for(torch.zeros(64, 100)))
     assert (labels == tokens).float().mean() < 0.2
