@@ -23,8 +23,15 @@ Optimize = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
 
 def adamw(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """What transformers and what is modelled on them train with; torch's own rate is that of Swin and ConvNeXt."""
+    """What small networks and transformers train with, at torch's own rate."""
     return torch.optim.AdamW(parameters, 1e-3)
+
+
+def adamw_for(batch: int) -> Optimize:
+    """What transformers of images, and what is modelled on them, train with: 1e-3 for 1,024 images, and in proportion
+    for fewer, as the code of DeiT and Swin has it.
+    """
+    return lambda parameters: torch.optim.AdamW(parameters, 1e-3 * batch / 1024)
 
 
 def momentum(batch: int) -> Optimize:
@@ -128,9 +135,9 @@ def _torchvision(batch: int, size: int) -> Mapping[str, Case]:
     def segmentation() -> nn.Module:
         return models.segmentation.lraspp_mobilenet_v3_large(weights_backbone=None)
 
-    sgd, draw = momentum(batch), images(batch, size)
+    sgd, adam, draw = momentum(batch), adamw_for(batch), images(batch, size)
     names = {
-        "resnet18": sgd, "resnet50": sgd, "mobilenet_v3_small": sgd, "convnext_tiny": adamw, "swin_t": adamw,
+        "resnet18": sgd, "resnet50": sgd, "mobilenet_v3_small": sgd, "convnext_tiny": adam, "swin_t": adam,
         "efficientnet_b0": sgd, "regnet_y_400mf": sgd, "densenet121": sgd, "shufflenet_v2_x0_5": sgd,
     }  # fmt: skip
     found = {f"torchvision {name}": Case(getattr(models, name), draw, optimize) for name, optimize in names.items()}
@@ -167,8 +174,8 @@ def _timm(batch: int, size: int) -> Mapping[str, Case]:
         import timm
     except ImportError:
         return {}
-    sgd, draw = momentum(batch), images(batch, size)
-    names = {"resnet26d": sgd, "convnextv2_atto": adamw, "nfnet_l0": sgd, "regnetx_002": sgd}
+    sgd, adam, draw = momentum(batch), adamw_for(batch), images(batch, size)
+    names = {"resnet26d": sgd, "convnextv2_atto": adam, "nfnet_l0": sgd, "regnetx_002": sgd}
     found = {
         f"timm {name}": Case(lambda name=name: timm.create_model(name), draw, optimize)
         for name, optimize in names.items()
@@ -177,7 +184,7 @@ def _timm(batch: int, size: int) -> Mapping[str, Case]:
     found["timm vit_tiny (4 layers)"] = Case(
         lambda: timm.create_model("vit_tiny_patch16_224", **small), images(batch, 32)
     )
-    found["timm mixer_s32"] = Case(lambda: timm.create_model("mixer_s32_224", img_size=64), images(batch, 64))
+    found["timm mixer_s32"] = Case(lambda: timm.create_model("mixer_s32_224", img_size=64), images(batch, 64), adam)
     return found
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.training_models import Case, Optimize, adamw, images, momentum
+from benchmarks.training_models import Case, Optimize, adamw, adamw_for, images, momentum
 from benchmarks.training_sweep import (
     CLIP,
     Run,
@@ -132,9 +132,12 @@ def test_gradient_of_an_unused_parameter_is_zeros():
     assert gradient(list(module.parameters())).tolist() == [1.0, 1.0, 0.0]
 
 
-def test_the_rate_of_momentum_is_in_proportion_to_the_batch():
-    rates = [momentum(batch)(nn.Linear(1, 1).parameters()).defaults["lr"] for batch in (256, 32)]
-    assert rates == pytest.approx([0.1, 0.0125])
+@pytest.mark.parametrize(
+    ("of_batch", "batch", "rate"),
+    [(momentum, 256, 0.1), (momentum, 32, 0.0125), (adamw_for, 1024, 1e-3), (adamw_for, 256, 2.5e-4)],
+)
+def test_rates_are_in_proportion_to_the_batch(of_batch, batch, rate):
+    assert of_batch(batch)(nn.Linear(1, 1).parameters()).defaults["lr"] == pytest.approx(rate)
 
 
 def test_each_run_is_compared_with_float32():
