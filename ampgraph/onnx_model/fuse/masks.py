@@ -3,6 +3,10 @@
 Several become one sum, made once for all layers. Where one of them is a choice of 0 and a number so low that no score
 is seen beside it, the sum is a choice too: the other or that number. It says the same in float32, and in float16, where
 the lowest number is not, as a mask alone does.
+
+That number is lifted off float32's lowest, where nothing is seen beside either: kernels that take exponents to base 2
+multiply scores by log2(e) first, which makes a row that is masked out whole one of infinities, and ONNX's attention on
+the CPU answers it with zeros. Such a row is every padding token's before the first one, where a mask is causal too.
 """
 
 from __future__ import annotations
@@ -50,7 +54,7 @@ class Mask:
 def total_of(draft: Draft, masks: tuple[Mask, ...], rows: Rows, old: NodeProto, *, lifted: bool = False) -> str | None:
     """All masks as one that is added; "" without any, None where it cannot be made.
 
-    `lifted`: off float32's lowest number, a whole row of which ONNX's attention answers with zeros on the CPU.
+    `lifted`: None, too, where it cannot be lifted off float32's lowest number.
     """
     names = [_by_heads(draft, mask.name, rows, old) for mask in masks if mask.choice is None]
     if None in names:
@@ -58,12 +62,13 @@ def total_of(draft: Draft, masks: tuple[Mask, ...], rows: Rows, old: NodeProto, 
     given = [name for name in names if name is not None]
     if len(given) == len(masks):
         return _sum_of(draft, given, old, lifted=lifted)
-    if lifted and not all(_is_small(draft, name) for name in given):
+    small = all(_is_small(draft, name) for name in given)
+    if lifted and not small:
         return None
     total: str | None = ""
     for mask in masks:
         if mask.choice is not None:
-            total = _replaced(draft, mask.choice, mask.slot, total, old, lifted=lifted)
+            total = _replaced(draft, mask.choice, mask.slot, total, old, lifted=small)
         else:
             total = _added(draft, [*filter(None, [total]), given.pop(0)], old)
         if total is None:
@@ -76,10 +81,10 @@ def _sum_of(draft: Draft, masks: list[str], old: NodeProto, *, lifted: bool) -> 
     chosen = next((name for name in masks if _choice(draft.net, name) is not None), "")
     others = [name for name in masks if name != chosen]
     known = bool(chosen) and all(_is_small(draft, name) for name in others)
-    if known and (others or lifted):
+    if known:
         made = draft.net.makers[chosen]
         slot = next(slot for slot in (1, 2) if draft.net.scalar(made.input[slot]) == 0.0)
-        return _replaced(draft, made, slot, _added(draft, others, old) or made.input[slot], old, lifted=lifted)
+        return _replaced(draft, made, slot, _added(draft, others, old) or made.input[slot], old, lifted=True)
     return None if lifted and masks else _added(draft, masks, old)
 
 
@@ -132,10 +137,10 @@ def _made(draft: Draft, name: str, *types: str) -> NodeProto | None:
 def _replaced(
     draft: Draft, choice: NodeProto, slot: int, other: str | None, old: NodeProto, *, lifted: bool
 ) -> str | None:
-    """A choice again, with another value in a place; 0 for ""."""
+    """A choice again, with another value in a place; 0 for "". Beside infinity a row masked out whole is none."""
     inputs = list(choice.input)
     inputs[slot] = other or _number(draft, _NOTHING, 0.0)
-    if lifted:
+    if lifted and draft.net.scalar(inputs[3 - slot]) != -inf:
         inputs[3 - slot] = _number(draft, _LIFTED, UNSEEN_BESIDE)
     shapes = [_shape(draft, name) for name in (inputs[0], other) if name]
     return None if None in shapes else _once(draft, node("Where", inputs, [f"{inputs[slot]}_masked"]), shapes, old)

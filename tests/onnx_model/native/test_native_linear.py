@@ -151,6 +151,14 @@ def test_bias_and_gelu_go_with_a_product_of_any_rank() -> None:
         assert found.counts == {"Linear": count}
 
 
+@pytest.mark.parametrize(("rows", "taken"), [(16, False), (1 << 15, True)])
+@pytest.mark.usefixtures("real_sizes")
+def test_few_rows_keep_their_gelu_apart(rows: int, taken: bool) -> None:
+    graph = f"g (float16[N,8] x) => (float16[N,16] y) {{ p = MatMul(x, w)  y = {CONTRIB}.BiasGelu(p, b) }}"
+    model = contrib(graph, {"w": (8, 16), "b": (16,)})
+    assert (rewrite(model, {"x": (rows, 8)}) is not None) is taken
+
+
 def test_a_product_that_something_else_reads_too_keeps_its_gelu_apart() -> None:
     graph = f"""g (float16[N,8] x) => (float16[N,16] y, float16[N,16] p)
         {{ p = MatMul(x, w)  y = {CONTRIB}.BiasGelu(p, b) }}"""

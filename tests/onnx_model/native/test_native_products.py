@@ -22,6 +22,13 @@ def test_a_product_of_any_rank_is_taken_as_it_is(shape: str) -> None:
     assert not kept(model)
 
 
+@pytest.mark.parametrize(("rows", "taken"), [(16, False), (1 << 15, True)])
+@pytest.mark.usefixtures("real_sizes")
+def test_a_product_of_few_rows_stays(rows: int, taken: bool) -> None:
+    model = model_of("g (float16[N,8] x) => (float16[N,16] y) { y = MatMul(x, w) }", {"w": (8, 16)})
+    assert (rewrite(model, {"x": (rows, 8)}) is not None) is taken
+
+
 def test_what_goes_with_no_product_stays_after_it() -> None:
     graph = "g (float16[N,8] x) => (float16[N,16] y, float16[N,16] p) { p = MatMul(x, w)  y = Add(p, b) }"
     model = model_of(graph, WEIGHTS)
