@@ -5,8 +5,9 @@ is seen beside it, the sum is a choice too: the other or that number. It says th
 the lowest number is not, as a mask alone does.
 
 That number is lifted off float32's lowest, where nothing is seen beside either: kernels that take exponents to base 2
-multiply scores by log2(e) first, which makes a row that is masked out whole one of infinities, and ONNX's attention on
-the CPU answers it with zeros. Such a row is every padding token's before the first one, where a mask is causal too.
+multiply scores by log2(e) first, which makes a row that is masked out whole one of infinities, and its result NaN (so
+onnxruntime's own masks have -1e30 there, kCutlassSafeMaskFilterValue; pull requests 27831 and 28958). ONNX's attention
+on the CPU answers such a row with zeros. It is that of a padding token before the first one, where a mask is causal.
 """
 
 from __future__ import annotations

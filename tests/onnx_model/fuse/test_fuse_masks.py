@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from onnx import numpy_helper
 
 from ampgraph.onnx_model.fuse.fuse import fuse
 from ampgraph.onnx_model.run import CPU, open_session, run
@@ -198,3 +199,31 @@ def test_queries_that_something_else_reads_are_not_made_twice():
     more = "places{n} = MatMul(qh{n}, table)  m{n} = Add(d{n}, places{n})"
     found = fused_of(layer_of(more), {"table": (8, 72)})
     assert (found["MultiHeadAttention"], found["Attention"], found["MatMul"], found["Softmax"]) == (1, 0, 5, 0)
+
+
+ADDED, IN_PLACE = "m = Add(d, mask)", "m = Where(seen, d, number)"
+
+
+@pytest.mark.parametrize(
+    ("masked", "lowest", "lifted"),
+    [
+        (ADDED, "-3.4028235e38", -1e30),
+        (ADDED, "-2e30", -1e30),
+        (ADDED, "-inf", -np.inf),
+        (ADDED, "-1e9", -1e9),
+        (IN_PLACE, "-3.4028235e38", -1e30),
+        (IN_PLACE, "-inf", -np.inf),
+    ],
+)
+def test_a_number_that_nothing_is_seen_beside_is_lifted_for_kernels_to_base_2(masked: str, lowest: str, lifted: float):
+    """Infinity is left: beside it a row masked out whole is no number, before as after."""
+    mask = "seen = Greater(keys, zero)  mask = Where(seen, zero, number)"
+    text = f"g (float[n,72,32] x, float[n,1,1,72] keys) => (float[n,72,32] y) <{FLOATS}> {{ {NUMBERS} {mask} {{}} }}"
+    model = model_of(text.replace("{}", layer_of(masked)), WEIGHTS)
+    number = numpy_helper.from_array(np.array(float(lowest), np.float32), "number")
+    model.graph.initializer.append(number)
+    found = fuse(model, {"x": SHAPE, "keys": (2, 1, 1, 72)})
+    assert found is not None
+    (choice,) = [node for node in found.model.graph.node if node.op_type == "Where"]
+    values = {each.name: numpy_helper.to_array(each) for each in found.model.graph.initializer}
+    assert min(values[name].item() for name in choice.input if name in values) == np.float32(lifted)
