@@ -190,7 +190,12 @@ class Session:
         with self._lock:
             bound = self._capture(given) if self._setup.cuda_graph else None
             bound = bound or self._placed(given)
-        return Bound(bound.run, bound.wait, bound.outputs, bound.graph_id != NO_GRAPH)
+        return Bound(partial(self._run_alone, bound), bound.wait, bound.outputs, bound.graph_id != NO_GRAPH)
+
+    def _run_alone(self, bound: Buffers) -> None:
+        """Run, one thread at a time: kernels of our own share what they work in."""
+        with self._lock:
+            bound.run()
 
     def _first_opened(self, native: Choice, shapes: Mapping[str, Sequence[int]]) -> ort.InferenceSession:
         """Open as asked for and recorded; by the rules where what is recorded cannot be had here."""
