@@ -67,12 +67,17 @@ def layer_norm_step(net: Net, each: NodeProto) -> Step | None:
     return Step("LayerNorm", inputs, each.output[0], (each,), last=False, further=made, attributes=attributes)
 
 
+def saves_a_launch(step: Step) -> bool:
+    """Whether a step stands for more than one operator of onnxruntime's: not a normalization or copy of rows alone."""
+    return step.op not in ("LayerNorm", "Rows") or (step.op == "LayerNorm" and len(step.inputs) > _PLACELESS)
+
+
 def gains(net: Net, step: Step) -> bool:
     """Whether ours is the faster: not where wide rows, or few, are summed and normalized, and nothing else.
 
     A step that reads or leaves rows at their places saves launches.
     """
-    if step.op != "LayerNorm" or len(step.inputs) > _PLACELESS or step.inputs[_SKIP] == NOTHING:
+    if step.op == "Rows" or saves_a_launch(step) or step.inputs[_SKIP] == NOTHING:
         return True
     width: int = net.constants[step.inputs[1].name].dims[0]
     alike = (step.inputs[0].name, step.inputs[_SKIP].name, step.output, *step.further)

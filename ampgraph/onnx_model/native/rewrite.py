@@ -35,18 +35,24 @@ class Rewritten:
 
 
 def rewrite(
-    model: ModelProto, shapes: Mapping[str, Shape], *, convolutions: bool = True, products: bool = True
+    model: ModelProto,
+    shapes: Mapping[str, Shape],
+    *,
+    convolutions: bool = True,
+    products: bool = True,
+    norms: bool = True,
 ) -> Rewritten | None:
     """The model with what our kernels compute; None where that is nothing. `shapes`: of inputs, as far as known.
 
     Convolutions and products time several ways on the first run of new sizes, about half a second for each. Without
-    `convolutions` a model is left as it is where ours would compute one.
+    `convolutions` a model is left as it is where ours would compute one. `norms`: also normalizations and copies of
+    rows that save no launch.
     """
     sizes = modelled_inputs(model, shapes)
     one, other = _shapes(model, sizes), _shapes(model, other_sizes(model, sizes))
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     net = read(model, one, {}, other, Source(weights, kinds=_kinds(model, sizes)))
-    steps = steps_of(net, products)
+    steps = steps_of(net, products, norms)
     convolves = any(old.op_type == "Conv" for step in steps.values() for old in step.old)
     if not steps or (convolves and not convolutions):
         return None

@@ -14,7 +14,7 @@ from ampgraph.onnx_model.native.conv import conv_step, image_step
 from ampgraph.onnx_model.native.excite import Excite, excite_at, mean_at
 from ampgraph.onnx_model.native.gated import gated_steps, split_gelu_step
 from ampgraph.onnx_model.native.group_norm import group_norm_step, residual_step
-from ampgraph.onnx_model.native.layer_norm import NORMS, gains, layer_norm_step
+from ampgraph.onnx_model.native.layer_norm import NORMS, gains, layer_norm_step, saves_a_launch
 from ampgraph.onnx_model.native.linear import linear_step, products_alone
 from ampgraph.onnx_model.native.norm_rows import with_norms
 from ampgraph.onnx_model.native.rotary import rotary_steps
@@ -32,16 +32,18 @@ class Search:
     scaled: dict[str, Excite] = field(default_factory=dict)  # by the product that goes
 
 
-def steps_of(net: Net, products: bool = True) -> dict[str, Step]:
+def steps_of(net: Net, products: bool = True, norms: bool = True) -> dict[str, Step]:
     """What our kernels can compute of a model, by the value that it makes; a node goes with one step alone.
 
-    `products`: also products, with what follows them or alone.
+    `products`: also products, with what follows them or alone. `norms`: also normalizations and copies of
+    rows that save no launch.
     """
     search = Search(products)
     for each in net.graph.node:
         if id(each) not in search.taken:
             _look(net, each, search)
     found = {name: step for name, step in with_norms(net, search.steps).items() if gains(net, step)}
+    found = found if norms else {name: step for name, step in found.items() if saves_a_launch(step)}
     return {**found, **products_alone(net, found)} if products else found
 
 

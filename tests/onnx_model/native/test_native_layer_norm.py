@@ -219,3 +219,10 @@ def test_the_type_of_what_it_makes_is_followed() -> None:
     model = model_of(graph)
     model.graph.value_info.append(helper.make_tensor_value_info("n", TensorProto.FLOAT16, ["N", 5, 16]))
     assert own(model) == {"LayerNorm": 1, "Rows": 1}
+
+
+def test_alone_it_is_left_where_launches_are_to_be_saved() -> None:
+    like = "float16[N,192]"
+    model = model_of(f"g ({like} x, {like} z) => ({like} y) {{ y = {SKIP}(x, z, gamma, beta) }}", 192)
+    assert rewrite(model, {}) is not None
+    assert rewrite(model, {}, norms=False) is None

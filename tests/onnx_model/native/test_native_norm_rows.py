@@ -196,3 +196,9 @@ def test_on_the_gpu_rows_are_read_and_left_at_their_places(width: int, images: i
     for name, wanted in (("y", normed[:, given["places"]]), ("s", total)):
         ulp = np.spacing(np.abs(wanted).astype(np.float16)).astype(np.float64)
         assert (np.abs(found[name] - wanted) <= 0.51 * ulp + 2e-6 * np.abs(wanted).max()).all()
+
+
+def test_one_that_leaves_rows_at_their_places_saves_a_launch() -> None:
+    found = rewrite(left(ORDER), {}, norms=False)
+    assert found is not None
+    assert found.counts == {"LayerNorm": 1}
