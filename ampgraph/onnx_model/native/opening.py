@@ -36,12 +36,12 @@ def by_rule(model: ModelProto, shapes: Mapping[str, Shape], cuda_graph: bool) ->
     """The model with those of our kernels that gain without being measured; None where that is nothing.
 
     They make no run wait for a search: none where convolutions are ours, and products only where each input has one
-    shape. In a plain run an operator of ours takes the host longer than one of onnxruntime's: on one H200 MiniLM at
-    batch 16 takes 0.865 ms with six products of ours and 0.811 without, 1.18 with 13 normalizations and 1.03 without,
-    as CUDA graphs the same in either way. There ours have to save launches.
+    shape. Where sizes are not known, ours may be the slower for few rows, and in a plain run an operator of ours takes
+    the host longer than one of onnxruntime's: on one H200 MiniLM at batch 16 takes 0.865 ms with six products of ours
+    and 0.811 without, 1.18 with 13 normalizations and 1.03 without. There ours have to save launches.
     """
-    products = cuda_graph and has_known_sizes(model, shapes)
-    return rewrite(model, shapes, convolutions=False, products=products, norms=cuda_graph)
+    sure = cuda_graph and has_known_sizes(model, shapes)
+    return rewrite(model, shapes, convolutions=False, products=sure, norms=sure)
 
 
 def with_kernels(
