@@ -1,10 +1,10 @@
 """What fusing makes of transformers' models, run on a GPU: `python -m benchmarks.fuse_gpu FOLDER [NAME ...]`.
 
-FOLDER holds exports of benchmarks/fuse_transformers.py, whole (*.onnx) or without their weights (*.bin, weightless.py).
-Each is converted for this GPU and runs at three sizes, as a plain session and as a CUDA graph: relative L2 distance of
-the answers from float32's on the CPU, attentions that are one operator or why nothing was fused, and nodes that fell to
-the CPU. Exits with 1 where answers are further off than `BAR`, or where a graph is lost that the source runs as.
-`--part K/N` shares the models among processes.
+FOLDER holds what `python -m benchmarks.fuse_transformers --export FOLDER` saves (*.onnx); *.bin are the same without
+their weights (weightless.py), small enough to carry. Each is converted for this GPU and runs at three sizes, as a plain
+session and as a CUDA graph: relative L2 distance of the answers from float32's on the CPU, attentions that are one
+operator or why nothing was fused, and nodes that fell to the CPU. Exits with 1 where answers are further off than
+`BAR`, or where a graph is lost that the source runs as. `--part K/N` shares the models among processes.
 """
 
 from __future__ import annotations

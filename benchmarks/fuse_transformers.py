@@ -2,13 +2,13 @@
 
 Two layers each with random weights, batch and sequence free, on a CPU in five minutes: operators before and after,
 attentions that are one operator, and the largest relative L2 distance between the float32 answers of both at three
-sizes. Needs transformers.
+sizes. Needs transformers. `--export FOLDER` saves the models for `python -m benchmarks.fuse_gpu FOLDER`.
 """
 
 from __future__ import annotations
 
+import argparse
 import logging
-import sys
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -213,19 +213,42 @@ def attempt(name: str) -> dict[str, Any]:
         return {"error": f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"}
 
 
+def save(name: str, folder: Path) -> str:
+    """Export a model into a folder, raised where that is its kind. Returns its file, or what went wrong."""
+    kind, opset = _RAISED.get(name, (name, 0))
+    path = folder / f"{name.replace(' ', '_')}.onnx"
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            model = exported(kind, Path(scratch))
+        onnx.save(at_opset(model, opset, name) if opset else model, path)
+    except Exception as error:  # as above
+        return f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+    return str(path)
+
+
 def main() -> None:
-    """Measure, print and keep."""
+    """Measure, print and keep; or export for other benchmarks."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("names", nargs="*", help="parts of names; all models when none is given")
+    options.add_argument("--export", type=Path, metavar="FOLDER", help="only save the models, for benchmarks.fuse_gpu")
+    arguments = options.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
+    chosen = [name for name in NAMES if not arguments.names or any(part in name for part in arguments.names)]
+    if arguments.export is not None:
+        arguments.export.mkdir(parents=True, exist_ok=True)
+        for name in chosen:
+            print(name, save(name, arguments.export), flush=True)
+        return
     rows = {}
-    for name in (name for name in NAMES if not sys.argv[1:] or any(part in name for part in sys.argv[1:])):
+    for name in chosen:
         rows[name] = attempt(name)
         print(name, rows[name], flush=True)
     names = ("operators", "fused", "attentions", "distance", "error")
     print(table(["model", *names], [[name, *(row.get(key) for key in names)] for name, row in rows.items()]))
     whole = [name for name, row in rows.items() if row.get("attentions") == LAYERS and name not in _RAISED]
     print(f"{len(whole)} of {len(rows.keys() - _RAISED.keys())} with every attention as one operator, as exported")
-    if not sys.argv[1:]:
+    if not arguments.names:
         print(keep("fuse_transformers", {"layers": LAYERS, "sizes": SIZES, "models": rows}))
 
 
