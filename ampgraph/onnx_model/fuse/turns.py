@@ -62,14 +62,8 @@ def _column(net: Net, name: str) -> str:
 
 def _alternating(net: Net, first: str, second: str) -> str:
     """The value of which these are every second place along the last axis, from the first and from the second on."""
-    makers = [net.maker(name, "Slice") for name in (first, second)]
-    one, other = makers
-    if one is None or other is None or one.input[0] != other.input[0]:
-        return ""
-    shape = net.shapes.get(one.input[0], ())
-    if not shape or any(net.shapes.get(name) != (*shape[:-1], shape[-1] // 2) for name in (first, second)):
-        return ""
-    return str(one.input[0]) if [_start(net, each, 2) for each in (one, other)] == [0, 1] else ""
+    cuts = _two_of_one(net, first, second, "Slice")
+    return str(cuts[0].input[0]) if [_start(net, each, 2) for each in cuts] == [0, 1] else ""
 
 
 def is_last_axis(net: Net, joined: NodeProto) -> bool:
@@ -86,17 +80,23 @@ def axis_of(net: Net, joined: NodeProto) -> int | None:
 
 def _halved(net: Net, first: str, second: str) -> str:
     """The value of which these are the halves along the last axis, "" where they are not."""
-    makers = [net.maker(name, "Slice", "Split") for name in (first, second)]
-    one, other = makers
-    if one is None or other is None or one.input[0] != other.input[0]:
+    cuts = _two_of_one(net, first, second, "Slice", "Split")
+    if not cuts:
         return ""
-    shape = net.shapes.get(one.input[0], ())
-    if not shape or any(net.shapes.get(name) != (*shape[:-1], shape[-1] // 2) for name in (first, second)):
-        return ""
+    source, one, other = str(cuts[0].input[0]), *cuts
     if one.op_type == other.op_type == "Split":
-        return str(one.input[0]) if one is other and list(one.output) == [first, second] else ""
-    places = [_start(net, each) for each in (one, other)]
-    return str(one.input[0]) if places == [0, shape[-1] // 2] else ""
+        return source if one is other and list(one.output) == [first, second] else ""
+    return source if [_start(net, each) for each in cuts] == [0, net.shapes[first][-1]] else ""
+
+
+def _two_of_one(net: Net, first: str, second: str, *types: str) -> tuple[NodeProto, ...]:
+    """What makes two values, each half as wide as the one that both are cut out of; () where that is not so."""
+    cuts = tuple(made for name in (first, second) if (made := net.maker(name, *types)) is not None)
+    if len(cuts) < 2 or cuts[0].input[0] != cuts[1].input[0]:
+        return ()
+    shape = net.shapes.get(cuts[0].input[0], ())
+    half = (*shape[:-1], shape[-1] // 2) if shape else None
+    return cuts if half is not None and all(net.shapes.get(name) == half for name in (first, second)) else ()
 
 
 def _start(net: Net, cut: NodeProto, by: int = 1) -> int | None:
