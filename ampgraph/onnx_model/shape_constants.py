@@ -50,9 +50,12 @@ def infer_with_sizes(light: ModelProto) -> ModelProto:
 def sizes_in(light: ModelProto) -> tuple[dict[str, tuple[int, ...]], dict[str, Array]]:
     """Shapes of the main graph's values by name, and small results, as `infer_with_sizes` finds them."""
     inferred, level = infer_once(light), _Level.of(light.graph)
-    if _may_compute(light.graph):
+    may_compute = _may_compute(light.graph)
+    if may_compute:
         inferred = _further(light, inferred, level)
     level.lacks_shapes(inferred.graph)
+    if may_compute:  # what the last shapes decide, which no shape waits for
+        _fold(level, inferred.graph, {}, {})
     return level.sized, level.made
 
 

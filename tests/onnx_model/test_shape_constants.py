@@ -4,7 +4,7 @@ import numpy as np
 from onnx import numpy_helper, parser
 
 from ampgraph.onnx_model import shape_constants
-from ampgraph.onnx_model.shape_constants import infer_with_sizes
+from ampgraph.onnx_model.shape_constants import infer_with_sizes, sizes_in
 from ampgraph.onnx_model.shape_operators import LARGEST
 from ampgraph.onnx_model.types import infer, types_in, weightless
 
@@ -121,3 +121,14 @@ def test_an_attention_of_another_width_is_left_unknown():
             a = com.microsoft.Attention<num_heads = 2>(x, w, b)  y = Neg(a) }"""
     )
     assert all(value.name != "a" for value in infer_with_sizes(model).graph.value_info)
+
+
+def test_what_the_last_shapes_decide_is_computed_too() -> None:
+    """No shape waits for the scale of an attention, which exporters take from the width of its heads."""
+    text = """(float[2,16] x) => (float[2,16] y) {
+        s = Shape(x)  w = Gather(s, one)  f = Cast<to = 1>(w)  r = Sqrt(f)  y = Div(x, r) }"""
+    model = parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> g {text}')
+    model.graph.initializer.append(numpy_helper.from_array(np.array(1, I64), "one"))
+    shapes, results = sizes_in(weightless(model))
+    assert shapes["y"] == (2, 16)
+    assert results["r"] == 4
