@@ -37,6 +37,13 @@ def _divide(operands: list[Any], _: Attributes) -> Any:  # noqa: ANN401
     return np.trunc(first / second).astype(first.dtype) if np.all(second) else None  # ONNX truncates
 
 
+def _power(operands: list[Any], _: Attributes) -> Any:  # noqa: ANN401
+    """Of floats, as scales of attention are: numpy has no whole numbers to negative powers."""
+    base, exponent = operands
+    is_float = base.dtype.kind == "f" and _is_small(np.broadcast_shapes(base.shape, exponent.shape))
+    return np.power(base, exponent).astype(base.dtype) if is_float else None
+
+
 def _slice(operands: list[Any], attributes: Attributes) -> Any:  # noqa: ANN401
     data = operands[0]
     given = [*operands[1:], *[None] * (5 - len(operands))]
@@ -137,6 +144,7 @@ OPERATORS: Mapping[str, Compute] = {
     "Neg": _elementwise(np.negative),
     "Not": _elementwise(np.logical_not),
     "Or": _elementwise(np.logical_or),
+    "Pow": _power,
     "Range": _range,
     "ReduceMax": _over_axes(np.max),
     "ReduceMin": _over_axes(np.min),

@@ -30,7 +30,8 @@ CASES = [
     ("GreaterOrEqual", (A, B), {}), ("Identity", (A,), {}), ("Less", (A, B), {}), ("LessOrEqual", (A, B), {}),
     ("Max", (A, B, i(1)), {}), ("Min", (A, B), {}), ("Min", (A,), {}),
     ("Mod", (A, B), {}), ("Mod", (F, F + 1), {"fmod": 1}), ("Mul", (A, B), {}), ("Neg", (A,), {}),
-    ("Not", (FLAGS,), {}), ("Or", (FLAGS, FLAGS), {}), ("Range", (np.array(2), np.array(11), np.array(3)), {}),
+    ("Not", (FLAGS,), {}), ("Or", (FLAGS, FLAGS), {}), ("Pow", (np.abs(F), np.array(-0.5, np.float32)), {}),
+    ("Pow", (F, np.array(3, I64)), {}), ("Range", (np.array(2), np.array(11), np.array(3)), {}),
     ("Range", (np.array(5), np.array(0), np.array(-2)), {}), ("ReduceMax", (GRID, i(0)), {"keepdims": 0}),
     ("ReduceMin", (GRID,), {}), ("ReduceProd", (A,), {"keepdims": 0}), ("ReduceSum", (GRID, i(-1)), {}),
     ("ReduceSum", (GRID,), {"noop_with_empty_axes": 1}), ("Reshape", (GRID, i(0, 2, -1)), {}),
@@ -61,3 +62,7 @@ def test_operators_agree_with_the_reference(op: str, operands, attributes) -> No
 
 def test_every_operator_has_a_case() -> None:
     assert {op for op, _, _ in CASES} == set(OPERATORS)
+
+
+def test_powers_of_whole_numbers_are_left_to_the_runtime() -> None:
+    assert OPERATORS["Pow"]([A, i(-1)], {}) is None
