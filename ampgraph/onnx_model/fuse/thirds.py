@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 from onnx import NodeProto, TensorProto, numpy_helper
@@ -107,7 +108,7 @@ def _split(net: Net, split: NodeProto) -> _Found | None:
         return None
     heads, width, size = whole[2], whole[3], sizes.pop()
     projection = _projection(net, apart)
-    if heads is None or width != parts * size or projection is None:
+    if heads in (None, 1) or width != parts * size or projection is None:
         return None
     return _Found(projection, apart, turned, (split,), heads, parts, size)
 
@@ -137,11 +138,12 @@ def _projection(net: Net, apart: NodeProto) -> _Projection | None:
     """What makes the rows that this alone reads, and takes apart; None where no weights of the model's own do."""
     name = apart.input[0]
     rows, shape = net.shapes.get(name, ()), net.shapes[apart.output[0]]
-    if len(rows) != 3 or rows[:2] != shape[:2] or net.sole_reader(name, "Reshape") is None:
+    alike = len(rows) > 2 and prod(rows[:-1]) == prod(shape[:2]) and rows[-1] == prod(shape[2:])
+    if not alike or net.sole_reader(name, "Reshape") is None:
         return None
     sum_, bias = net.maker(name, "Add"), ""
     if sum_ is not None:
-        bias = next((each for each in sum_.input if net.is_vector(each, rows[2]) and net.is_own_float(each)), "")
+        bias = next((each for each in sum_.input if net.is_vector(each, rows[-1]) and net.is_own_float(each)), "")
         name = next((each for each in sum_.input if each != bias), "") if bias else ""
     product = net.maker(name, "MatMul")
     if product is None or (sum_ is not None and net.sole_reader(name, "Add") is None):
@@ -163,15 +165,27 @@ def _rows(draft: _Draft, found: _Found) -> str:
     return sum_
 
 
+def _of_tokens(draft: _Draft, found: _Found, rows: str) -> tuple[str, list[NodeProto]]:
+    """Rows of (batch, tokens, ...): those of an image's places (windows) as the model itself reshapes them."""
+    shape = draft.net.shapes[found.apart.output[0]]
+    if draft.shapes[rows][:2] == shape[:2]:
+        return rows, []
+    name = fresh(draft.net, f"{found.apart.output[0]}_of_tokens")
+    draft.shapes[name] = shape
+    return name, [with_origin(node("Reshape", [rows, found.apart.input[1]], [name]), [found.apart])]
+
+
 def _with_split(draft: _Draft, found: _Found, rows: str) -> list[NodeProto]:
     """The same over so many times more heads, which are split where heads are."""
     turned, split = found.turned, found.takers[0]
     assert turned is not None  # one that splits
+    rows, before = _of_tokens(draft, found, rows)
     (batch, tokens), many = draft.shapes[rows][:2], found.heads * found.parts
     apart = draft.value(found.apart, (batch, tokens, many, found.size))
     first = draft.value(turned, (batch, many, tokens, found.size))
     equal = found.parts if draft.net.opset >= _SPLIT_OF_COUNTS else None
     return [
+        *before,
         with_origin(node("Reshape", [rows, draft.sizes(found.apart, many, found.size)], [apart]), [found.apart]),
         with_origin(node("Transpose", [apart], [first], perm=_HEADS_FIRST), [turned]),
         with_origin(node("Split", [first], split.output, axis=1, num_outputs=equal), [split]),
@@ -181,10 +195,11 @@ def _with_split(draft: _Draft, found: _Found, rows: str) -> list[NodeProto]:
 def _with_gathers(draft: _Draft, found: _Found, rows: str) -> list[NodeProto]:
     """The same with heads within parts."""
     sizes = (found.parts, found.heads, found.size)
+    rows, before = _of_tokens(draft, found, rows)
     apart = draft.value(found.apart, (*draft.shapes[rows][:2], *sizes))
     reshape = node("Reshape", [rows, draft.sizes(found.apart, *sizes)], [apart])
     gathers = [
         with_origin(node("Gather", [apart, each.input[1]], each.output, axis=_PARTS - 1), [each])
         for each in found.takers
     ]
-    return [with_origin(reshape, [found.apart]), *gathers]
+    return [*before, with_origin(reshape, [found.apart]), *gathers]

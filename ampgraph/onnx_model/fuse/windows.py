@@ -94,7 +94,7 @@ def windows_of(draft: Draft, product: NodeProto) -> View | None:
     left, left_scale = unscaled(draft, inner.input[0])
     right, right_scale = unscaled(draft, inner.input[1])
     operands = _operands(draft, (left, right, product.input[1]))
-    bias = _bias(draft, sums, operands[0][0]) if operands and _is_short(operands[0][0]) else None
+    bias = _bias(draft, sums, operands[0][0]) if operands and _is_for_windows(draft, operands[0][0]) else None
     if bias is None:
         return None
     nodes = (inner, *(sum_ for sum_, _ in sums), soft, product)
@@ -117,10 +117,10 @@ def _operands(draft: Draft, names: Sequence[str]) -> list[tuple[_Heads, _Project
     return operands if alike and _is_fixed(draft, part.source) else []
 
 
-def _is_short(heads: _Heads) -> bool:
-    """Whether tokens stand in windows, or are too few for what else makes attention one kernel."""
+def _is_for_windows(draft: Draft, heads: _Heads) -> bool:
+    """Whether tokens stand in windows or in an image, or are too few for what else makes attention one kernel."""
     windows, tokens = heads.order.shape
-    return bool(windows > 1 or tokens < SHORTEST)
+    return bool(windows > 1 or tokens < SHORTEST or len(draft.shapes[heads.base]) > 3)
 
 
 def _operand(draft: Draft, view: View) -> tuple[_Heads, _Projection] | None:

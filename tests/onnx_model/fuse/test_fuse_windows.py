@@ -65,6 +65,11 @@ SEPARATE = """
   km = MatMul(t, wk)  ks = Reshape(km, four)  k = Transpose<perm = [0, 2, 1, 3]>(ks)
   vm = MatMul(t, wv)  vb = Add(vm, bv)  vs = Reshape(vb, four)  v = Transpose<perm = [0, 2, 1, 3]>(vs)
 """
+HEAD_BY_HEAD = """
+  places = Constant<value_ints = [-1, $w, $w, 16]>()  i = Reshape(b, places)  pm = MatMul(i, wp)  p = Add(pm, bp)
+  four = Constant<value_ints = [-1, $t, 2, 24]>()  c = Reshape(p, four)  d = Transpose<perm = [0, 2, 1, 3]>(c)
+  q, k, v = Split<axis = 3>(d)
+"""
 SCORES = """
   kt = Transpose<perm = [0, 1, 3, 2]>(k)  ql = Mul(q, root)  s0 = MatMul(ql, kt)  s1 = Add(s0, table)
 """
@@ -241,3 +246,11 @@ def test_a_long_chain_of_rolls_is_not_followed_for_ever():
     source, order = rolled(read(model, shapes, {}), name)
     assert source in ("c36", "c37")
     np.testing.assert_array_equal(order, np.roll(np.arange(36).reshape(6, 6), -3, 0))
+
+
+@pytest.mark.parametrize("size", [PLAIN, Size(16, 8), Size(8, 8)], ids=["windows of 49", "windows of 64", "one of 64"])
+def test_heads_that_one_projection_of_places_makes_one_by_one(size: Size) -> None:
+    """As MaxViT's are: the projection takes windows with their places apart, so that an image of 64 is no row."""
+    shape = (3, size.side, size.side, WIDTH)
+    found = counts_of(block(HEAD_BY_HEAD, size=size), {"x": shape})
+    assert (found["MultiHeadAttention"], found["Softmax"], found["Split"]) == (1, 0, 0)
