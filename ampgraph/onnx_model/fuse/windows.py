@@ -4,7 +4,8 @@ onnxruntime's kernel with a bias wants rows of a multiple of eight, and an expor
 49 tokens. One gather takes the tokens of every window with some to fill it up, which the bias hides; queries, keys and
 values come from products of their own, so that nothing is split or turned; one gather takes the tokens back. Where the
 bias differs from window to window (shifted ones have a mask), it is spread over the images. Windows as heads would need
-no copies, but onnxruntime's float32 kernel reads where it must not when it has 192 of them.
+no copies, but onnxruntime's float32 kernel reads where it must not when it has 192 of them. Without a bias (Twins) any
+number of tokens is a row.
 
 On one H100, float16, 32 images, microseconds from one layer normalization to the next, as exported and so, without and
 with a shift: 56 x 56 tokens of 96 513, 758 and 351; 28 x 28 of 192 247, 387 and 187; 14 x 14 of 384 137, 237 and 114;
@@ -65,49 +66,67 @@ class _Projection:
 
 @dataclass(frozen=True)
 class _Windows:
-    """Attention in windows: three projections of the same rows, and a bias (windows or 1, heads, tokens, tokens)."""
+    """Attention in windows: three projections of the same rows, and a bias (windows or 1, heads, tokens, tokens).
+
+    Without a bias the kernel takes windows of any size as they are.
+    """
 
     heads: _Heads
     parts: tuple[_Projection, ...]
     scale: float
-    bias: Array
+    bias: Array | None
     nodes: tuple[NodeProto, ...]  # that it stands for, beside what moves data
 
     @property
     def filled(self) -> int:
         """Tokens of a window with those that fill it up."""
         tokens = int(self.heads.order.shape[1])
-        return -(-tokens // _WHOLE) * _WHOLE
+        return tokens if self.bias is None else -(-tokens // _WHOLE) * _WHOLE
 
 
 def windows_of(draft: Draft, product: NodeProto) -> View | None:
     """The result of a product of weights and values, as a view of a fused attention; None where it is none."""
     net = draft.net
     soft, shape = softmax_of(draft, product.input[0]), net.sizes(product.output[0])
-    if soft is None or shape is None or len(shape) != 4 or None in shape[1:] or (shape[2] or 0) > LARGEST:
+    if soft is None or shape is None or len(shape) not in (4, 5) or None in shape[1:] or (shape[-2] or 0) > LARGEST:
         return None
     scores, sums = _summed(draft, soft.input[0])
     scores, scale = unscaled(draft, scores)
     inner = net.maker(scores, "MatMul")
-    if inner is None or not sums or net.shapes[scores][2] != net.shapes[scores][3]:
+    if inner is None or net.shapes[scores][-2] != net.shapes[scores][-1]:
         return None
     left, left_scale = unscaled(draft, inner.input[0])
     right, right_scale = unscaled(draft, inner.input[1])
-    operands = _operands(draft, (left, right, product.input[1]))
-    bias = _bias(draft, sums, operands[0][0]) if operands and _is_for_windows(draft, operands[0][0]) else None
-    if bias is None:
+    views = [draft.view(name) for name in (left, right, product.input[1])]
+    operands = _operands(draft, views)
+    if not operands or not _is_for_windows(draft, operands[0][0], plain=not sums):
+        return None
+    bias = _bias(draft, sums, operands[0][0]) if sums else None
+    if sums and bias is None:
         return None
     nodes = (inner, *(sum_ for sum_, _ in sums), soft, product)
     parts = tuple(part for _, part in operands)
-    return _emitted(draft, product, _Windows(operands[0][0], parts, scale * left_scale * right_scale, bias, nodes))
+    result = _emitted(draft, product, _Windows(operands[0][0], parts, scale * left_scale * right_scale, bias, nodes))
+    return _with_windows_apart(result, views[0]) if len(shape) == 5 else result
 
 
-def _operands(draft: Draft, names: Sequence[str]) -> list[tuple[_Heads, _Projection]]:
+def _with_windows_apart(view: View, like: View | None) -> View:
+    """The view of windows of all images as one of images and of windows, as that of the queries has them."""
+    count = len(like.dims[0]) if like is not None else 0
+    return View(view.base, (view.dims[0][:count], view.dims[0][count:], *view.dims[1:]), view.offset)
+
+
+def _with_windows_together(view: View) -> View:
+    """Images and windows, where they are two axes, as one."""
+    return view if len(view.dims) != 5 else View(view.base, (view.dims[0] + view.dims[1], *view.dims[2:]), view.offset)
+
+
+def _operands(draft: Draft, views: Sequence[View | None]) -> list[tuple[_Heads, _Projection]]:
     """Queries, keys (turned for the product) and values; none unless they are alike, of the same rows."""
-    views = [draft.view(name) for name in names]
-    if any(view is None or len(view.dims) != 4 for view in views):
+    whole = [_with_windows_together(view) for view in views if view is not None]
+    if len(whole) < len(views) or any(len(view.dims) != 4 for view in whole):
         return []
-    query, key, value = (view for view in views if view is not None)
+    query, key, value = whole
     found = [_operand(draft, view) for view in (query, transposed(key, (0, 1, 3, 2)), value)]
     operands = [each for each in found if each is not None]
     if len(operands) < 3:
@@ -117,10 +136,13 @@ def _operands(draft: Draft, names: Sequence[str]) -> list[tuple[_Heads, _Project
     return operands if alike and _is_fixed(draft, part.source) else []
 
 
-def _is_for_windows(draft: Draft, heads: _Heads) -> bool:
-    """Whether tokens stand in windows or in an image, or are too few for what else makes attention one kernel."""
+def _is_for_windows(draft: Draft, heads: _Heads, *, plain: bool) -> bool:
+    """Whether tokens stand in windows or in an image, or are too few for what else makes attention one kernel.
+
+    `plain`: nothing is added to scores, where few tokens alone are no reason to gather them.
+    """
     windows, tokens = heads.order.shape
-    return bool(windows > 1 or tokens < SHORTEST or len(draft.shapes[heads.base]) > 3)
+    return bool(windows > 1 or (tokens < SHORTEST and not plain) or len(draft.shapes[heads.base]) > 3)
 
 
 def _operand(draft: Draft, view: View) -> tuple[_Heads, _Projection] | None:
@@ -273,14 +295,14 @@ def _attended(draft: Draft, found: _Windows, operands: Sequence[str], old: NodeP
     rows = (batch * len(found.heads.order), found.filled, width)
     given = [draft.reshaped(each, rows, old) for each in operands]
     said = {"num_heads": found.heads.heads, "scale": found.scale}
-    inputs = [*given, "", "", _spread(draft, found, operands[0], old)]
+    inputs = given if found.bias is None else [*given, "", "", _spread(draft, found, found.bias, operands[0], old)]
     new = node("MultiHeadAttention", inputs, [f"{old.output[0]}_fused"], CONTRIB, **said)
     return draft.reshaped(draft.add(new, rows, *found.nodes), (batch, places, width), old)
 
 
-def _spread(draft: Draft, found: _Windows, rows: str, old: NodeProto) -> str:
+def _spread(draft: Draft, found: _Windows, bias: Array, rows: str, old: NodeProto) -> str:
     """The bias of the kernel: one for all windows, or one for every window of every image."""
-    name, table, batch = f"{old.output[0]}_bias", _filled(found), draft.shapes[rows][0]
+    name, table, batch = f"{old.output[0]}_bias", _filled(bias, found.filled), draft.shapes[rows][0]
     constant = draft.table(name, table)
     if len(table) == 1:
         return constant
@@ -292,12 +314,12 @@ def _spread(draft: Draft, found: _Windows, rows: str, old: NodeProto) -> str:
     return draft.reshaped(spread, (batch * len(table), *table.shape[1:]), old)
 
 
-def _filled(found: _Windows) -> Array:
-    """The bias (windows or 1, heads, tokens, tokens) with what fills a window up hidden."""
-    windows, heads, tokens, _ = found.bias.shape
-    table = np.full((windows, heads, found.filled, found.filled), _HIDDEN, np.float32)
+def _filled(bias: Array, filled: int) -> Array:
+    """The bias (windows or 1, heads, tokens, tokens) for so many tokens, with what fills a window up hidden."""
+    windows, heads, tokens, _ = bias.shape
+    table = np.full((windows, heads, filled, filled), _HIDDEN, np.float32)
     table[..., :tokens] = 0
-    table[..., :tokens, :tokens] = found.bias
+    table[..., :tokens, :tokens] = bias
     return table
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import ModelProto, numpy_helper
 
+from ampgraph.onnx_model.fuse.fuse import fuse
 from ampgraph.onnx_model.fuse.net import read
 from ampgraph.onnx_model.fuse.rolls import rolled
 from ampgraph.onnx_model.types import infer, types_in
@@ -104,8 +105,13 @@ def block(
     operands: str, mask: str = UNMASKED, by: int = 0, more: str = "", size: Size = PLAIN, **tables: np.ndarray
 ) -> ModelProto:
     """A block of attention in windows, rolled `by` so many tokens and back, and added to its input."""
+    return block_of(f"{operands} {SCORES} {mask} {REST}", by, more, size, **tables)
+
+
+def block_of(attention: str, by: int = 0, more: str = "", size: Size = PLAIN, **tables: np.ndarray) -> ModelProto:
+    """The same of all that is between the windows and the image."""
     there, back = (roll("x", by, "r"), roll("o", size.side - by, "u")) if by else ("r = Identity(x)", "u = Identity(o)")
-    body = f"{there} {PARTED} {operands} {SCORES} {mask} {REST} {back} y = Add(x, u)"
+    body = f"{there} {PARTED} {attention} {back} y = Add(x, u)"
     head = "g (float[n,$s,$s,16] x" + more + ") => (float[n,$s,$s,16] y) <float root = {0.35}>"
     model = model_of(size.filled(head + " { " + body + " }"), WEIGHTS)
     given = {"table": size.table(), "mask": size.mask()} | tables
@@ -178,12 +184,19 @@ def test_a_bias_of_scores_in_another_grouping_is_left_alone():
 
 
 def test_no_bias_is_no_reason_to_fill_windows_up():
-    """Without a bias the kernel needs no whole rows; such attention is the other pattern's."""
+    """Without a bias the kernel needs no whole rows: windows are gathered as they are."""
     model = block(PACKED)
     sum_ = next(node for node in model.graph.node if node.output[0] == "s1")
     sum_.op_type = "Identity"
     del sum_.input[1]
-    assert counts_of(model, {"x": SHAPE})["MultiHeadAttention"] == 0
+    found = fuse(model, {"x": SHAPE})
+    assert found is not None
+    (attention,) = [each for each in found.model.graph.node if each.op_type == "MultiHeadAttention"]
+    assert len(attention.input) == 3
+    gathered = {each.input[1] for each in found.model.graph.node if each.op_type == "Gather"}
+    places = [each.dims[0] for each in found.model.graph.initializer if each.name in gathered]
+    assert places == [PLAIN.side**2] * 2
+    assert moved(counts_of(model, {"x": SHAPE}), masked=False)
 
 
 def test_merged_patches_are_one_gather():
@@ -254,3 +267,24 @@ def test_heads_that_one_projection_of_places_makes_one_by_one(size: Size) -> Non
     shape = (3, size.side, size.side, WIDTH)
     found = counts_of(block(HEAD_BY_HEAD, size=size), {"x": shape})
     assert (found["MultiHeadAttention"], found["Softmax"], found["Split"]) == (1, 0, 0)
+
+
+APART = """
+  rows = Constant<value_ints = [-1, $c, $t, 16]>()  i = Reshape(b, rows)  pm = MatMul(i, wp)  p = Add(pm, bp)
+  six = Constant<value_ints = [-1, $c, $t, 3, 2, 8]>()  c = Reshape(p, six)
+  d = Transpose<perm = [3, 0, 1, 4, 2, 5]>(c)  zeroth = Constant<value_int = 0>()  first = Constant<value_int = 1>()
+  second = Constant<value_int = 2>()  q = Gather<axis = 0>(d, zeroth)  k = Gather<axis = 0>(d, first)
+  v = Gather<axis = 0>(d, second)
+"""
+
+
+@pytest.mark.parametrize("summed", ["s1 = Add(s0, table)", "s1 = Identity(s0)"], ids=["with a bias", "without"])
+@pytest.mark.parametrize("size", [PLAIN, Size(16, 8)], ids=["49", "64"])
+def test_images_and_their_windows_may_be_two_axes(summed: str, size: Size) -> None:
+    """As Twins' are."""
+    scores = SCORES.replace("[0, 1, 3, 2]", "[0, 1, 2, 4, 3]").replace("s1 = Add(s0, table)", summed)
+    rest = REST.replace("o2 = Transpose<perm = [0, 2, 1, 3]>", "o2 = Transpose<perm = [0, 1, 3, 2, 4]>")
+    model = block_of(f"{APART} {scores} {UNMASKED} {rest}", size=size)
+    counts = counts_of(model, {"x": (3, size.side, size.side, WIDTH)})
+    assert (counts["MultiHeadAttention"], counts["Softmax"]) == (1, 0)
+    assert moved(counts, masked=False)
