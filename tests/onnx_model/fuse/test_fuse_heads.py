@@ -239,13 +239,21 @@ GATHERED = """
   qh = Transpose<perm = [0, 2, 1, 3]>(qg)  kh = Transpose<perm = [0, 2, 1, 3]>(kg)
   vh = Transpose<perm = [0, 2, 1, 3]>(vg)
 """
+CUT = """
+  a = MatMul(x, w)  b = Add(a, bias)  apart = Constant<value_ints = [0, 0, 4, 24]>()  bs = Reshape(b, apart)
+  bh = Transpose<perm = [0, 2, 1, 3]>(bs)  sizes = Shape(bh)  last = Constant<value_int = 3>()
+  width = Gather<axis = 0>(sizes, last)  three = Constant<value_int = 3>()  part = Div(width, three)
+  c0 = Constant<value_ints = [0]>()  at = Constant<value_ints = [3]>()  list = Constant<value_ints = [1]>()
+  c1 = Reshape(part, list)  c2 = Add(c1, c1)  c3 = Add(c2, c1)
+  qh = Slice(bh, c0, c1, at)  kh = Slice(bh, c1, c2, at)  vh = Slice(bh, c2, c3, at)
+"""
 TOGETHER = {"w": (32, 96), "bias": (96,), "wo": (32, 32), "freq": (1, 72, 2)}
 
 
 @pytest.mark.parametrize(
     "packed",
-    [PACKED, PACKED.replace("b = Add(a, bias)", "b = Identity(a)"), GATHERED],
-    ids=["with a bias", "without", "gathered"],
+    [PACKED, PACKED.replace("b = Add(a, bias)", "b = Identity(a)"), GATHERED, CUT],
+    ids=["with a bias", "without", "gathered", "cut"],
 )
 def test_heads_that_one_projection_makes_one_by_one(packed: str):
     found = fused_of(packed + ATTEND.format(q="qh", k="kh"), TOGETHER)
