@@ -12,6 +12,7 @@ import numpy as np
 from onnx import NodeProto
 
 from ampgraph.onnx_model.attributes import plain_attributes
+from ampgraph.onnx_model.fuse.known import computed, without_data
 from ampgraph.onnx_model.fuse.net import Net
 
 
@@ -113,6 +114,8 @@ def says_twice(net: Net, name: str, *, adjacent: bool) -> bool:
             return False
         name = made.input[0]
     values = net.table(name)
+    if values is None and net.maker(name, "Split", "Slice") is not None and name in without_data(net):
+        values = computed(net, [name]).get(name)
     if values is not None:
         pairs = values.reshape(*values.shape[:-1], -1, 2) if adjacent else np.stack(np.split(values, 2, -1), -1)
         return bool(np.all(pairs[..., 0] == pairs[..., 1]))

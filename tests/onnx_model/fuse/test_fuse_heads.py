@@ -285,3 +285,25 @@ def test_parts_of_heads_are_sorted():
     found = Sorted("w", heads=2, parts=3).array({"w": values})
     np.testing.assert_array_equal(found[0], [0, 1, 6, 7, 2, 3, 8, 9, 4, 5, 10, 11])
     np.testing.assert_array_equal(found[1], found[0] + 100)
+
+
+@pytest.mark.parametrize(
+    ("cut", "constant"),
+    [
+        ("sine, cosine = Split<axis = 1>(both)", True),
+        ("sine = Slice(both, n0, n8, n1)  cosine = Slice(both, n8, n16, n1)", True),
+        ("given = Reshape(x, whole)  sine, cosine = Split<axis = 1>(given)", False),
+    ],
+    ids=["split", "slices", "of an input"],
+)
+def test_tables_may_be_parts_of_one_constant(cut: str, constant: bool):
+    """As EVA-02's are."""
+    names = "  ".join(f"n{at} = Constant<value_ints = [{at}]>()" for at in (0, 1, 8, 16))
+    body = f"{names} whole = Constant<value_ints = [72, 16]>()  {cut}  y = Add(sine, cosine)"
+    model = model_of(f"g (float[72,16] x) => (float[72,8] y) {{ {body} }}")
+    pairs = np.repeat(np.random.default_rng(0).standard_normal((72, 8)).astype(np.float32), 2, -1)
+    model.graph.initializer.append(numpy_helper.from_array(pairs, "both"))
+    shapes = {"x": (72, 16), "given": (72, 16), "sine": (72, 8), "cosine": (72, 8), "y": (72, 8), "both": (72, 16)}
+    net = read(model, shapes, {})
+    assert [says_twice(net, name, adjacent=True) for name in ("sine", "cosine")] == [constant] * 2
+    assert not says_twice(net, "sine", adjacent=False)
