@@ -206,7 +206,7 @@ class Session:
             if wanted is True:
                 self._take_kernels(shapes)
             elif wanted == "auto":
-                self._take_quick_kernels(shapes)
+                self._take_kernels_by_rule(shapes)
             return self._open()
         except ModelError as error:
             if native is True or self._record.measured is None:
@@ -216,8 +216,8 @@ class Session:
         self._setup = settled(replace(setup, recorded=Setting()), loaded.model, self._asked)
         return self._open()
 
-    def _take_quick_kernels(self, shapes: Mapping[str, Sequence[int]]) -> None:
-        """Those that cost no search, where there are any: nobody asked for them, so it is no error where not."""
+    def _take_kernels_by_rule(self, shapes: Mapping[str, Sequence[int]]) -> None:
+        """Those that the rule takes, where there are any: nobody asked for them, so it is no error where not."""
         if self._setup.provider != CUDA or not may_gain(self._loaded.model):
             return
         plain = self._loaded
@@ -295,8 +295,9 @@ class Session:
         try:
             return work()
         except Exception as error:  # onnxruntime's exceptions share no base class
-            said = first_line(error)[:300]
-            if OUR_ERRORS not in said or not self._without_kernels(said):
+            whole = first_line(error)
+            said = whole[:300]
+            if OUR_ERRORS not in whole or not self._without_kernels(said):
                 fact = f"does not run on these inputs ({said})"
                 raise ModelError(self._place, fact, "check their shapes and types") from None
         self._session = self._open()
