@@ -20,7 +20,7 @@ from typing import Any
 from onnx import ModelProto
 from onnxruntime import InferenceSession
 
-from ampgraph.onnx_model.compare import output_errors
+from ampgraph.onnx_model.compare import OutputError, output_errors
 from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.io import first_line
 from ampgraph.onnx_model.run import CPU, Feed, best_provider, fitted, open_session, run
@@ -73,8 +73,15 @@ def difference(
     noise = _own_moves(model, feeds, expected, folder) if as_written else {}
     if all(each.within(max(TOLERANCE, min(noise.get(each.name, 0.0), _MOST))) for each in errors):
         return ""
-    worst = max(errors, key=lambda each: each.relative)
-    return f"the fused model answers differently ({worst.name}: {worst.relative:.1e} relative L2)"
+    return f"the fused model answers differently ({_worst(errors)})"
+
+
+def _worst(errors: Collection[OutputError]) -> str:
+    """The output that is furthest off, in words: another shape before other infinities before a distance."""
+    worst = max(errors, key=lambda each: (bool(each.mismatch), each.nonfinite, each.relative))
+    if worst.nonfinite and not worst.mismatch:
+        return f"{worst.name}: {worst.nonfinite} elements are NaN or infinite in one of them alone"
+    return f"{worst.name}: {worst.mismatch or f'{worst.relative:.1e} relative L2'}"
 
 
 def _opened(model: ModelProto, folder: Path | None, *, for_cpu: bool = False) -> _Opened:

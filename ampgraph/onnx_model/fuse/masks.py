@@ -8,6 +8,10 @@ That number is lifted off float32's lowest, where nothing is seen beside either:
 multiply scores by log2(e) first, which makes a row that is masked out whole one of infinities, and its result NaN (so
 onnxruntime's own masks have -1e30 there, kCutlassSafeMaskFilterValue; pull requests 27831 and 28958). ONNX's attention
 on the CPU answers such a row with zeros. It is that of a padding token before the first one, where a mask is causal.
+That no score comes near such a number is taken for granted of all products of what a model computes, as of the one that
+kernels compute themselves.
+
+A choice that is known to fall on 0 everywhere, as exporters write it where a module is called without a mask, is none.
 """
 
 from __future__ import annotations
@@ -28,9 +32,11 @@ _SHAPE_OF_ONE_AXIS = 15  # the opset from which Shape takes a start and an end
 UNSEEN_BESIDE = -1e30  # what scores added to it leave as it is, in float32
 _LARGEST = 1e22  # of what such a number is added to: less than half of its last place
 _LARGEST_WHOLE = 2.0**64
+_PRODUCT = 1e16  # a product of what a model computes, as scores themselves are
 _WHOLE = frozenset((TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL))
 _COUNTING = ("Add", "CumSum", "Mul", "Sub")
-_MOVING = ("Cast", "Expand", "Gather", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+_MOVING = ("Cast", "Expand", "Gather", "GatherElements", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+_COMPUTING = ("Add", "Div", "MatMul", "Mul")
 _LIFTED, _NOTHING = "masked_out", "masked_by_nothing"
 
 
@@ -57,6 +63,7 @@ def total_of(draft: Draft, masks: tuple[Mask, ...], rows: Rows, old: NodeProto, 
 
     `lifted`: None, too, where it cannot be lifted off float32's lowest number.
     """
+    masks = tuple(mask for mask in masks if not _says_nothing(draft.net, mask))
     names = [_by_heads(draft, mask.name, rows, old) for mask in masks if mask.choice is None]
     if None in names:
         return None
@@ -75,6 +82,19 @@ def total_of(draft: Draft, masks: tuple[Mask, ...], rows: Rows, old: NodeProto, 
         if total is None:
             return None
     return total
+
+
+def _says_nothing(net: Net, mask: Mask) -> bool:
+    """Whether a choice is known to fall on 0, or on the scores, everywhere."""
+    choice, slot = mask.choice, mask.slot
+    if choice is None:
+        choice = net.maker(mask.name, "Where")
+        slot = next((slot for slot in (1, 2) if choice is not None and net.scalar(choice.input[slot]) == 0.0), 0)
+    if choice is None or not slot:
+        return False
+    spread = net.maker(choice.input[0], "Expand")
+    known = net.table(choice.input[0] if spread is None else spread.input[0])
+    return known is not None and bool((known if slot == 1 else ~known).all())
 
 
 def _sum_of(draft: Draft, masks: list[str], old: NodeProto, *, lifted: bool) -> str | None:
@@ -103,18 +123,30 @@ def _is_small(draft: Draft, name: str) -> bool:
 
 
 def _reach(draft: Draft, name: str) -> float:
-    """What the numbers of a value are never above, by size: of tables, of whole numbers, of products of the two."""
-    net, made = draft.net, _made(draft, name, *_MOVING, "Mul")
+    """What the numbers of a value are never above, by size: of tables, whole numbers, products, and what adds them."""
+    net, made = draft.net, _made(draft, name, *_MOVING, *_COMPUTING)
     if name in net.constants:
         values = net.table(name) if net.is_float(name) else None
         return inf if values is None else float(np.max(np.abs(values), initial=0.0))
     if made is None:
         return inf
-    if made.op_type == "Mul":
-        return _reach(draft, made.input[0]) * _reach(draft, made.input[1])
+    if made.op_type in _COMPUTING:
+        return _computed(draft, made)
     if made.op_type == "Cast" and _is_whole(draft, made.input[0]):
         return _LARGEST_WHOLE
     return _reach(draft, made.input[0])
+
+
+def _computed(draft: Draft, made: NodeProto) -> float:
+    """The reach of a sum, product or quotient."""
+    if made.op_type == "MatMul":
+        return _PRODUCT
+    one = _reach(draft, made.input[0])
+    if made.op_type == "Div":
+        by = draft.net.scalar(made.input[1])
+        return one / abs(by) if by else inf
+    other = _reach(draft, made.input[1])
+    return one + other if made.op_type == "Add" else one * other
 
 
 def _is_whole(draft: Draft, name: str) -> bool:

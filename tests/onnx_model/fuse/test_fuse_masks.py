@@ -111,7 +111,7 @@ def test_what_may_be_seen_beside_a_mask_is_added(bias: str, lowest: str):
         ("int64[n,1,1,72]", "Mul(slopes, counted)", True),
         ("bool[n,1,1,72]", "Mul(slopes, counted)", True),
         ("float[n,1,1,72]", "Mul(slopes, counted)", False),
-        ("int64[n,1,1,72]", "Add(slopes, counted)", False),
+        ("int64[n,1,1,72]", "Add(slopes, counted)", True),
     ],
     ids=["whole", "truths", "numbers", "a sum"],
 )
@@ -162,6 +162,33 @@ def test_a_bias_on_scores_that_were_replaced_is_added_to_the_choice():
     assert (found["Attention"], found["Softmax"], found["Where"], found["Add"]) == (1, 0, 1, 1)
 
 
+SPREAD = """
+  nought = Constant<value_ints = [0]>()  rest = Constant<value_ints = [1, 72, 72]>()  sizes = Shape(x)
+  batch = Gather<axis = 0>(sizes, nought)  wanted = Concat<axis = 0>(batch, rest)  spread = Expand(kept, wanted)
+"""
+
+
+@pytest.mark.parametrize(
+    ("chosen", "kept", "left"),
+    [
+        ("spread, zero, lowest", True, 0),
+        ("spread, lowest, zero", False, 0),
+        ("spread, zero, lowest", False, 1),
+        ("spread, lowest, zero", True, 1),
+    ],
+)
+@pytest.mark.parametrize("masked", ["m = Add(d, mask)", "m = Where({chosen})"], ids=["added", "in place"])
+def test_a_mask_that_is_known_to_hide_nothing_is_none(masked: str, chosen: str, kept: bool, left: int):
+    """As wav2vec2's without a mask is: left in, its spreading ran on the CPU, and no CUDA graph was to be had."""
+    body = f"{SPREAD} mask = Where({chosen}) {layer_of(masked.format(chosen=chosen.replace('zero', 'd')))}"
+    model = model_of(f"g (float[n,72,32] x) => (float[n,72,32] y) <{FLOATS}> {{ {NUMBERS} {body} }}", WEIGHTS)
+    flags = np.full((1, 1, 1, 72), kept)
+    flags[..., 0] ^= bool(left)
+    model.graph.initializer.append(numpy_helper.from_array(flags, "kept"))
+    found = counts_of(model, {"x": SHAPE})
+    assert (found["Attention"], found["Softmax"], found["Where"], found["Expand"]) == (1, 0, left, left)
+
+
 def test_a_number_that_scores_are_seen_beside_stays_in_their_place():
     low = "low = Constant<value_float = -10000.0>()" + UNSEEN
     assert not fused_of(low + layer_of("m{n} = Where(unseen, low, d{n})"), **KEPT)["Attention"]
@@ -202,6 +229,8 @@ def test_queries_that_something_else_reads_are_not_made_twice():
 
 
 ADDED, IN_PLACE = "m = Add(d, mask)", "m = Where(seen, d, number)"
+# As DeBERTa scores places.
+WITH_PLACES = "places = MatMul(qh, wp)  far = Div(places, eight)  b = Add(d, far)  m = Where(seen, b, number)"
 
 
 @pytest.mark.parametrize(
@@ -213,13 +242,17 @@ ADDED, IN_PLACE = "m = Add(d, mask)", "m = Where(seen, d, number)"
         (ADDED, "-1e9", -1e9),
         (IN_PLACE, "-3.4028235e38", -1e30),
         (IN_PLACE, "-inf", -np.inf),
+        (WITH_PLACES, "-3.4028235e38", -1e30),
+        (WITH_PLACES.replace("eight", "nothing"), "-3.4028235e38", -3.4028235e38),
+        (WITH_PLACES.replace("Div(places, eight)", "Exp(places)"), "-3.4028235e38", -3.4028235e38),
     ],
 )
 def test_a_number_that_nothing_is_seen_beside_is_lifted_for_kernels_to_base_2(masked: str, lowest: str, lifted: float):
     """Infinity is left: beside it a row masked out whole is no number, before as after."""
     mask = "seen = Greater(keys, zero)  mask = Where(seen, zero, number)"
-    text = f"g (float[n,72,32] x, float[n,1,1,72] keys) => (float[n,72,32] y) <{FLOATS}> {{ {NUMBERS} {mask} {{}} }}"
-    model = model_of(text.replace("{}", layer_of(masked)), WEIGHTS)
+    floats = f"{FLOATS}, float nothing = {{0.0}}"
+    text = f"g (float[n,72,32] x, float[n,1,1,72] keys) => (float[n,72,32] y) <{floats}> {{ {NUMBERS} {mask} {{}} }}"
+    model = model_of(text.replace("{}", layer_of(masked)), {**WEIGHTS, "wp": (8, 72)})
     number = numpy_helper.from_array(np.array(float(lowest), np.float32), "number")
     model.graph.initializer.append(number)
     found = fuse(model, {"x": SHAPE, "keys": (2, 1, 1, 72)})
