@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-SOURCES = ("ops.c", "conv.c", "blas.c", "scratch.c", "gpu.c")
-HEADERS = ("ort.h", "gpu.h", "conv.h", "blas.h", "scratch.h")
+SOURCES = ("ops.c", "search.c", "conv.c", "blas.c", "memory.c", "scratch.c", "gpu.c")
+HEADERS = ("ort.h", "gpu.h", "conv.h", "ways.h", "blas.h", "memory.h", "scratch.h")
 KERNELS = "kernels.ptx"
 EMBEDDED = "kernels_ptx.h"
 FLAGS = ("-std=gnu11", "-O2", "-fPIC", "-shared", "-fvisibility=hidden")

@@ -1,12 +1,4 @@
-#include "conv.h"
-
-#include "blas.h"
-
-#include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
+#include "ways.h"
 
 /* cuDNN's words, from its public headers (cudnn_graph.h of version 9). */
 enum { TYPE_HANDLE = 0, TYPE_DATA = 1, TYPE_BOOLEAN = 2, TYPE_INT64 = 3, TYPE_FLOAT = 4, TYPE_DOUBLE = 5,
@@ -18,38 +10,10 @@ enum { POINTWISE = 0, CONVOLUTION = 1, ENGINE = 2, ENGINE_CONFIG = 3, HEURISTIC 
        OP_POINTWISE = 13, GRAPH = 15, VARIANT_PACK = 16, TENSOR = 17 };
 enum { ADD = 0, RELU_FORWARD = 100, SWISH_FORWARD = 106, SIGMOID_FORWARD = 102, GELU_FORWARD = 104 };
 enum { CROSS_CORRELATION = 1 };
-enum { MODE_FALLBACK = 2, MODE_A = 3 };
-
 enum { X = 1, W, BIAS, Z, Y, FIRST_VIRTUAL };
-enum { MOST_NODES = 8, MOST_CONFIGS = 12, MOST_PRODUCTS = 8, ROUNDS = 4, RUNS = 8 };
 static const int64_t MOST_ROOM = 256 << 20; /* bytes */
 
-enum Shape { FUSED, RESIDUAL_FIRST, EPILOGUE_APART, BLAS, BLAS_APART, OWN_32, OWN_64 };
-
-struct Way {
-    enum Shape shape;
-    Descriptor plan;  /* of cuDNN's ways */
-    Product *product; /* of cuBLASLt's */
-    size_t plan_room;
-    int64_t engine;
-};
-
-typedef struct Known {
-    Gpu *gpu;
-    Problem problem;
-    Way way;
-    struct Known *next;
-} Known;
-
-static pthread_mutex_t guard = PTHREAD_MUTEX_INITIALIZER;
-static Known *knowledge;
-
-/* What is being described to cuDNN; `status` is the first error. */
-typedef struct Draft {
-    Gpu *gpu;
-    Descriptor all[64], operations[MOST_NODES];
-    int count, operation_count, next_id, status;
-} Draft;
+pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
 
 static Descriptor made(Draft *draft, int kind) {
     Descriptor one = NULL;
@@ -134,8 +98,7 @@ static int mode_of(int64_t act) {
     return act == RELU ? RELU_FORWARD : act == SILU ? SWISH_FORWARD : SIGMOID_FORWARD;
 }
 
-/* Whether cuDNN has the activation; others come after it. */
-static int fuses(int64_t act) {
+int fuses(int64_t act) {
     return act == NONE || act == RELU || act == SILU || act == SIGMOID || act == GELU;
 }
 
@@ -175,21 +138,38 @@ static Descriptor graph(Draft *draft) {
     return one;
 }
 
-/* The engine configurations that cuDNN proposes, best first. Returns how many. */
-static int proposed(Draft *draft, Descriptor graph, int mode, Descriptor *configs, int most) {
-    Descriptor heuristic = made(draft, HEURISTIC);
-    int64_t count = 0;
-    set(draft, heuristic, 201, TYPE_DESCRIPTOR, 1, &graph);
-    set(draft, heuristic, 200, TYPE_HEUR_MODE, 1, &mode);
-    finish(draft, heuristic);
-    for (int i = 0; i < most; ++i) configs[i] = made(draft, ENGINE_CONFIG);
-    if (!draft->status) draft->status = draft->gpu->get(heuristic, 202, TYPE_DESCRIPTOR, most, &count, configs);
-    if (count > most) count = most;
-    return draft->status ? 0 : (int)count;
+static int64_t input_elements(const Problem *p) {
+    return p->batch * p->height * p->width * p->channels;
 }
 
-/* The number of a configuration's engine, and whether it compiles its kernels first. */
-static int64_t engine_of(Gpu *gpu, Descriptor config, int *compiled) {
+static int is_own(const Way *way) {
+    return way->shape >= OWN_32;
+}
+
+/* cuDNN takes no input that is still to be scaled: a kernel multiplies first, and ours while it reads. */
+static size_t scaled_room(const Way *way, const Problem *p) {
+    return p->scaled && !is_own(way) ? ((size_t)input_elements(p) * 2 + 255) / 256 * 256 : 0;
+}
+
+void propose(Gpu *gpu, const Problem *p, enum Shape shape, int mode, int most, Proposals *found) {
+    Draft *draft = &found->draft;
+    *found = (Proposals){.draft = {.gpu = gpu, .next_id = FIRST_VIRTUAL}};
+    describe(draft, p, shape);
+    Descriptor whole = graph(draft), heuristic = made(draft, HEURISTIC);
+    int64_t count = 0;
+    set(draft, heuristic, 201, TYPE_DESCRIPTOR, 1, &whole);
+    set(draft, heuristic, 200, TYPE_HEUR_MODE, 1, &mode);
+    finish(draft, heuristic);
+    for (int i = 0; i < most; ++i) found->configs[i] = made(draft, ENGINE_CONFIG);
+    if (!draft->status) draft->status = gpu->get(heuristic, 202, TYPE_DESCRIPTOR, most, &count, found->configs);
+    found->count = draft->status ? 0 : (int)(count < most ? count : most);
+}
+
+void dismiss(Proposals *proposals) {
+    discard(&proposals->draft);
+}
+
+int64_t engine_of(Gpu *gpu, Descriptor config, int *compiled) {
     Descriptor engine = NULL;
     int64_t found = -1, count = 0;
     int notes[16];
@@ -220,26 +200,33 @@ static Descriptor planned(Gpu *gpu, Descriptor config, size_t *bytes) {
     return plan;
 }
 
-static void forget(Gpu *gpu, const Way *way) {
+Way way_by_plan(Gpu *gpu, const Problem *p, enum Shape shape, Descriptor config) {
+    Way way = {.shape = shape};
+    way.plan = planned(gpu, config, &way.room);
+    way.room += scaled_room(&way, p);
+    return way;
+}
+
+int way_by_products(Gpu *gpu, const Problem *p, Way *found) {
+    int apart = p->act != NONE && p->act != RELU;
+    ProductSize size = {p->batch * p->height * p->width, p->channels, p->out_channels, p->biased && !apart,
+                        p->residual && !apart, p->act == RELU};
+    Product *all[MOST_PRODUCTS];
+    int count = products(gpu, &size, all, MOST_PRODUCTS);
+    for (int i = 0; i < count; ++i) {
+        found[i] = (Way){.shape = apart ? BLAS_APART : BLAS, .product = all[i]};
+        found[i].room = product_room(all[i]) + scaled_room(&found[i], p);
+    }
+    return count;
+}
+
+void forget(Gpu *gpu, const Way *way) {
     if (way->plan) gpu->destroy(way->plan);
     if (way->product) drop(gpu, way->product);
 }
 
-static int64_t input_elements(const Problem *p) {
-    return p->batch * p->height * p->width * p->channels;
-}
-
-static int is_own(const Way *way) {
-    return way->shape >= OWN_32;
-}
-
-/* cuDNN takes no input that is still to be scaled: a kernel multiplies first, and ours while it reads. */
-static size_t scaled_room(const Way *way, const Problem *p) {
-    return p->scaled && !is_own(way) ? ((size_t)input_elements(p) * 2 + 255) / 256 * 256 : 0;
-}
-
 size_t room(const Way *way) {
-    return way->plan_room;
+    return way->room;
 }
 
 static int execute(Gpu *gpu, const Way *way, const Problem *p, const Tensors *at, void *space, Stream *stream) {
@@ -295,7 +282,7 @@ static int product_or_plan(Gpu *gpu, const Way *way, const Problem *p, const Ten
     return execute(gpu, way, p, at, space, stream);
 }
 
-static int run(Gpu *gpu, const Way *way, const Problem *p, const Tensors *at, Address space, Stream *stream) {
+int run_way(Gpu *gpu, const Way *way, const Problem *p, const Tensors *at, Address space, Stream *stream) {
     Tensors here = *at;
     int status = 0;
     if (is_own(way)) return own(gpu, way, p, at, stream);
@@ -309,191 +296,8 @@ static int run(Gpu *gpu, const Way *way, const Problem *p, const Tensors *at, Ad
 }
 
 int convolve(Gpu *gpu, const Way *way, const Problem *problem, const Tensors *at, Address space, Stream *stream) {
-    pthread_mutex_lock(&guard); /* a cuDNN handle is one thread's at a time */
-    int status = run(gpu, way, problem, at, space, stream);
-    pthread_mutex_unlock(&guard);
+    pthread_mutex_lock(&one_at_a_time);
+    int status = run_way(gpu, way, problem, at, space, stream);
+    pthread_mutex_unlock(&one_at_a_time);
     return status;
-}
-
-/* A graph of some runs, so that what is timed is the device and not how fast it is given work; NULL where none. */
-static GraphExec *captured(Gpu *gpu, const Way *way, const Problem *p, const Tensors *at, Address space, Stream *stream) {
-    Graph *graph = NULL;
-    GraphExec *runs = NULL;
-    int status = 0;
-    if (gpu->begin_capture(stream, 2)) return NULL;
-    for (int i = 0; i < RUNS && !status; ++i) status = run(gpu, way, p, at, space, stream);
-    if (gpu->end_capture(stream, &graph) || !graph) return NULL;
-    if (!status && gpu->instantiate(&runs, graph, 0)) runs = NULL;
-    gpu->graph_destroy(graph);
-    return runs;
-}
-
-/* Milliseconds of a run, the least of some rounds; below 0 where it fails. Stops early where it is far off `best`. */
-static float replayed(Gpu *gpu, GraphExec *runs, Event *const events[2], Stream *stream, float best) {
-    float least = -1.f, took;
-    for (int round = 0; round < ROUNDS; ++round) {
-        if (gpu->event_record(events[0], stream) || gpu->graph_launch(runs, stream)) return -1.f;
-        if (gpu->event_record(events[1], stream) || gpu->event_wait(events[1])) return -1.f;
-        if (gpu->event_elapsed(&took, events[0], events[1])) return -1.f;
-        if (least < 0 || took / RUNS < least) least = took / RUNS;
-        if (best > 0 && least > 1.5f * best) break;
-    }
-    return least;
-}
-
-static float timed(Gpu *gpu, const Way *way, const Problem *p, const Tensors *at, Stream *stream, float best) {
-    Address space = 0;
-    Event *events[2] = {NULL, NULL};
-    float took = -1.f;
-    if (way->plan_room && gpu->allocate(&space, way->plan_room)) return -1.f;
-    int status = gpu->event_create(&events[0], 0) || gpu->event_create(&events[1], 0);
-    if (!status) status = run(gpu, way, p, at, space, stream);
-    GraphExec *runs = status ? NULL : captured(gpu, way, p, at, space, stream);
-    if (runs) {
-        took = replayed(gpu, runs, events, stream, best);
-        gpu->exec_destroy(runs);
-    }
-    for (int i = 0; i < 2; ++i)
-        if (events[i]) gpu->event_destroy(events[i]);
-    if (space) gpu->release(space);
-    return took;
-}
-
-static int is_loud(void) {
-    static int known = -1;
-    if (known < 0) known = getenv("AMPGRAPH_NATIVE_VERBOSE") != NULL;
-    return known;
-}
-
-static double now(void) {
-    struct timespec at;
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    return at.tv_sec + at.tv_nsec * 1e-9;
-}
-
-typedef struct Search {
-    Way best;
-    float took;
-    int tried, failed;
-    double until;
-} Search;
-
-static void weigh(Gpu *gpu, const Problem *p, const Tensors *at, Stream *stream, const Way *way, Search *search) {
-    float took = timed(gpu, way, p, at, stream, search->took);
-    ++search->tried;
-    if (is_loud())
-        fprintf(stderr, "    shape %d engine %lld room %zu: %.1f us\n", way->shape, (long long)way->engine, way->plan_room,
-                took * 1e3);
-    int better = took >= 0 && (search->took < 0 || took < search->took);
-    forget(gpu, better ? &search->best : way);
-    if (better) search->best = *way, search->took = took;
-}
-
-static void consider(Gpu *gpu, const Problem *p, const Tensors *at, Stream *stream, Way way, Descriptor config,
-                     Search *search) {
-    way.plan = planned(gpu, config, &way.plan_room);
-    if (!way.plan) {
-        ++search->failed;
-        return;
-    }
-    way.plan_room += scaled_room(&way, p);
-    weigh(gpu, p, at, stream, &way, search);
-}
-
-/* Seconds after which no further candidate is looked at, if one works. */
-static double patience(void) {
-    const char *said = getenv("AMPGRAPH_NATIVE_SECONDS");
-    return said ? atof(said) : 0.6;
-}
-
-typedef struct Try {
-    enum Shape shape;
-    int mode, most, compiled; /* compiled: engines whose kernels are compiled first, which takes a second, or others */
-} Try;
-
-static void explore(Gpu *gpu, const Problem *p, const Tensors *at, Stream *stream, Try how, Search *search) {
-    Draft draft = {.gpu = gpu, .next_id = FIRST_VIRTUAL};
-    describe(&draft, p, how.shape);
-    Descriptor whole = graph(&draft), configs[MOST_CONFIGS];
-    int count = draft.status ? 0 : proposed(&draft, whole, how.mode, configs, how.most);
-    for (int i = 0; i < count; ++i) {
-        Way way = {.shape = how.shape};
-        int compiled = 0;
-        way.engine = engine_of(gpu, configs[i], &compiled);
-        if (compiled == how.compiled && (search->took < 0 || now() < search->until))
-            consider(gpu, p, at, stream, way, configs[i], search);
-    }
-    discard(&draft);
-}
-
-static int applies(const Problem *p, Try how) {
-    if (how.shape == RESIDUAL_FIRST && !p->residual) return 0;
-    return how.shape == EPILOGUE_APART ? p->act != SIGMOID : fuses(p->act);
-}
-
-/* Whether it is a product of pixels and weights. */
-static int is_product(const Problem *p) {
-    return p->kernel_h == 1 && p->kernel_w == 1 && p->stride_h == 1 && p->stride_w == 1 && p->height == p->out_height &&
-           p->width == p->out_width && p->act != SIGMOID && p->act != HARD_SIGMOID;
-}
-
-static void weigh_products(Gpu *gpu, const Problem *p, const Tensors *at, Stream *stream, Search *search) {
-    int apart = p->act != NONE && p->act != RELU;
-    ProductSize size = {p->batch * p->height * p->width, p->channels, p->out_channels, p->biased && !apart,
-                        p->residual && !apart, p->act == RELU};
-    Product *all[MOST_PRODUCTS];
-    int count = products(gpu, &size, all, MOST_PRODUCTS);
-    for (int i = 0; i < count; ++i) {
-        Way way = {.shape = apart ? BLAS_APART : BLAS, .product = all[i], .engine = i};
-        way.plan_room = product_room(all[i]) + scaled_room(&way, p);
-        weigh(gpu, p, at, stream, &way, search);
-    }
-}
-
-static Search searched(Gpu *gpu, const Problem *p, const Tensors *at, Stream *stream) {
-    static const Try tries[] = {
-        {FUSED, MODE_A, 8, 0}, {RESIDUAL_FIRST, MODE_A, 8, 0}, {EPILOGUE_APART, MODE_A, 6, 0},
-        {FUSED, MODE_A, 6, 1}, {RESIDUAL_FIRST, MODE_A, 3, 1}, {EPILOGUE_APART, MODE_FALLBACK, 2, 0},
-    };
-    Search search = {.took = -1.f, .until = now() + patience()};
-    if (is_product(p)) weigh_products(gpu, p, at, stream, &search);
-    if (!p->biased) return search;
-    for (enum Shape shape = OWN_32; shape <= OWN_64 && is_product(p); ++shape)
-        weigh(gpu, p, at, stream, &(Way){.shape = shape, .engine = -1}, &search);
-    for (size_t i = 0; i < sizeof tries / sizeof *tries; ++i)
-        if (applies(p, tries[i]) && (search.took < 0 || tries[i].mode != MODE_FALLBACK))
-            explore(gpu, p, at, stream, tries[i], &search);
-    return search;
-}
-
-static const Way *remembered(Gpu *gpu, const Problem *problem) {
-    for (const Known *each = knowledge; each; each = each->next)
-        if (each->gpu == gpu && !memcmp(&each->problem, problem, sizeof *problem)) return &each->way;
-    return NULL;
-}
-
-const Way *fastest_way(Gpu *gpu, const Problem *p, const Tensors *at, Stream *stream) {
-    pthread_mutex_lock(&guard);
-    const Way *way = remembered(gpu, p);
-    if (!way) {
-        double start = now();
-        Search search = searched(gpu, p, at, stream);
-        if (is_loud())
-            fprintf(stderr,
-                    "  conv %lldx%lldx%lldx%lld k%lld %lldx%lld s%lld act %lld z %lld scale %lld: %.1f us shape %d "
-                    "engine %lld, %d tried %d failed, %.2f s\n",
-                    (long long)p->batch, (long long)p->height, (long long)p->width, (long long)p->channels,
-                    (long long)p->out_channels, (long long)p->kernel_h, (long long)p->kernel_w, (long long)p->stride_h,
-                    (long long)p->act, (long long)p->residual, (long long)p->scaled, search.took * 1e3,
-                    search.best.shape, (long long)search.best.engine, search.tried,
-                    search.failed, now() - start);
-        Known *more = search.took < 0 ? NULL : malloc(sizeof *more);
-        if (more) {
-            *more = (Known){gpu, *p, search.best, knowledge};
-            knowledge = more;
-            way = &more->way;
-        }
-    }
-    pthread_mutex_unlock(&guard);
-    return way;
 }

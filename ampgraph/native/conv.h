@@ -20,7 +20,7 @@ typedef struct Tensors {
 typedef struct Way Way;
 
 /* The fastest way on these tensors, which are computed in passing; NULL where none works. Known sizes are not timed
- * again. */
+ * again, in other processes neither where the library's memory knows them (memory.h). */
 const Way *fastest_way(Gpu *gpu, const Problem *problem, const Tensors *at, Stream *stream);
 
 /* Bytes of memory that it works in. */

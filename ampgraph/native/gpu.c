@@ -97,12 +97,37 @@ static int take_blas(void *blas, Gpu *gpu) {
     return !create(&gpu->blas.handle);
 }
 
-/* The version that onnxruntime has loaded, else the newest. Without any, products go by what else there is. */
-static void look_for_blas(Gpu *gpu) {
+/* A function of no arguments that gives a version; 0 where there is none. */
+static size_t version(void *library, const char *name) {
+    size_t (*give)(void);
+    void *at = library ? dlsym(library, name) : NULL;
+    if (!at) return 0;
+    memcpy(&give, &at, sizeof give);
+    return give();
+}
+
+/* The version that onnxruntime has loaded, else the newest. Without any, products go by what else there is, and it is 0. */
+static size_t look_for_blas(Gpu *gpu) {
     static const char *const versions[] = {"libcublasLt.so.13", "libcublasLt.so.12"};
     void *blas = NULL;
     for (int i = 0; i < 4 && !blas; ++i) blas = dlopen(versions[i % 2], i < 2 ? RTLD_NOW | RTLD_NOLOAD : RTLD_NOW);
     if (!blas || !take_blas(blas, gpu)) gpu->blas.handle = NULL;
+    return gpu->blas.handle ? version(blas, "cublasLtGetVersion") : 0;
+}
+
+static void take_name(void *driver, void *cudnn, size_t blas, Gpu *gpu) {
+    int (*current)(int *), (*name_of)(char *, int, int), (*driver_of)(int *);
+    void *at[3] = {dlsym(driver, "cuCtxGetDevice"), dlsym(driver, "cuDeviceGetName"), dlsym(driver, "cuDriverGetVersion")};
+    size_t of_cudnn = version(cudnn, "cudnnGetVersion");
+    char name[96];
+    int device, of_driver;
+    gpu->name[0] = 0;
+    if (!at[0] || !at[1] || !at[2] || !of_cudnn) return;
+    memcpy(&current, &at[0], sizeof current);
+    memcpy(&name_of, &at[1], sizeof name_of);
+    memcpy(&driver_of, &at[2], sizeof driver_of);
+    if (current(&device) || name_of(name, sizeof name, device) || driver_of(&of_driver)) return;
+    snprintf(gpu->name, sizeof gpu->name, "%s, CUDA %d, cuDNN %zu, cuBLASLt %zu", name, of_driver, of_cudnn, blas);
 }
 
 static int take_kernels(void *driver, Gpu *gpu) {
@@ -124,7 +149,7 @@ static Gpu *load(void *driver, void *context) {
     if (!cudnn) return NULL;
     Gpu *gpu = &found[known];
     if (!take_driver(driver, gpu) || !take_cudnn(cudnn, gpu) || !take_kernels(driver, gpu)) return NULL;
-    look_for_blas(gpu);
+    take_name(driver, cudnn, look_for_blas(gpu), gpu);
     contexts[known++] = context;
     return gpu;
 }

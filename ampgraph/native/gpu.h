@@ -76,6 +76,7 @@ typedef struct Gpu {
     int (*get)(Descriptor, int, int, int64_t, int64_t *, void *);
     int (*execute)(Handle *, Descriptor, Descriptor);
     Blas blas;
+    char name[256]; /* of the device, with the versions that decide what is fastest; "" where one is not known */
 } Gpu;
 
 /* The libraries and kernels of the current device, loaded once; NULL and what is missing in `*said`. */
