@@ -7,8 +7,9 @@ a stretch begins or ends.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
@@ -24,6 +25,8 @@ from ampgraph.onnx_model.types import bodies, fixed_size, infer, modelled_inputs
 
 LAST, FIRST, TURNED = (0, 2, 3, 1), (0, 3, 1, 2), (0, 2, 1)
 _KINDS = {"float16": TensorProto.FLOAT16, "float32": TensorProto.FLOAT}
+_CONVOLUTIONS = ("Conv", "ConvTranspose")
+Convolutions = Literal["any", "all", "none"]
 
 
 @dataclass(frozen=True)
@@ -38,26 +41,39 @@ def rewrite(
     model: ModelProto,
     shapes: Mapping[str, Shape],
     *,
-    convolutions: bool = True,
+    convolutions: Convolutions = "any",
     products: bool = True,
     norms: bool = True,
 ) -> Rewritten | None:
     """The model with what our kernels compute; None where that is nothing. `shapes`: of inputs, as far as known.
 
-    Convolutions and products time several ways on the first run of new sizes, about half a second for each. Without
-    `convolutions` a model is left as it is where ours would compute one. `norms`: also normalizations and copies of
-    rows that save no launch.
+    Convolutions and products time several ways on the first run of new sizes, about half a second for each.
+    `convolutions`: with "none" a model is left as it is where ours would compute one, with "all" where they would
+    compute some of its float16 ones and leave others. `norms`: also normalizations and copies of rows that save no
+    launch.
     """
     sizes = modelled_inputs(model, shapes)
     one, other = _shapes(model, sizes), _shapes(model, other_sizes(model, sizes))
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     net = read(model, one, {}, other, Source(weights, kinds=_kinds(model, sizes)))
     steps = steps_of(net, products, norms)
-    convolves = any(old.op_type == "Conv" for step in steps.values() for old in step.old)
-    if not steps or (convolves and not convolutions):
+    if not steps or not _are_as_wished(net, steps.values(), convolutions):
         return None
     counts = Counter(step.op for step in steps.values() if step.domain)
     return Rewritten(_built(model, net, steps), counts)
+
+
+def _are_as_wished(net: Net, steps: Iterable[Step], wished: Convolutions) -> bool:
+    """Whether none, all or any of the float16 convolutions are computed by these steps."""
+    ours = {name for step in steps for old in step.old if old.op_type in _CONVOLUTIONS for name in old.output}
+    if wished == "any" or not ours:
+        return True
+    low = {
+        node.output[0]
+        for node in net.graph.node
+        if node.op_type in _CONVOLUTIONS and net.source.kinds.get(node.output[0]) == TensorProto.FLOAT16
+    }
+    return wished == "all" and low <= ours
 
 
 def has_known_sizes(model: ModelProto, shapes: Mapping[str, Shape]) -> bool:

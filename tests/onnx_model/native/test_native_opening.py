@@ -1,6 +1,10 @@
 """Sessions with kernels of our own: what is asked for and cannot be had is told, and the fastest setting tries them."""
 
 import dataclasses
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +17,7 @@ import ampgraph
 from ampgraph.errors import ModelError
 from ampgraph.native.build import digest, library
 from ampgraph.onnx_model.fastest import settings_of
-from ampgraph.onnx_model.native.opening import choices_of_kernels, with_kernels
+from ampgraph.onnx_model.native.opening import by_rule, choices_of_kernels, with_kernels
 from ampgraph.onnx_model.native.step import DOMAIN
 from ampgraph.onnx_model.run import CPU, CUDA, best_provider
 from ampgraph.onnx_model.sources import as_loaded
@@ -23,6 +27,13 @@ from ampgraph.settings import Setting
 def convolution() -> ModelProto:
     graph = "g (float16[1,8,6,6] x) => (float16[1,16,4,4] y) { c = Conv<kernel_shape=[3,3]>(x, w, b) y = Relu(c) }"
     return model_of(graph, {"w": (16, 8, 3, 3), "b": (16,)})
+
+
+def convolutions(after: str, kind: str = "float16", size: int = 1) -> ModelProto:
+    """One that is ours in float16, and something after it."""
+    graph = f"""g ({kind}[{size or "N"},8,6,6] x) => (float16[{size or "N"},M,H,V] y) {{
+        h = Cast<to=10>(x) c = Conv<kernel_shape=[3,3]>(h, w, b) r = Relu(c) {after} }}"""
+    return model_of(graph, {"w": (16, 8, 3, 3), "b": (16,), "odd": (3, 16, 3, 3), "up": (16, 8, 2, 2)})
 
 
 def rows() -> ModelProto:
@@ -82,18 +93,44 @@ def test_on_the_cpu_they_are_refused() -> None:
 
 @pytest.mark.usefixtures("with_library")
 def test_the_fastest_setting_tries_them_where_they_are() -> None:
-    assert Setting(native=True) in settings_of(convolution())
+    assert Setting(native=True) in settings_of(convolutions(ODD))
+    assert Setting(native=False) in settings_of(convolution())
     wide = model_of("g (float[1,8,6,6] x) => (float[1,8,6,6] y) { y = Relu(x) }", {})
     assert all(each.native == "auto" for each in settings_of(wide))
 
 
 @pytest.mark.usefixtures("with_library")
 def test_the_fastest_setting_tries_what_the_session_would_not_do_itself() -> None:
-    """By its rule nothing, unless it is a CUDA graph of known sizes: then the normalization and the product."""
-    assert choices_of_kernels(convolution(), {}) == (True,)
+    """By its rule nothing, unless it is a CUDA graph of known sizes: then all but convolutions beside others."""
+    assert choices_of_kernels(convolution(), {}) == (False,)
+    assert choices_of_kernels(convolution(), {}, cuda_graph=False) == (True,)
+    assert choices_of_kernels(convolutions(ODD), {}) == (True,)
     assert choices_of_kernels(rows(), {}) == (True,)
     assert choices_of_kernels(rows(), {"x": [1, 1024, 128]}) == (False,)
     assert choices_of_kernels(rows(), {"x": [1, 1024, 128]}, cuda_graph=False) == (True,)
+
+
+ODD = "y = Conv<kernel_shape=[3,3]>(r, odd)"  # of three channels
+WIDE = "f = Cast<to=1>(x) e = Cast<to=1>(odd) s = Cast<to=1>(r) d = Conv<kernel_shape=[3,3]>(s, e) y = Cast<to=10>(d)"
+
+
+@pytest.mark.parametrize(
+    ("after", "taken"),
+    [
+        ("y = Identity(r)", True),
+        (WIDE, True),
+        (ODD, False),
+        ("y = ConvTranspose<kernel_shape=[2,2]>(r, up)", False),
+    ],
+    ids=["alone", "beside float32", "beside few channels", "beside a transposed one"],
+)
+def test_by_the_rule_convolutions_are_ours_where_all_in_float16_can_be(after: str, taken: bool) -> None:
+    found = by_rule(convolutions(after), {}, cuda_graph=True)
+    assert (found is not None and found.counts.get("Conv") == 1) == taken
+    assert by_rule(convolutions(after), {}, cuda_graph=False) is None
+    free = convolutions(after, size=0)
+    assert by_rule(free, {}, cuda_graph=True) is None
+    assert (by_rule(free, {"x": (4, 8, 6, 6)}, cuda_graph=True) is not None) == taken
 
 
 @pytest.mark.usefixtures("without_compiler")
@@ -109,7 +146,7 @@ def test_the_setting_is_one_of_the_session() -> None:
 
 @pytest.mark.skipif(best_provider() != CUDA, reason="no GPU here")
 @pytest.mark.usefixtures("with_library")
-def test_on_a_gpu_a_session_takes_what_needs_no_search_by_its_rule() -> None:
+def test_on_a_gpu_a_session_takes_what_its_rule_says() -> None:
     feeds = {"x": np.random.default_rng(0).standard_normal((1, 1024, 128)).astype(np.float16)}
     plain = ampgraph.Session(rows(), native=False)
     assert not plain.native
@@ -118,7 +155,29 @@ def test_on_a_gpu_a_session_takes_what_needs_no_search_by_its_rule() -> None:
     assert session.native
     assert session.notes == ("kernels of our own: 1 LayerNorm, 1 Linear",)
     np.testing.assert_allclose(session.run(feeds)["y"], plain.run(feeds)["y"], rtol=1e-2, atol=1e-1)
-    assert not ampgraph.Session(convolution()).native
+    assert ampgraph.Session(convolution()).native
+    assert not ampgraph.Session(convolution(), cuda_graph=False).native
+    assert not ampgraph.Session(convolutions(ODD)).native
+
+
+@pytest.mark.skipif(best_provider() != CUDA, reason="no GPU here")
+@pytest.mark.usefixtures("with_library")
+def test_on_a_gpu_another_process_does_not_search_for_what_was_found(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(convolution().SerializeToString())
+    script = """
+import sys, numpy, ampgraph
+session = ampgraph.Session(sys.argv[1])
+print(float(numpy.abs(session.run({"x": numpy.ones((1, 8, 6, 6), numpy.float16)})["y"].astype("f")).sum()))
+"""
+    said = []
+    for _ in range(2):
+        more = {"AMPGRAPH_NATIVE_VERBOSE": "1", "AMPGRAPH_NATIVE_MEMORY": str(tmp_path / "ways")}
+        command = [sys.executable, "-c", script, str(tmp_path / "model.onnx")]
+        said.append(subprocess.run(command, env=os.environ | more, capture_output=True, text=True, check=True))
+    tried = [[int(count) for count in re.findall(r"(\d+) tried", each.stderr)] for each in said]
+    assert tried[0][0] > 1
+    assert tried[1] == [1]
+    assert float(said[1].stdout) == pytest.approx(float(said[0].stdout), rel=1e-3)
 
 
 @pytest.mark.skipif(best_provider() != CUDA, reason="no GPU here")
