@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from onnx import ModelProto, TensorProto, numpy_helper
 
 from ampgraph.onnx_model.attributes import constant_tensor
+from ampgraph.onnx_model.fuse.affine import fuse_affine_after, fuse_affine_before
 from ampgraph.onnx_model.fuse.bias import fuse_bias
 from ampgraph.onnx_model.fuse.bias_add import fuse_bias_add
 from ampgraph.onnx_model.fuse.carry import fuse_carry
@@ -41,6 +42,8 @@ from ampgraph.onnx_model.skeleton import is_stripped, large_constant, large_data
 from ampgraph.onnx_model.types import fixed_size, sizes_at, weightless
 
 PASSES: tuple[Callable[[Net], Fusion], ...] = (
+    fuse_affine_after,
+    fuse_affine_before,
     fuse_turned,
     fuse_group_norm,
     fuse_pool,
@@ -68,6 +71,7 @@ _ANCHORS: Mapping[str, tuple[str, ...] | None] = {
     "Erf": None,
     "Clip": ("Add",),
     "Conv": None,
+    "ConvTranspose": None,
     "Gelu": ("Add", "Split", "Slice"),
     "InstanceNormalization": ("Reshape",),
     "GroupNormalization": None,

@@ -16,11 +16,12 @@ from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.places import scopes_of_all
 from ampgraph.onnx_model.prepare import captured, in_order
 from ampgraph.onnx_model.raising import opset_of
-from ampgraph.onnx_model.types import LARGEST_CONSTANT_FOR_INFERENCE, bodies
+from ampgraph.onnx_model.types import bodies
 
 Array = npt.NDArray[Any]
 
 CONTRIB = "com.microsoft"
+_DATA = ("float_data", "int64_data", "int32_data", "double_data", "uint64_data", "string_data")
 ORIGIN_KEY = "ampgraph.origin"  # node metadata: the names that a replacement stands for
 
 
@@ -123,7 +124,8 @@ class Net:
 
 
 def _has_data(tensor: TensorProto) -> bool:
-    return bool(tensor.raw_data) or bool(np.prod(tensor.dims) <= LARGEST_CONSTANT_FOR_INFERENCE)
+    """Whether a constant's elements are here: not those of large ones, nor of those that are still to be made."""
+    return bool(tensor.raw_data) or 0 in tensor.dims or any(len(getattr(tensor, name)) for name in _DATA)
 
 
 def read(
