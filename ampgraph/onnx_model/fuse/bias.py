@@ -9,6 +9,8 @@ elsewhere onnxruntime joins them again, and nothing is lost.
 
 from __future__ import annotations
 
+import math
+
 from onnx import NodeProto, TensorProto
 
 from ampgraph.onnx_model.attributes import plain_attributes
@@ -50,5 +52,7 @@ def _is_slow(net: Net, each: NodeProto) -> bool:
     weight, bias = (net.constants.get(name) for name in each.input[1:3])
     if weight is None or bias is None or each.output[0] not in net.shapes or not net.is_float(each.input[2]):
         return False
+    if math.prod(net.shapes[each.output[0]][2:]) == 1:
+        return False  # of one pixel: squeeze and excite
     grouped = plain_attributes(each).get("group", 1) != 1
     return (grouped or weight.dims[1] < FEW_CHANNELS) and bias.data_location != TensorProto.EXTERNAL

@@ -16,6 +16,7 @@ from ampgraph.onnx_model.native.step import NOTHING, Slot, Step, constant, image
 PADDED, BLOCKS = "_image", "_image_in_blocks"  # names of images whose channels are padded, in fours, end so
 VECTOR = 8  # channels that a thread of the kernels works on, and that tensor cores want
 _DEPTHWISE = {(3, 1), (3, 2), (5, 1), (5, 2), (7, 1)}  # kernel, stride
+_GATED: Mapping[str, str] = {"Sigmoid": "Silu", "HardSigmoid": "HardSwish"}  # what x times a gate of x is
 _RANK = 4
 
 
@@ -84,13 +85,19 @@ def activation(net: Net, name: str) -> tuple[str, tuple[NodeProto, ...]] | None:
     readers = net.readers.get(name, ())
     if name in net.fixed or len(readers) != 2:
         return None
-    gates = [each for each in readers if each.op_type == "Sigmoid" and not each.domain]
-    if len(gates) != 1:
+    gates = [each for each in readers if each.op_type in _GATED and not each.domain]
+    if len(gates) != 1 or (gates[0].op_type == "HardSigmoid" and not is_usual(gates[0])):
         return None
     product = net.sole_reader(gates[0].output[0], "Mul")
     if product is None or {*product.input} != {name, gates[0].output[0]}:
         return None
-    return "Silu", (gates[0], product)
+    return _GATED[gates[0].op_type], (gates[0], product)
+
+
+def is_usual(gate: NodeProto) -> bool:
+    """Whether a HardSigmoid is x / 6 + 1 / 2, cut off."""
+    given = {entry.name: entry.f for entry in gate.attribute}
+    return bool(np.isclose(given.get("alpha", 0.2), 1 / 6) and given.get("beta", 0.5) == 0.5)
 
 
 def alike(net: Net, one: str, other: str) -> bool:

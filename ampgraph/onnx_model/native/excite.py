@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +9,10 @@ from onnx import NodeProto, TensorProto
 
 from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.fuse.net import Array, Net
-from ampgraph.onnx_model.native.conv import activation
+from ampgraph.onnx_model.native.conv import activation, is_usual
 from ampgraph.onnx_model.native.step import Slot, Step, constant
 
 _GATES = ("Sigmoid", "HardSigmoid")
-_HIDDEN: Mapping[str, str] = {"Relu": "Relu", "HardSwish": "HardSwish", "Mul": "Silu"}
 _LARGEST = 4000  # channels and hidden units: they lie in shared memory as float32
 _RANK = 4
 
@@ -68,42 +66,35 @@ def excite_at(net: Net, first: NodeProto) -> Excite | None:
     products = [each for each in readers if each.op_type == "Mul" and not each.domain]
     if not pool or source in net.fixed or len(readers) != 2 or len(products) != 1:
         return None
-    nodes = _gate(net, pool[-1], products[0])
+    hidden, nodes = _gate(net, pool[-1], products[0])
     conv = net.sole_reader(products[0].output[0], "Conv")
     arrays = _weights(net, nodes) if nodes and conv is not None else None
     if arrays is None or conv is None:
         return None
-    return Excite(_step(source, products[0].output[0], (*pool, *nodes), arrays), source, products[0], conv)
+    return Excite(_step(source, products[0].output[0], (*pool, *nodes), hidden, arrays), source, products[0], conv)
 
 
-def _step(source: str, product: str, nodes: tuple[NodeProto, ...], arrays: tuple[Array, ...]) -> Step:
-    hidden = [_HIDDEN[each.op_type] for each in nodes if each.op_type in _HIDDEN]
-    how = {"gate": nodes[-1].op_type, **({"activation": hidden[0]} if hidden else {})}
+def _step(source: str, product: str, nodes: tuple[NodeProto, ...], hidden: str, arrays: tuple[Array, ...]) -> Step:
+    how = {"gate": nodes[-1].op_type, **({"activation": hidden} if hidden else {})}
     names = [f"{product}_{part}" for part in ("squeeze", "squeeze_bias", "excite", "excite_bias")]
     laid = [constant(name, each) for name, each in zip(names, arrays, strict=True)]
     return Step("Excite", (Slot(f"{source}_means"), *laid), f"{product}_gates", nodes, last=False, attributes=how)
 
 
-def _gate(net: Net, pool: NodeProto, product: NodeProto) -> tuple[NodeProto, ...]:
-    """From the first small convolution to the gates; empty where it is something else."""
+def _gate(net: Net, pool: NodeProto, product: NodeProto) -> tuple[str, tuple[NodeProto, ...]]:
+    """The activation between the small convolutions, and all up to the gates; empty where there are none."""
     first = net.sole_reader(pool.output[0], "Conv")
     if first is None:
-        return ()
-    between = activation(net, first.output[0])
-    nodes = [first, *(between[1] if between is not None else ())]
+        return "", ()
+    hidden, inner = activation(net, first.output[0]) or ("", ())
+    nodes = [first, *inner]
     second = net.sole_reader(nodes[-1].output[0], "Conv")
     gate = net.sole_reader(second.output[0], *_GATES) if second is not None else None
     if second is None or gate is None or net.sole_reader(gate.output[0], "Mul") is not product:
-        return ()
-    if gate.op_type == "HardSigmoid" and not _is_usual(gate):
-        return ()
-    return (*nodes, second, gate)
-
-
-def _is_usual(gate: NodeProto) -> bool:
-    """Whether it is x / 6 + 1 / 2, cut off."""
-    given = {entry.name: entry.f for entry in gate.attribute}
-    return bool(np.isclose(given.get("alpha", 0.2), 1 / 6) and given.get("beta", 0.5) == 0.5)
+        return "", ()
+    if gate.op_type == "HardSigmoid" and not is_usual(gate):
+        return "", ()
+    return hidden, (*nodes, second, gate)
 
 
 def _weights(net: Net, nodes: tuple[NodeProto, ...]) -> tuple[Array, ...] | None:

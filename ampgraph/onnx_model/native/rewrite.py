@@ -18,12 +18,13 @@ from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.fuse.fuse import other_sizes
 from ampgraph.onnx_model.fuse.net import Array, Net, Source, copy_without, fresh, node, read, with_origin
 from ampgraph.onnx_model.fuse.view import Shape
+from ampgraph.onnx_model.native.between import LAST, between, wanted_with_channels_last
 from ampgraph.onnx_model.native.search import steps_of
 from ampgraph.onnx_model.native.step import DOMAIN, Slot, Step
 from ampgraph.onnx_model.prepare import captured, in_order
 from ampgraph.onnx_model.types import bodies, fixed_size, infer, modelled_inputs, types_in
 
-LAST, FIRST, TURNED = (0, 2, 3, 1), (0, 3, 1, 2), (0, 2, 1)
+FIRST, TURNED = (0, 3, 1, 2), (0, 2, 1)
 _KINDS = {"float16": TensorProto.FLOAT16, "float32": TensorProto.FLOAT}
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
 Convolutions = Literal["any", "all", "none"]
@@ -59,8 +60,10 @@ def rewrite(
     steps = steps_of(net, products, norms)
     if not steps or not _are_as_wished(net, steps.values(), convolutions):
         return None
-    counts = Counter(step.op for step in steps.values() if step.domain)
-    return Rewritten(_built(model, net, steps), counts)
+    built = _built(model, net, steps)
+    counts = Counter(each.op_type for each in built.graph.node if each.domain == DOMAIN)
+    counts.update(step.op for step in steps.values() if step.domain not in ("", DOMAIN))
+    return Rewritten(built, counts)
 
 
 def _are_as_wished(net: Net, steps: Iterable[Step], wished: Convolutions) -> bool:
@@ -127,6 +130,7 @@ class _Building:
     """What a rewritten graph is made of. Grows."""
 
     net: Net
+    wanted: frozenset[str] = frozenset()  # images that are better made with channels last
     nodes: list[NodeProto] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)
     laid: dict[str, dict[str, Array]] = field(default_factory=dict)  # by the weights' name, what was made of them
@@ -141,7 +145,7 @@ class _Building:
 
 
 def _built(model: ModelProto, net: Net, steps: Mapping[str, Step]) -> ModelProto:
-    building = _Building(net)
+    building = _Building(net, wanted_with_channels_last(net, tuple(steps.values())))
     gone = {id(old): step for step in steps.values() for old in step.old}
     places = {id(each): place for place, each in enumerate(net.graph.node)}
     ends: dict[int, list[Step]] = {}
@@ -207,7 +211,9 @@ def _with_channels_last(building: _Building, name: str) -> str:
         else:
             building.last[name] = building.fresh(f"{name}_last")
             rows = _rows_of(building.net, name)
-            if rows is None:
+            if _is_point(building.net, name):
+                new = _reshaped(building, name, building.last[name], (0, 1, 1, -1))
+            elif rows is None:
                 new = node("Transpose", [name], [building.last[name]], perm=LAST)
             else:
                 new = _reshaped(building, rows[0], building.last[name], rows[1])
@@ -254,9 +260,36 @@ def _keep(building: _Building, each: NodeProto) -> None:
         channels = building.net.shapes[image][1]
         building.nodes.append(_reshaped(building, building.last[image], each.output[0], (0, -1, channels)))
         return
+    if _turn(building, each):
+        return
     for name in (*each.input, *_captured(each)):
         _as_it_was(building, name)
     building.nodes.append(each)
+
+
+def _turn(building: _Building, each: NodeProto) -> bool:
+    """A node between ours with channels last, where that is how most of its images lie and its own is wanted so."""
+    found = between(building.net, each)
+    if found is None or (found.last and building.wanted.isdisjoint(each.output)):
+        return False
+    lying = [name for name in found.images if name in building.last and name not in building.first]
+    others = [name for name in found.images if name not in building.last and not _is_point(building.net, name)]
+    if not lying or len(others) > len(lying):
+        return False
+    inputs = [_input(building, slot) for slot in found.inputs]
+    outputs = [building.fresh(f"{name}_last") for name in each.output] if found.last else list(each.output)
+    if found.last:
+        building.last.update(zip(each.output, outputs, strict=True))
+    new = node(found.op, inputs, outputs, found.domain, **found.attributes)
+    building.nodes.append(with_origin(new, (each,)))
+    return True
+
+
+def _is_point(net: Net, name: str) -> bool:
+    """Whether an image has one pixel, which lies the same way in either order."""
+    return all(
+        len(shapes.get(name, ())) == len(LAST) and shapes[name][2:] == (1, 1) for shapes in (net.shapes, net.others)
+    )
 
 
 def _turned_image(net: Net, each: NodeProto) -> str:
@@ -279,7 +312,10 @@ def _order(each: NodeProto) -> tuple[int, ...]:
 def _as_it_was(building: _Building, name: str) -> None:
     if name in building.last and name not in building.first:
         building.first.add(name)
-        building.nodes.append(node("Transpose", [building.last[name]], [name], perm=FIRST))
+        if _is_point(building.net, name):
+            building.nodes.append(_reshaped(building, building.last[name], name, (0, -1, 1, 1)))
+        else:
+            building.nodes.append(node("Transpose", [building.last[name]], [name], perm=FIRST))
 
 
 def _name_outputs(building: _Building) -> None:

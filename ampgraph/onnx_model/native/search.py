@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from onnx import NodeProto
 
-from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.fuse.net import Net
 from ampgraph.onnx_model.native.attention import attention_steps
 from ampgraph.onnx_model.native.conv import conv_step, image_step
-from ampgraph.onnx_model.native.excite import Excite, excite_at, mean_at
+from ampgraph.onnx_model.native.excite import Excite, excite_at
 from ampgraph.onnx_model.native.gated import gated_steps, split_gelu_step
 from ampgraph.onnx_model.native.group_norm import group_norm_step, residual_step
 from ampgraph.onnx_model.native.layer_norm import NORMS, gains, layer_norm_step, saves_a_launch
 from ampgraph.onnx_model.native.linear import linear_step, products_alone
 from ampgraph.onnx_model.native.norm_rows import with_norms
+from ampgraph.onnx_model.native.pool import pool_step
 from ampgraph.onnx_model.native.rotary import rotary_steps
 from ampgraph.onnx_model.native.rows import rows_step
 from ampgraph.onnx_model.native.step import Slot, Step, image
@@ -78,7 +77,7 @@ def _look(net: Net, each: NodeProto, search: Search) -> None:
         excite = excite_at(net, each)
         if excite is not None and _goes_between(net, source, excite, search):
             _take_excite(source, excite, search)
-        elif (pool := _pool(net, each)) is not None:
+        elif (pool := pool_step(net, each)) is not None:
             _take(net, each, pool, search)
 
 
@@ -130,19 +129,3 @@ def _scaled(each: NodeProto, step: Step, search: Search) -> Step:
         return step
     inputs = (image(excite.source), *step.inputs[1:], Slot(excite.step.output))
     return replace(step, inputs=inputs, old=(excite.product, *step.old))
-
-
-def _pool(net: Net, each: NodeProto) -> Step | None:
-    nodes = mean_at(net, each)
-    if nodes:
-        return Step("Mean", (image(each.input[0]),), nodes[-1].output[0], nodes, last=False)
-    return _max_pool(each) if each.op_type == "MaxPool" and len(each.output) == 1 else None
-
-
-def _max_pool(each: NodeProto) -> Step | None:
-    how = plain_attributes(each)
-    plain = not how.get("ceil_mode") and set(how.get("dilations", (1,))) == {1}  # type: ignore[arg-type]
-    if not plain or how.get("auto_pad", "NOTSET") != "NOTSET":
-        return None
-    kept: dict[str, Any] = {name: how[name] for name in ("kernel_shape", "strides", "pads") if name in how}
-    return Step("MaxPool", (image(each.input[0]),), each.output[0], (each,), attributes=kept)

@@ -1,0 +1,122 @@
+"""Standard operators between ours compute with channels last, where that is the same and saves changes of layout."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from own import kept, model_of, own
+
+CONV = "Conv<pads=[1,1,1,1], kernel_shape=[3,3]>"
+WEIGHTS = {
+    "w": (16, 8, 3, 3), "v": (8, 16, 3, 3), "u": (8, 32, 3, 3), "t": (16, 16, 3, 3), "h": (8, 8, 3, 3), "b": (16,),
+    "one": (1,), "rows": (16, 1, 1), "whole": (1, 16, 1, 1), "columns": (6,), "full": (16, 6, 6), "slope": (16, 1, 1),
+    "squeeze": (12, 16, 1, 1), "excite": (16, 12, 1, 1),
+}  # fmt: skip
+INTEGERS = (
+    "float[4] twice = {1, 1, 2, 2}, int64[4] sizes = {1, 16, 12, 12}, int64[2] halves = {8, 8}, float[0] none = {}"
+)
+
+
+def between(middle: str, last: str = f"y = {CONV}(m, v)", size: str = "H,V") -> Counter[str]:
+    """The standard operators that are left of a model with this between two convolutions of ours."""
+    graph = (
+        f"g (float16[N,8,6,6] x) => (float16[N,8,{size}] y) <{INTEGERS}> {{ c = {CONV}(x, w, b)  {middle}  {last} }}"
+    )
+    model = model_of(graph, WEIGHTS)
+    assert own(model)["Conv"] == 2
+    return kept(model)
+
+
+@pytest.mark.parametrize(
+    ("middle", "left"),
+    [
+        ("m = Tanh(c)", "Tanh"),
+        ("m = LeakyRelu<alpha=0.1>(c)", "LeakyRelu"),
+        ("m = Mul(c, one)", "Mul"),
+        ("m = Mul(rows, c)", "Mul"),
+        ("m = Sub(one, c)", "Sub"),
+        ("m = Add(c, full)", "Add"),
+        ("m = Mul(c, columns)", "Mul"),
+        ("m = PRelu(c, slope)", "PRelu"),
+        ("m = Clip(c, low)", "Clip"),
+        ("m = Resize<mode=\"nearest\">(c, , twice)", "Resize"),
+        ("m = Resize<mode=\"nearest\", coordinate_transformation_mode=\"asymmetric\">(c, none, twice)", "Resize"),
+    ],
+)  # fmt: skip
+def test_what_is_the_same_in_either_layout_is_left_in_ours(middle: str, left: str) -> None:
+    low = "l = Constant<value_float=-0.5>()  low = Cast<to=10>(l)  " if "low" in middle else ""
+    found = between(low + middle)
+    assert found[left] == 1
+    assert found["Transpose"] == 2  # of input and output
+
+
+def test_images_side_by_side_in_the_channels() -> None:
+    found = between("r = Tanh(c)  m = Concat<axis=1>(r, c)", f"y = {CONV}(m, u)")
+    assert (found["Concat"], found["Transpose"]) == (1, 2)
+    found = between("p, q = Split<axis=1>(c, halves)  m = Add(p, q)", f"y = {CONV}(m, h)")
+    assert (found["Split"], found["Transpose"]) == (1, 2)
+    found = between("p, q = Split<axis=-3, num_outputs=2>(c)  m = Mul(p, q)", f"y = {CONV}(m, h)")
+    assert (found["Split"], found["Transpose"]) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "middle",
+    [
+        "p, q = Split<axis=2, num_outputs=2>(c)  m = Add(p, q)",
+        "m = Concat<axis=2>(c, c)",
+        'm = Resize<mode="linear">(c, , twice)',
+        "m = Softmax<axis=1>(c)",
+        "m = Transpose<perm=[0,1,3,2]>(c)",
+        "m = AveragePool<kernel_shape=[3,3], pads=[1,1,1,1]>(c)",
+    ],
+)
+def test_other_operators_stay_as_they_are(middle: str) -> None:
+    assert between(middle)["Transpose"] >= 4
+
+
+def test_means_and_largest_values_are_ours_whoever_made_the_image() -> None:
+    graph = f"""g (float16[N,8,6,6] x) => (float16[N,8,3,3] y, float16[N,16,1,1] z)
+        {{ c = {CONV}(x, w, b)  r = Tanh(c)  p = MaxPool<kernel_shape=[2,2], strides=[2,2]>(r)
+           y = {CONV}(p, v)  e = Add(r, c)  f = {CONV}(e, t)  s = Tanh(f)  z = GlobalAveragePool(s) }}"""
+    model = model_of(graph, WEIGHTS)
+    left = kept(model)
+    assert (left["MaxPool"], left["GlobalAveragePool"]) == (0, 0)
+
+
+def test_one_pixel_is_turned_by_a_name_alone() -> None:
+    gates = "p = GlobalAveragePool(c)  q = Conv(p, squeeze)  r = Relu(q)  s = Conv(r, excite)  g = Sigmoid(s)"
+    found = between(f"{gates}  e = Mul(c, g)  m = Tanh(e)")
+    assert (found["Transpose"], found["Mul"], found["Tanh"]) == (2, 1, 1)
+    assert found["Reshape"] >= 1
+
+
+def test_where_nothing_of_ours_reads_it_a_value_is_turned_at_once() -> None:
+    """Two that are read as they were would have to be turned, instead of one."""
+    graph = f"""g (float16[N,8,6,6] x) => (float16[N,16,6,6] y, float16[N,16,6,6] z)
+        {{ c = {CONV}(x, w, b)  y = Tanh(c)  z = Neg(c) }}"""
+    assert kept(model_of(graph, WEIGHTS)) == {"Transpose": 2, "Tanh": 1, "Neg": 1}
+
+
+def test_of_images_that_lie_otherwise_there_must_not_be_more() -> None:
+    graph = f"""g (float16[N,8,6,6] x, float16[N,16,6,6] p, float16[N,16,6,6] q) => (float16[N,8,6,6] y)
+        {{ c = {CONV}(x, w, b)  m = Sum(c, p, q)  y = {CONV}(m, v) }}"""
+    assert kept(model_of(graph, WEIGHTS))["Transpose"] == 4
+
+
+STEPS = st.sampled_from([
+    "Tanh({0})", "Mul({0}, rows)", "Add({0}, {1})", "Mul({1}, {0})", "Sub(one, {0})", "Relu({1})", f"{CONV}({{0}}, t)",
+    "MaxPool<kernel_shape=[3,3], pads=[1,1,1,1]>({0})", "Softmax<axis=1>({0})", "GlobalAveragePool({0})",
+])  # fmt: skip
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(STEPS, min_size=1, max_size=6))
+def test_answers_stay_whatever_is_between(steps: list[str]) -> None:
+    names = ["c", "c", *(f"m{place}" for place in range(len(steps)))]
+    body = "  ".join(
+        f"{new} = {step.format(one, other)}"
+        for other, one, new, step in zip(names, names[1:], names[2:], steps, strict=False)
+    )
+    ends = f"c = {CONV}(x, w, b)", f"y = {CONV}({names[len(steps) + 1]}, t, b)"
+    own(model_of(f"g (float16[N,8,6,6] x) => (float16[N,16,H,V] y) {{ {ends[0]}  {body}  {ends[1]} }}", WEIGHTS))
