@@ -19,7 +19,7 @@ from ampgraph.onnx_model.bench import Spread, interleaved, sampler, spread
 from ampgraph.onnx_model.compare import output_errors
 from ampgraph.onnx_model.names import walk
 from ampgraph.onnx_model.native.opening import choices_of_kernels
-from ampgraph.onnx_model.preferences import CONVOLUTIONS, has_grouped_convolutions, prefers_channels_last
+from ampgraph.onnx_model.preferences import CONVOLUTIONS, prefers_channels_last, takes_biases_inside
 from ampgraph.onnx_model.run import CUDA, Feed
 from ampgraph.onnx_model.session import Bound, Session
 from ampgraph.onnx_model.setup import chosen_provider
@@ -48,7 +48,7 @@ def settings_of(
     low = {tensor.name for tensor in model.graph.initializer if tensor.data_type != TensorProto.FLOAT}
     places = [Setting()]
     if any(node.op_type in CONVOLUTIONS for node in model.graph.node):
-        flipped = has_grouped_convolutions(model)
+        flipped = not takes_biases_inside(model)
         places += [Setting(not prefers_channels_last(model, True), True), Setting(True, True, flipped)]
     places += [Setting(native=each) for each in choices_of_kernels(model, shapes or {}, cuda_graph)]
     products = [node for node in walk(model.graph) if node.op_type in _IN_TF32]

@@ -87,14 +87,19 @@ def prefers_channels_last(model: ModelProto, tf32: bool) -> bool:
     return tf32 and not grouped and any(not images.isdisjoint(node.input) for node in found)
 
 
-def has_grouped_convolutions(model: ModelProto) -> bool:
-    """Whether a convolution with a bias works in groups: cuDNN's kernels with a bias inside are slow at those.
+def takes_biases_inside(model: ModelProto) -> bool:
+    """Whether cuDNN is to add the biases of convolutions with channels last inside its kernels.
 
-    On one H200, float16, batch 32, with the bias inside and apart: ResNet-50 2.13 and 2.93 ms, EfficientNet-B0 7.8 and
-    4.0 ms.
+    They are slow at that where a convolution works in groups: on one H200, float16, batch 32, with the bias inside and
+    apart, ResNet-50 2.13 and 2.93 ms, EfficientNet-B0 7.8 and 4.0 ms. A transposed one with a bias does not run so at
+    all in onnxruntime 1.31: "For dgrad node, output dimension inferencing is not possible".
     """
-    nodes = (node for node in model.graph.node if node.op_type in CONVOLUTIONS and len(node.input) > 2)
-    return any(entry.name == "group" and entry.i > 1 for node in nodes for entry in node.attribute)
+    nodes = (node for node in walk(model.graph) if node.op_type in CONVOLUTIONS and len(node.input) > 2)
+    return not any(node.op_type == "ConvTranspose" or _is_grouped(node) for node in nodes)
+
+
+def _is_grouped(node: NodeProto) -> bool:
+    return any(entry.name == "group" and entry.i > 1 for entry in node.attribute)
 
 
 def has_biases_apart(model: ModelProto) -> bool:

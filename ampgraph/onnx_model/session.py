@@ -20,6 +20,7 @@ from ampgraph.onnx_model.cpu_nodes import CpuNode, cpu_nodes, warning_line, with
 from ampgraph.onnx_model.io import Loaded, first_line
 from ampgraph.onnx_model.native.opening import MISSING, OUR_ERRORS, Find, by_rule, may_gain, with_kernels
 from ampgraph.onnx_model.native.rewrite import rewrite
+from ampgraph.onnx_model.preferences import CONVOLUTIONS
 from ampgraph.onnx_model.run import CPU, CUDA, Feed, fitted, run
 from ampgraph.onnx_model.setup import (
     GRAPH,
@@ -297,11 +298,22 @@ class Session:
         except Exception as error:  # onnxruntime's exceptions share no base class
             whole = first_line(error)
             said = whole[:300]
-            if OUR_ERRORS not in whole or not self._without_kernels(said):
+            ours = OUR_ERRORS in whole and self._without_kernels(said)
+            if not ours and not (any(name in whole for name in CONVOLUTIONS) and self._without_layout(said)):
                 fact = f"does not run on these inputs ({said})"
                 raise ModelError(self._place, fact, "check their shapes and types") from None
         self._session = self._open()
         return self._guarded(work)
+
+    def _without_layout(self, said: str) -> bool:
+        """Leave channels last that nobody asked for, which not every convolution has a kernel for; False without."""
+        if not self._setup.nhwc or self._asked["nhwc"] != "auto":
+            return False
+        self._asked["nhwc"] = False
+        self._setup = settled(self._setup, self._loaded.model, self._asked)
+        self._captured.clear()
+        self.note(f"without {NHWC}: {said}")
+        return True
 
     def _graph_for(self, given: Mapping[str, Any]) -> Buffers | None:
         if not self._setup.cuda_graph:

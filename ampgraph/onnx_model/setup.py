@@ -15,9 +15,9 @@ from ampgraph.onnx_model.io import Loaded
 from ampgraph.onnx_model.plain_casts import with_plain_casts
 from ampgraph.onnx_model.preferences import (
     has_biases_apart,
-    has_grouped_convolutions,
     prefers_channels_last,
     prefers_tf32,
+    takes_biases_inside,
 )
 from ampgraph.onnx_model.run import CPU, CUDA, TENSORRT, Provider, best_provider, open_session
 from ampgraph.onnx_model.timing import device_name
@@ -111,7 +111,7 @@ def opened(loaded: Loaded, setup: Setup) -> ort.InferenceSession:
     if setup.provider == CUDA:
         options = {
             "prefer_nhwc": str(int(setup.nhwc)),
-            "fuse_conv_bias": str(int(setup.nhwc and not has_grouped_convolutions(loaded.model))),
+            "fuse_conv_bias": str(int(setup.nhwc and takes_biases_inside(loaded.model))),
             "enable_cuda_graph": str(int(setup.cuda_graph)),
             "cudnn_conv_algo_search": setup.conv_search,
             **setup.recorded.provider_options,

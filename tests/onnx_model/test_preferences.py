@@ -9,10 +9,10 @@ from ampgraph.onnx_model.fuse.net import ORIGIN_KEY
 from ampgraph.onnx_model.preferences import (
     convolves_along_lines,
     has_biases_apart,
-    has_grouped_convolutions,
     has_low_convolutions,
     prefers_channels_last,
     prefers_tf32,
+    takes_biases_inside,
 )
 
 HEADER = '<ir_version: 10, opset_import: ["" : 17]>'
@@ -32,12 +32,17 @@ def test_channels_last_is_for_low_weights() -> None:
     assert not has_low_convolutions(model)
 
 
-def test_grouped_convolutions_are_found():
+def test_biases_of_grouped_and_transposed_convolutions_are_left_apart():
     text = """<ir_version: 8, opset_import: ["" : 17]> g (float[1,4,8,8] x, float[4,{}] w, float[4] b) => (y)
         {{ y = Conv{}(x, w, b) }}"""
-    assert has_grouped_convolutions(parser.parse_model(text.format("1,3,3", " <group = 4> ")))
-    assert not has_grouped_convolutions(parser.parse_model(text.format("4,3,3", "")))
-    assert not has_grouped_convolutions(parser.parse_model(text.format("1,3,3", " <group = 4> ").replace(", b)", ")")))
+    grouped, transposed = (
+        text.format("1,3,3", " <group = 4> "),
+        text.format("4,3,3", "").replace("Conv", "ConvTranspose"),
+    )
+    assert takes_biases_inside(parser.parse_model(text.format("4,3,3", "")))
+    for each in (grouped, transposed):
+        assert not takes_biases_inside(parser.parse_model(each))
+        assert takes_biases_inside(parser.parse_model(each.replace(", b)", ")")))
 
 
 def test_biases_that_fusing_took_apart_are_told_from_others():

@@ -7,7 +7,8 @@ the lowest number is not, as a mask alone does.
 That number is lifted off float32's lowest, where nothing is seen beside either: kernels that take exponents to base 2
 multiply scores by log2(e) first, which makes a row that is masked out whole one of infinities, and its result NaN (so
 onnxruntime's own masks have -1e30 there, kCutlassSafeMaskFilterValue; pull requests 27831 and 28958). ONNX's attention
-on the CPU answers such a row with zeros. It is that of a padding token before the first one, where a mask is causal.
+answers such a row with zeros, on the CPU from float32's lowest number on, on CUDA from -1e30 on: so it is above both.
+It is the row of a padding token before the first one, where a mask is causal.
 That no score comes near such a number is taken for granted of all products of what a model computes, as of the one that
 kernels compute themselves.
 
@@ -29,7 +30,7 @@ from ampgraph.onnx_model.fuse.rows import Draft
 from ampgraph.onnx_model.fuse.view import Shape
 
 _SHAPE_OF_ONE_AXIS = 15  # the opset from which Shape takes a start and an end
-UNSEEN_BESIDE = -1e30  # what scores added to it leave as it is, in float32
+UNSEEN_BESIDE = -1e29  # what scores added to it leave as it is, in float32
 _LARGEST = 1e22  # of what such a number is added to: less than half of its last place
 _LARGEST_WHOLE = 2.0**64
 _PRODUCT = 1e16  # a product of what a model computes, as scores themselves are
