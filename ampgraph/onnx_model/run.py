@@ -221,7 +221,9 @@ def _open(
     cuda = (CUDA, {"use_tf32": str(int(tf32)), **(provider_options or {} if name == CUDA else {})})
     providers = [cuda, CPU] if name == CUDA else [(name, dict(provider_options or {})), cuda, CPU]
     with _quiet(), contextlib.redirect_stdout(None):  # a provider that cannot be loaded is told by its absence
-        return ort.InferenceSession(_source(model), options, providers=providers, **left_out)
+        session = ort.InferenceSession(_source(model), options, providers=providers, **left_out)
+    session.disable_fallback()  # a run that fails on the GPU would go on, on the CPU, with a word on stdout alone
+    return session
 
 
 def _source(model: onnx.ModelProto | Path) -> str | bytes:
