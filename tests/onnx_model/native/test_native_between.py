@@ -105,7 +105,7 @@ def test_of_images_that_lie_otherwise_there_must_not_be_more() -> None:
 
 
 STEPS = st.sampled_from([
-    "Tanh({0})", "Mul({0}, rows)", "Add({0}, {1})", "Mul({1}, {0})", "Sub(one, {0})", "Relu({1})", f"{CONV}({{0}}, t)",
+    "Tanh({0})", "Mul({0}, rows)", "Add({0}, {1})", "Max({1}, {0})", "Sub(one, {0})", "Relu({1})", f"{CONV}({{0}}, t)",
     "MaxPool<kernel_shape=[3,3], pads=[1,1,1,1]>({0})", "Softmax<axis=1>({0})", "GlobalAveragePool({0})",
 ])  # fmt: skip
 
