@@ -61,7 +61,7 @@ def rewrite(
     steps = steps_of(net, products, norms)
     if not steps:
         return None
-    built = _built(model, net, steps)
+    built = _built(model, net, steps, has_known_sizes(model, shapes))
     if not _are_as_wished(net, steps.values(), built, convolutions):
         return None
     counts = Counter(each.op_type for each in built.graph.node if each.domain == DOMAIN)
@@ -135,6 +135,7 @@ class _Building:
 
     net: Net
     wanted: frozenset[str] = frozenset()  # images that are better made with channels last
+    settled: bool = False  # whether no size can be another
     nodes: list[NodeProto] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)
     laid: dict[str, dict[str, Array]] = field(default_factory=dict)  # by the weights' name, what was made of them
@@ -148,8 +149,8 @@ class _Building:
         return name
 
 
-def _built(model: ModelProto, net: Net, steps: Mapping[str, Step]) -> ModelProto:
-    building = _Building(net, wanted_with_channels_last(net, tuple(steps.values())))
+def _built(model: ModelProto, net: Net, steps: Mapping[str, Step], settled: bool) -> ModelProto:
+    building = _Building(net, wanted_with_channels_last(net, tuple(steps.values())), settled)
     gone = {id(old): step for step in steps.values() for old in step.old}
     places = {id(each): place for place, each in enumerate(net.graph.node)}
     ends: dict[int, list[Step]] = {}
@@ -264,7 +265,7 @@ def _keep(building: _Building, each: NodeProto) -> None:
         channels = building.net.shapes[image][1]
         building.nodes.append(_reshaped(building, building.last[image], each.output[0], (0, -1, channels)))
         return
-    if _turn(building, each):
+    if _turn(building, each) or _settle(building, each):
         return
     for name in (*each.input, *_captured(each)):
         _as_it_was(building, name)
@@ -286,6 +287,19 @@ def _turn(building: _Building, each: NodeProto) -> bool:
         building.last.update(zip(each.output, outputs, strict=True))
     new = node(found.op, inputs, outputs, found.domain, **found.attributes)
     building.nodes.append(with_origin(new, (each,)))
+    return True
+
+
+def _settle(building: _Building, each: NodeProto) -> bool:
+    """A shape that cannot be another as a constant: behind our operators the runtime knows none, and cannot fold it.
+
+    With channels last it then puts a Gather behind each Shape, on the GPU, where no CUDA graph can be recorded.
+    """
+    shape = building.net.shapes.get(each.input[0]) if each.op_type == "Shape" and not each.domain else None
+    if not building.settled or shape is None or each.output[0] in building.net.fixed:
+        return False
+    ends = {entry.name: entry.i for entry in each.attribute}
+    building.constants[each.output[0]] = np.array(shape[ends.get("start") : ends.get("end")], np.int64)
     return True
 
 

@@ -97,3 +97,21 @@ def test_the_interface_names_and_unused_weights() -> None:
 
 def test_a_model_of_other_things_is_none_of_ours() -> None:
     assert rewrite(model_of("g (float16[N] x) => (float16[N] y) { y = Relu(x) }", {}), {}) is None
+
+
+def test_shapes_that_cannot_be_others_are_constants() -> None:
+    """The runtime cannot fold them behind our operators; with channels last they cost the CUDA graph."""
+    graph = f"""g (float16[{{}},8,6,6] x) => (float16[M,K] y)
+        {{{{ c = {CONV}(x, w, b)  r = Relu(c)  s = Shape<start=0, end=-3>(r)  l = Constant<value_ints=[-1]>()
+             t = Concat<axis=0>(s, l)  y = Reshape(r, t) }}}}"""
+    for batch, left in (("2", 0), ("N", 1)):
+        assert kept(model_of(graph.format(batch), WEIGHTS))["Shape"] == left
+    given = rewrite(model_of(graph.format("N"), WEIGHTS), {"x": (2, 8, 6, 6)})
+    assert given is not None
+    assert "Shape" not in [node.op_type for node in given.model.graph.node]
+
+
+def test_a_shape_that_is_asked_for_is_a_node() -> None:
+    graph = f"""g (float16[2,8,6,6] x) => (float16[2,8,6,6] y, int64[4] s)
+        {{ c = {CONV}(x, w, b)  y = Relu(c)  s = Shape(y) }}"""
+    assert kept(model_of(graph, WEIGHTS))["Shape"] == 1
