@@ -37,7 +37,6 @@ class _Making:
     constants: list[TensorProto] = field(default_factory=list)
     recipes: dict[str, Recipe] = field(default_factory=dict)
     shapes: dict[str, Shape] = field(default_factory=dict)
-    replaced: dict[str, str] = field(default_factory=dict)
     count: int = 0
 
     def constant(self, name: str, recipe: Recipe, dims: Sequence[int]) -> str:
@@ -50,8 +49,8 @@ class _Making:
     def fusion(self) -> Fusion:
         """All of it."""
         kinds = {NAME: self.count} if self.count else {}
-        parts = (tuple(self.nodes), self.replaced, tuple(self.removed), tuple(self.constants))
-        return Fusion(*parts, self.recipes, self.shapes, kinds)
+        nodes, removed, constants = tuple(self.nodes), tuple(self.removed), tuple(self.constants)
+        return Fusion(nodes, {}, removed, constants, self.recipes, self.shapes, kinds)
 
 
 def fuse_affine_after(net: Net) -> Fusion:
@@ -220,12 +219,8 @@ def _put_before(making: _Making, found: _Before, last: NodeProto, convs: Sequenc
     net, source = making.net, found.value
     stays = bool(found.added) and any(map(_has_border, convs))
     if stays:
-        share = making.constant(
-            f"{found.added}_share", Divided(found.added, found.factor), net.constants[found.added].dims
-        )
-        wider = np.prod(net.constants[found.factor].dims) > np.prod(net.constants[found.added].dims)
-        if wider:
-            making.constants[-1].dims[:] = net.constants[found.factor].dims
+        dims = np.broadcast_shapes(*(tuple(net.constants[name].dims) for name in (found.added, found.factor)))
+        share = making.constant(f"{found.added}_share", Divided(found.added, found.factor), dims)
         source = fresh(net, f"{last.output[0]}_share")
         making.nodes.append(with_origin(node("Add", [found.value, share], [source]), found.old))
         making.shapes[source] = net.shapes[last.output[0]]
