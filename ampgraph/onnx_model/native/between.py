@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,9 +51,8 @@ def between(net: Net, each: NodeProto) -> Between | None:
         return _by_element(net, each)
     if each.op_type in _BY_AXIS:
         return _by_channel(net, each)
-    if each.op_type == "Resize":
-        return _resized(net, each)
-    return _pooled(net, each)
+    further = _BY_SIZES.get(each.op_type, _pooled)
+    return further(net, each)
 
 
 def _of_numbers_first(net: Net, each: NodeProto) -> Between | None:
@@ -123,6 +122,25 @@ def _resized(net: Net, each: NodeProto) -> Between | None:
     return Between("Resize", tuple(slots), attributes=how)
 
 
+def _sliced(net: Net, each: NodeProto) -> Between | None:
+    """Parts of an image; where they begin and end may be computed, along which axes not."""
+    axes = net.values(each.input[3]) if len(each.input) > 3 and each.input[3] else None
+    if axes is None or not _is_image(net, each.output[0]):
+        return None
+    laid = constant(each.input[3], np.array([LAST.index(int(axis) % _RANK) for axis in axes.reshape(-1)], np.int64))
+    ends, steps = [Slot(name) for name in each.input[1:3]], [Slot(name) for name in each.input[4:]]
+    return Between("Slice", (image(each.input[0]), *ends, laid, *steps))
+
+
+def _padded(net: Net, each: NodeProto) -> Between | None:
+    pads = net.values(each.input[1]) if len(each.input) > 1 else None
+    if pads is None or pads.size != 2 * _RANK or len(each.input) > 3 or not _is_image(net, each.output[0]):
+        return None
+    laid = constant(each.input[1], pads.reshape(2, _RANK)[:, list(LAST)].reshape(-1))
+    value = [Slot(name) for name in each.input[2:]]
+    return Between("Pad", (image(each.input[0]), laid, *value), attributes=plain_attributes(each))
+
+
 def _pooled(net: Net, each: NodeProto) -> Between | None:
     """By kernels of ours, which read eight channels at a time."""
     name = each.input[0]
@@ -132,6 +150,13 @@ def _pooled(net: Net, each: NodeProto) -> Between | None:
         return Between("Mean", (image(name),), DOMAIN, last=False)
     how = max_pool_attributes(each)
     return None if how is None else Between("MaxPool", (image(name),), DOMAIN, attributes=how)
+
+
+_BY_SIZES: Mapping[str, Callable[[Net, NodeProto], Between | None]] = {
+    "Pad": _padded,
+    "Resize": _resized,
+    "Slice": _sliced,
+}
 
 
 def wanted_with_channels_last(net: Net, steps: Collection[Step]) -> frozenset[str]:

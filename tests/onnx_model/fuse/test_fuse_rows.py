@@ -167,6 +167,15 @@ def test_biases_of_grouped_convolutions_become_sums():
     }
 
 
+def test_convolutions_of_one_pixel_keep_their_bias():
+    """Those of squeeze and excite: a sum would be another launch."""
+    text = """g (float[n,8,6,6] x) => (float[n,8,6,6] y) {
+        c = Conv<group = 8, pads = [1, 1, 1, 1], kernel_shape = [3, 3]>(x, k, b)
+        p = GlobalAveragePool(c)  q = Conv<group = 8, kernel_shape = [1, 1]>(p, t, b)  y = Mul(c, q) }"""
+    found = counts_of(model_of(text, {"k": (8, 1, 3, 3), "t": (8, 1, 1, 1), "b": (8,)}), {"x": (2, 8, 6, 6)})
+    assert (found["Conv"], found["Add"]) == (2, 1)
+
+
 @pytest.mark.parametrize(("axes", "pools"), [("[2, 3]", 1), ("[-1, -2]", 1), ("[1, 2]", 0), ("[2]", 0)])
 def test_the_mean_of_an_image_is_a_pool(axes, pools):
     text = f"""g (float[n,8,6,6] x) => (float[n,p,q,r] y) {{

@@ -61,8 +61,35 @@ def test_images_side_by_side_in_the_channels() -> None:
 
 
 @pytest.mark.parametrize(
+    "part",
+    [
+        "Slice(c, none_of, eight, first_axis)",
+        "Slice(c, eight, all_of, channels)",
+        "Slice(c, one_of, far, edges, twos)",
+        "Slice(c, some, eight, first_axis)",
+        "Pad(c, edge)",
+        'Pad<mode="reflect">(c, edge)',
+        "Pad(c, deep, ones)",
+    ],
+)
+def test_parts_and_borders(part: str) -> None:
+    """Where a part ends may be computed, as TorchScript's exporter has it."""
+    numbers = {
+        "none_of": "0", "eight": "8", "all_of": "16", "first_axis": "1", "channels": "-3", "twos": "1,2",
+        "one_of": "0,1", "far": "8,99", "edges": "1,3", "edge": "0,0,1,2,0,0,0,1", "deep": "0,4,0,0,0,12,0,0",
+    }  # fmt: skip
+    constants = "  ".join(f"{name} = Constant<value_ints=[{said}]>()" for name, said in numbers.items())
+    channels = {"Slice": "h", "Pad(c, d": "u"}
+    weight = next((name for start, name in channels.items() if part.startswith(start)), "v")
+    computed = "some = Sub(eight, eight)  ones = Cast<to=10>(one)"
+    found = between(f"{constants}  {computed}  p = {part}  m = Tanh(p)", f"y = {CONV}(m, {weight})")
+    assert (found["Transpose"], found["Tanh"]) == (2, 1)
+
+
+@pytest.mark.parametrize(
     "middle",
     [
+        "a = Constant<value_ints=[0]>()  e = Constant<value_ints=[8]>()  m = Slice(c, a, e)",
         "p, q = Split<axis=2, num_outputs=2>(c)  m = Add(p, q)",
         "m = Concat<axis=2>(c, c)",
         'm = Resize<mode="linear">(c, , twice)',

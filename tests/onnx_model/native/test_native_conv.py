@@ -31,6 +31,8 @@ def _act(node: object) -> str:
         ("s = Sigmoid(c)  y = Mul(c, s)", "Silu"),
         ("s = Sigmoid(c)  y = Mul(s, c)", "Silu"),
         ("y = HardSwish(c)", "HardSwish"),
+        ("s = HardSigmoid<alpha=0.16666667>(c)  y = Mul(c, s)", "HardSwish"),
+        ("s = HardSigmoid(c)  y = Mul(c, s)", ""),
         ("y = Tanh(c)", ""),
     ],
 )

@@ -23,6 +23,7 @@ def squeezed(middle: str, head: str = HEAD, tail: str = TAIL, output: str = "") 
         f"i = {POINT}(m, s, t)  j = Relu(i)  k = {POINT}(j, e, u)  g = Sigmoid(k)",
         f"i = {POINT}(m, s)  v = Sigmoid(i)  j = Mul(i, v)  k = {POINT}(j, e)  g = Sigmoid(k)",
         f"i = {POINT}(m, s, t)  j = HardSwish(i)  k = {POINT}(j, e, u)  g = HardSigmoid<alpha=0.16666667>(k)",
+        f"i = {POINT}(m, s)  v = HardSigmoid<alpha=0.16666667>(i)  j = Mul(v, i)  k = {POINT}(j, e)  g = Sigmoid(k)",
         f"i = {POINT}(m, s, t)  k = {POINT}(i, e, u)  g = Sigmoid(k)",
     ],
 )
