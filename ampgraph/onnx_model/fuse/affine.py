@@ -23,7 +23,7 @@ from ampgraph.onnx_model.fuse.scale import SMALLEST
 from ampgraph.onnx_model.fuse.view import Shape
 
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
-_NUMBERS = ("scale", "bias", "mean", "variance")
+_NUMBERS = 4  # of a normalization: scale, bias, mean and variance
 NAME = "affine in the weights"
 
 
@@ -60,7 +60,7 @@ def fuse_affine_after(net: Net) -> Fusion:
         width = _width(net, conv)
         steps = list(_steps_after(net, conv, width)) if width else []
         if any(step.kind != "Add" for step, _ in steps):
-            _put_after(making, conv, width, [step for step, _ in steps], [old for _, old in steps])
+            _put_after(making, conv, width, tuple(step for step, _ in steps), [old for _, old in steps])
     return making.fusion()
 
 
@@ -102,7 +102,7 @@ def _normalization(net: Net, norm: NodeProto, value: str, width: int) -> Step | 
     named = list(norm.input[1:])
     alone = len([name for name in norm.output if name]) == 1 and not how.get("training_mode", 0)
     known = all(net.is_own_float(name) and list(net.constants[name].dims) == [width] for name in named)
-    if norm.input[0] != value or not alone or len(named) != len(_NUMBERS) or not known or how.get("spatial", 1) != 1:
+    if norm.input[0] != value or not alone or len(named) != _NUMBERS or not known or how.get("spatial", 1) != 1:
         return None
     return Step(norm.op_type, tuple(named), float(how.get("epsilon", 1e-5)))  # type: ignore[arg-type]
 
@@ -122,14 +122,13 @@ def _is_held(net: Net, name: str) -> bool:
     return values is not None and bool(np.sqrt(np.mean(np.square(values, dtype=np.float64))) >= SMALLEST)
 
 
-def _put_after(making: _Making, conv: NodeProto, width: int, steps: Sequence[Step], old: Sequence[NodeProto]) -> None:
+def _put_after(making: _Making, conv: NodeProto, width: int, steps: tuple[Step, ...], old: Sequence[NodeProto]) -> None:
     weight, bias = conv.input[1], conv.input[2] if len(conv.input) > 2 else ""
     axis, end = int(conv.op_type == "ConvTranspose"), old[-1].output[0]
     dims = making.net.constants[weight].dims
-    given = tuple(steps)
     names = (
-        making.constant(f"{weight}_for_{end}", AffineWeight(weight, axis, given), dims),
-        making.constant(f"{bias or weight}_bias_for_{end}", AffineBias(bias, width, given), [width]),
+        making.constant(f"{weight}_for_{end}", AffineWeight(weight, axis, steps), dims),
+        making.constant(f"{bias or weight}_bias_for_{end}", AffineBias(bias, width, steps), [width]),
     )
     making.nodes.append(_like(conv, [conv.input[0], *names], end, (conv, *old)))
     making.removed += [conv, *old]
@@ -166,7 +165,7 @@ def fuse_affine_before(net: Net) -> Fusion:
 
 
 def _before(net: Net, last: NodeProto) -> _Before | None:
-    """What ends with this node, where all of its readers are convolutions of this value in one group or by channel."""
+    """What ends with this node, where convolutions alone read it and can have it in their weights."""
     output = last.output[0] if last.output else ""
     readers = net.readers.get(output, ())
     if last.op_type not in ("Add", "Mul") or last.domain or output in net.fixed or not readers:

@@ -29,7 +29,7 @@ _BY_AXIS = frozenset(("Concat", "Split"))
 
 @dataclass(frozen=True)
 class Between:
-    """A node as it is with channels last: `last`: what it makes has them last, too."""
+    """A node that reads images with channels last. `last`: what it makes has them last, too."""
 
     op: str
     inputs: tuple[Slot, ...]
@@ -45,7 +45,7 @@ class Between:
 
 def between(net: Net, each: NodeProto) -> Between | None:
     """The node with channels last; None where it is not the same operator then, or reads no image."""
-    if each.domain not in ("", "ai.onnx") or not each.input or not _is_image(net, each.input[0] or each.output[0]):
+    if each.domain not in ("", "ai.onnx") or not each.input or not _is_image(net, each.input[0]):
         return _of_numbers_first(net, each)
     if each.op_type in _OF_ONE or each.op_type in _OF_SEVERAL:
         return _by_element(net, each)

@@ -291,7 +291,8 @@ def _turn(building: _Building, each: NodeProto) -> bool:
 def _settle(building: _Building, each: NodeProto) -> bool:
     """A shape that cannot be another as a constant: behind our operators the runtime knows none, and cannot fold it.
 
-    With channels last it then puts a Gather behind each Shape, on the GPU, where no CUDA graph can be recorded.
+    On one H200 PP-OCR rec and cls, which compute with shapes, had no CUDA graph with ours. The likely cause: with
+    channels last the runtime's optimizer puts a Gather behind such a Shape, on the GPU, to which it has to be copied.
     """
     shape = building.net.shapes.get(each.input[0]) if each.op_type == "Shape" and not each.domain else None
     if not building.settled or shape is None or each.output[0] in building.net.fixed:

@@ -100,7 +100,7 @@ def test_a_model_of_other_things_is_none_of_ours() -> None:
 
 
 def test_shapes_that_cannot_be_others_are_constants() -> None:
-    """The runtime cannot fold them behind our operators; with channels last they cost the CUDA graph."""
+    """The runtime cannot fold them behind our operators, of which it knows no shapes."""
     graph = f"""g (float16[{{}},8,6,6] x) => (float16[M,K] y)
         {{{{ c = {CONV}(x, w, b)  r = Relu(c)  s = Shape<start=0, end=-3>(r)  l = Constant<value_ints=[-1]>()
              t = Concat<axis=0>(s, l)  y = Reshape(r, t) }}}}"""
