@@ -92,7 +92,7 @@ def takes_biases_inside(model: ModelProto) -> bool:
 
     They are slow at that where a convolution works in groups: on one H200, float16, batch 32, with the bias inside and
     apart, ResNet-50 2.13 and 2.93 ms, EfficientNet-B0 7.8 and 4.0 ms. A transposed one with a bias does not run so at
-    all in onnxruntime 1.31: "For dgrad node, output dimension inferencing is not possible".
+    all in onnxruntime 1.31, whatever the layout: "For dgrad node, output dimension inferencing is not possible".
     """
     nodes = (node for node in walk(model.graph) if node.op_type in CONVOLUTIONS and len(node.input) > 2)
     return not any(node.op_type == "ConvTranspose" or _is_grouped(node) for node in nodes)
