@@ -113,6 +113,7 @@ def convert(
     fuse: bool = True,
     tune: bool = False,
     cuda_graph: bool = False,
+    native: bool = False,
     save_plan: FilePath = None,
     report: FilePath = None,
     require: Mapping[str, float] | None = None,
@@ -137,6 +138,8 @@ def convert(
     - `costs`: times that `ampgraph profile` measured, instead of modelled ones.
     - `fuse`: let operators that onnxruntime has one kernel for become that one, where `speed` gains by it.
     - `cuda_graph`: plan for a model that runs as a CUDA graph, where a launch costs little: small models gain there.
+    - `native`: with `cuda_graph`, plan for `ampgraph.Session` and its own kernels, which it takes where it knows the
+      input shapes and finds a C compiler; elsewhere the model runs too, but may be slower than its source.
     - `tune`: measure candidate plans end to end on the GPU that is here, with `data` or generated inputs, in every
       setting that a session can have, and take the fastest of all; the file records the setting, in which `Session`
       opens it, and the saved plan gives the same bytes again without measuring.
@@ -165,6 +168,7 @@ def convert(
         fuse=fuse,
         tune=tune,
         cuda_graph=cuda_graph,
+        native=native,
     )
     wanted = {"-o": destination, "--save-plan": save_plan, "--report": report}
     paths = {option: Path(path) for option, path in wanted.items() if path is not None}

@@ -41,6 +41,7 @@ from ampgraph.onnx_model.verify import verify_written
 from ampgraph.onnx_model.wellformed import refuse_ill_formed
 from ampgraph.onnx_model.wished import lost_wish, low_interface, origins_of, wishes_in
 from ampgraph.options import Options
+from ampgraph.own_kernels import own_kernels
 from ampgraph.plan import Plan, Replacement, from_json, is_fused, make_plan, session_in, untouched
 from ampgraph.ranges import propagate
 from ampgraph.rulebook import RuleBook, load_builtin, with_user_file
@@ -185,7 +186,9 @@ def plan_prepared(
     if times is not None and options.cuda_graph:
         times = replace(times, launch=0.0)
     device = device_named(options.device, cuda_graph=options.cuda_graph)
-    costs = price(graph, options.objective, device, options.precision, categories, times)
+    own = own_kernels(graph, judgement, options)
+    judgement = replace(judgement, ties=(*judgement.ties, *own.ties))
+    costs = price(graph, options.objective, device, options.precision, categories, times, own)
     if as_is:
         low = untouched(graph, options.precision)
     elif text is not None:

@@ -16,6 +16,8 @@ from ampgraph.devices import Device, device_named, load_devices
 from ampgraph.fusable import absorbed
 from ampgraph.graph import Decision, Op, PrecisionGraph, Value
 from ampgraph.measured import MeasuredCosts
+from ampgraph.own_kernels import NONE as NO_KERNELS
+from ampgraph.own_kernels import OwnKernels
 from ampgraph.precision import Precision
 from ampgraph.work import FEW_CHANNELS, Kind, Work, elements_of, is_view, work_of
 
@@ -88,13 +90,15 @@ def price(
     precision: Precision,
     categories: Mapping[str, str] | None = None,
     measured: MeasuredCosts | None = None,
+    own: OwnKernels = NO_KERNELS,
 ) -> Costs:
     """Prices for decide. `categories`, by decision id, are what `coverage` counts; the others do without.
 
-    `measured`: times that take the roofline's place under `speed`, for the ops that it has and for casts.
+    `measured`: times that take the roofline's place under `speed`, for the ops that it has and for casts. `own`: what
+    kernels of ours compute in low precision, where nothing is measured.
     """
     if objective == "speed":
-        return _speed(graph, device, precision, measured)
+        return _speed(graph, device, precision, measured, own)
     if objective == "memory":
         return _memory(graph)
     return _coverage(graph, categories or {})
@@ -108,10 +112,12 @@ def modelled_milliseconds(picoseconds: int) -> float:
 # speed
 
 
-def _speed(graph: PrecisionGraph, device: Device, precision: Precision, measured: MeasuredCosts | None) -> Costs:
+def _speed(
+    graph: PrecisionGraph, device: Device, precision: Precision, measured: MeasuredCosts | None, own: OwnKernels
+) -> Costs:
     high: dict[str, int] = {}
     low: dict[str, int] = {}
-    known: dict[Work, tuple[float, float]] = {}  # the layers of a model repeat
+    known: dict[tuple[Work, bool], tuple[float, float]] = {}  # the layers of a model repeat
     free = absorbed(graph) if measured else frozenset[str]()
     inside = not _has_grouped_bias(graph)
     for decision in _principals(graph):
@@ -121,9 +127,12 @@ def _speed(graph: PrecisionGraph, device: Device, precision: Precision, measured
             continue
         times = _measured_seconds(op, graph, precision, measured)
         if times is None:
-            if work not in known:
-                known[work] = _seconds(work, device, precision, inside)
-            times = (device.launch + known[work][0], device.launch + known[work][1])
+            key = work, op.id in own.convolutions
+            if key not in known:
+                known[key] = _seconds(work, device, precision, inside, ours=key[1])
+            times = (device.launch + known[key][0], device.launch + known[key][1])
+        if op.id in own.carried:
+            times = (times[0], 0.0)
         frequency = graph.scopes[op.scope].frequency * _PICOSECONDS
         high[decision.id] = round(times[0] * frequency)
         low[decision.id] = round(times[1] * frequency)
@@ -177,24 +186,31 @@ def _has_grouped_bias(graph: PrecisionGraph) -> bool:
     return any(work.kind is Kind.GROUPED and work.biased for work in works)
 
 
-def _seconds(work: Work, device: Device, precision: Precision, bias_inside: bool) -> tuple[float, float]:
-    """Time after launch in float32 and in low precision, the latter with reserve."""
+def _seconds(
+    work: Work, device: Device, precision: Precision, bias_inside: bool, *, ours: bool = False
+) -> tuple[float, float]:
+    """Time after launch in float32 and in low precision, the latter with reserve. `ours`: by a kernel of our own."""
     hidden = device.launch > device.graph_launch  # small kernels behind launches
     slow = _roofline(work, device, Precision.FLOAT32, _HIGH_BYTES)
-    emulated = not device.matrix_rate(precision)
-    fast = _roofline(work, device, precision, _HIGH_BYTES if emulated else _LOW_BYTES)
     slow += 2 * work.biased * _HIGH_BYTES / (device.byte_rate * _BIAS_HIGH)
-    if work.kind is Kind.GROUPED or not bias_inside:
-        fast += 2 * work.biased * _LOW_BYTES / (device.byte_rate * _BIAS_LOW)
     if work.kind is Kind.CONVOLUTION:
-        layout = _LAYOUT_PASSES * work.layout / device.byte_rate
-        slow += layout * _HIGH_BYTES
-        fast += layout * _LOW_BYTES + _LAYOUT_LAUNCHES * device.launch
+        slow += _LAYOUT_PASSES * work.layout * _HIGH_BYTES / device.byte_rate
+    fast = _low_seconds(work._replace(biased=0, layout=0) if ours else work, device, precision, bias_inside)
     few = hidden and work.kind is Kind.CONVOLUTION and 0 < work.biased < _FILLING
     if fast >= slow or few:
         return slow, max(slow, fast)
     unseen = (_UNSEEN_GAIN if hidden else _UNSEEN_IN_GRAPHS) * device.launch
     return slow, slow - _CREDIT[work.kind] * max(0.0, slow - fast - unseen)
+
+
+def _low_seconds(work: Work, device: Device, precision: Precision, bias_inside: bool) -> float:
+    emulated = not device.matrix_rate(precision)
+    fast = _roofline(work, device, precision, _HIGH_BYTES if emulated else _LOW_BYTES)
+    if work.kind is Kind.GROUPED or not bias_inside:
+        fast += 2 * work.biased * _LOW_BYTES / (device.byte_rate * _BIAS_LOW)
+    if work.kind is Kind.CONVOLUTION and work.layout:
+        fast += _LAYOUT_PASSES * work.layout * _LOW_BYTES / device.byte_rate + _LAYOUT_LAUNCHES * device.launch
+    return fast
 
 
 def _roofline(work: Work, device: Device, precision: Precision, size: int) -> float:

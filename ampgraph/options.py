@@ -27,7 +27,8 @@ class Options:
 
     `keep`, `low`: regular expressions over node names. `io`: "keep", "low", or a regular expression over the names of
     graph inputs and outputs that become low. `shapes`: concrete shapes of inputs by name. `opset`: 0 leaves it alone.
-    `cuda_graph`: the model will run as a CUDA graph, where a kernel's launch costs little.
+    `cuda_graph`: the model will run as a CUDA graph, where a kernel's launch costs little. `native`: in a Session, with
+    ampgraph's own kernels.
     """
 
     precision: Precision = Precision.FLOAT16
@@ -45,6 +46,7 @@ class Options:
     fuse: bool = True
     tune: bool = False
     cuda_graph: bool = False
+    native: bool = False
 
     def __post_init__(self) -> None:
         _require("--precision", self.precision, LOW_PRECISIONS)
@@ -52,6 +54,9 @@ class Options:
         _require("--objective", self.objective, get_args(Objective))
         if self.opset < 0:
             raise OptionError(f"--opset {self.opset}", "is no opset", "give a positive number")
+        if self.native and not self.cuda_graph:
+            fact = "counts on kernels that sessions take by themselves in CUDA graphs alone"
+            raise OptionError("--native", fact, "add --cuda-graph")
         for option, pattern in (("--keep", self.keep), ("--low", self.low), ("--io", self.io)):
             try:
                 re.compile(pattern)
@@ -69,7 +74,7 @@ class Options:
     def digest(self) -> str:
         """What a converted file is recognised by."""
         said = self.said()
-        for later in ("tune", "cuda_graph"):  # files converted before there were these keep their digest
+        for later in ("tune", "cuda_graph", "native"):  # files converted before there were these keep their digest
             if not said[later]:
                 del said[later]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]

@@ -34,6 +34,7 @@ from ampgraph.onnx_model.setup import chosen_provider
 from ampgraph.onnx_model.tune import OWN, Candidate, Tuned, Way, reference
 from ampgraph.onnx_model.wished import lost_wish
 from ampgraph.options import Options
+from ampgraph.own_kernels import own_kernels
 from ampgraph.plan import Plan, make_plan, mark_of_tuned, untouched
 
 PROFILE_SECONDS = 25.0
@@ -174,6 +175,9 @@ def _assignments(side: Planned, measured: MeasuredCosts | None) -> Iterator[tupl
     yield "roofline", decide(graph, judgement, price(graph, "speed", device, precision))
     captured = device_named(options.device, cuda_graph=True)
     yield "graph roofline", decide(graph, judgement, price(graph, "speed", captured, precision))
+    own = own_kernels(graph, judgement, replace(options, cuda_graph=True, native=True, costs=None))
+    tied = replace(judgement, ties=(*judgement.ties, *own.ties))
+    yield "own kernels", decide(graph, tied, price(graph, "speed", captured, precision, own=own))
     if measured is not None:
         yield "measured", decide(graph, judgement, price(graph, "speed", device, precision, measured=measured))
     categories = {key: str(verdict.category) for key, verdict in judgement.verdicts.items()}

@@ -32,6 +32,7 @@ from ampgraph.onnx_model.session import Session
 from ampgraph.onnx_model.sources import as_loaded
 from ampgraph.onnx_model.tune import Way
 from ampgraph.options import make_options
+from ampgraph.own_kernels import own_kernels
 from ampgraph.placement import assignment_cost
 from ampgraph.tuning import tune
 from benchmarks import gpu_models
@@ -41,7 +42,7 @@ from benchmarks.gpu_timing import Array, Contender, Turns
 from benchmarks.weightless import KEY, filled, restored
 
 FLOAT32, TF32, OURS = "float32", "tf32", "ampgraph"
-FOR_GRAPHS = "ampgraph --cuda-graph"  # planned for what it costs to launch kernels in a CUDA graph
+FOR_GRAPHS = "ampgraph --cuda-graph --native"  # planned for what kernels, ours among them, cost in a CUDA graph
 TUNED = "ampgraph, tuned"  # `convert --tune --cuda-graph`, opened by a plain Session as the file records
 OF_OURS = (FLOAT32, TF32, OURS, FOR_GRAPHS, TUNED)  # no peers
 _FOR_PROFILE = 0.2  # of the time to tune, for measuring operators
@@ -248,7 +249,8 @@ def _written(folder: Path, name: str) -> Path:
 def _modelled(planned: Planned) -> float:
     """Milliseconds of a plan as a CUDA graph by the cost model."""
     graph, device = planned.graph, device_named(planned.options.device, cuda_graph=True)
-    prices = price(graph, "speed", device, planned.options.precision)
+    own = own_kernels(graph, planned.judgement, planned.options)
+    prices = price(graph, "speed", device, planned.options.precision, own=own)
     return modelled_milliseconds(assignment_cost(graph, planned.plan.low, prices))
 
 
@@ -259,7 +261,7 @@ def _for_graphs(case: Case) -> Result:
 def _ours(case: Case, cuda_graph: bool = False) -> Result:
     start = time.perf_counter()
     shapes, device = case.shapes, device_short_name()
-    result = ampgraph.convert(case.source, device=device, shapes=shapes, cuda_graph=cuda_graph)
+    result = ampgraph.convert(case.source, device=device, shapes=shapes, cuda_graph=cuda_graph, native=cuda_graph)
     model, seconds = result.model, time.perf_counter() - start
     made = "left alone" if result.planned.changes_nothing else result.plan.fused or "nothing fused"
     note = f"{made}{result.planned.fusing}; {len(result.plan.casts)} casts; {seconds:.1f} s to convert"

@@ -38,6 +38,9 @@ def planning_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Let operators become one where onnxruntime has one kernel for them and speed gains by it.",
         ),
         click.option("--cuda-graph", is_flag=True, help="Plan for runs as a CUDA graph, where launches cost little."),
+        click.option(
+            "--native", is_flag=True, help="With --cuda-graph: plan for ampgraph.Session with kernels of its own."
+        ),
     )  # fmt: skip
     for option in reversed(options):
         command = option(command)

@@ -21,6 +21,7 @@ from ampgraph.onnx_model.io import Loaded
 from ampgraph.onnx_model.marks import is_changed, is_output, notes_on, recall
 from ampgraph.onnx_model.prepare import prepare
 from ampgraph.options import Options
+from ampgraph.own_kernels import own_kernels
 from ampgraph.precision import LOW_PRECISIONS, Precision
 from ampgraph.ranges import propagate
 
@@ -118,7 +119,8 @@ def costs_in_both(planned: Planned) -> Costs:
     options, graph = planned.options, raised(planned.graph)
     device = device_named(options.device, cuda_graph=options.cuda_graph)
     categories = {key: str(verdict.category) for key, verdict in planned.judgement.verdicts.items()}
-    return price(graph, options.objective, device, options.precision, categories, planned.measured)
+    own = own_kernels(graph, planned.judgement, options)
+    return price(graph, options.objective, device, options.precision, categories, planned.measured, own)
 
 
 def _heading(looked: Looked, notes: tuple[str, ...]) -> Heading:

@@ -18,7 +18,16 @@ from ampgraph.onnx_model import buffers
 from ampgraph.onnx_model.buffers import NO_GRAPH, Buffers
 from ampgraph.onnx_model.cpu_nodes import CpuNode, cpu_nodes, warning_line, without_shape_arithmetic
 from ampgraph.onnx_model.io import Loaded, first_line
-from ampgraph.onnx_model.native.opening import MISSING, OUR_ERRORS, Find, by_rule, may_gain, with_kernels
+from ampgraph.onnx_model.native.opening import (
+    MISSING,
+    OUR_ERRORS,
+    UNUSED,
+    Find,
+    by_rule,
+    counts_on_kernels,
+    may_gain,
+    with_kernels,
+)
 from ampgraph.onnx_model.native.rewrite import rewrite
 from ampgraph.onnx_model.preferences import CONVOLUTIONS
 from ampgraph.onnx_model.run import CPU, CUDA, Feed, fitted, run
@@ -111,6 +120,8 @@ class Session:
         self._seen: set[Any] = set()  # shapes that came once
         self._captured: dict[Any, Buffers] = {}  # by shapes
         self._session = self._first_opened(native, shapes or {})
+        if self._setup.provider == CUDA and not self.native and counts_on_kernels(self._loaded.model):
+            self.note(UNUSED)
         self.on_cpu = self._fallen()
         self._check_graph()
 

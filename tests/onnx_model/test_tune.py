@@ -106,7 +106,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Planned:
 def test_every_candidate_has_a_row_in_every_setting_that_was_tried(tuned: Planned) -> None:
     assert tuned.tuned is not None
     rows = tuned.tuned.rows
-    names = ["source", "roofline", "graph roofline", "measured", "all low"]
+    names = ["source", "roofline", "graph roofline", "own kernels", "measured", "all low"]
     assert list(dict.fromkeys(each.name for each in rows)) == names
     by_setting = {(each.name, each.setting): each for each in rows}
     assert len(by_setting) == len(rows)

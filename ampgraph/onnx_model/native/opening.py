@@ -12,6 +12,7 @@ from ampgraph.errors import ModelError
 from ampgraph.native.build import library
 from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.io import Loaded
+from ampgraph.onnx_model.marks import UNCHANGED_KEY, recall, remembered
 from ampgraph.onnx_model.native.layer_norm import NORMS
 from ampgraph.onnx_model.native.rewrite import Rewritten, has_known_sizes, rewrite
 from ampgraph.onnx_model.run import CUDA, Provider
@@ -19,6 +20,7 @@ from ampgraph.onnx_model.run import CUDA, Provider
 REMEDY = "open it without kernels of our own"
 Find = Callable[[ModelProto, Mapping[str, Shape]], Rewritten | None]
 MISSING = "kernels of our own are not here"
+UNUSED = "planned for kernels of our own (--native), which are not in use: give `shapes`, run as a CUDA graph"
 OUR_ERRORS = "ampgraph: "  # what the library's complaints begin with
 _ANCHORS = ("Attention", "BiasAdd", "BiasGelu", "BiasSplitGelu", "Conv", "GroupNorm", "RotaryEmbedding", *NORMS)
 
@@ -75,6 +77,12 @@ def choices_of_kernels(
     if quick is None:
         return (True,) if most is not None else ()
     return (False,) if most is None or most.counts == quick.counts else (True, False)
+
+
+def counts_on_kernels(model: ModelProto) -> bool:
+    """Whether a file was planned for a session that has our kernels, and is not as its source."""
+    past = recall(model)
+    return past is not None and past.options.native and not remembered(model, UNCHANGED_KEY)
 
 
 def may_gain(model: ModelProto) -> bool:

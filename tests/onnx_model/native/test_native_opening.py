@@ -18,11 +18,12 @@ import ampgraph
 from ampgraph.errors import ModelError
 from ampgraph.native.build import digest, library
 from ampgraph.onnx_model.fastest import settings_of
-from ampgraph.onnx_model.native.opening import by_rule, choices_of_kernels, with_kernels
+from ampgraph.onnx_model.native.opening import UNUSED, by_rule, choices_of_kernels, with_kernels
 from ampgraph.onnx_model.native.step import DOMAIN
 from ampgraph.onnx_model.run import CPU, CUDA, best_provider
 from ampgraph.onnx_model.sources import as_loaded
 from ampgraph.settings import Setting
+from tests.test_own_kernels import swish_net
 
 
 def convolution() -> ModelProto:
@@ -207,3 +208,12 @@ def test_on_a_gpu_kernels_that_do_not_load_are_left(tmp_path: Path, monkeypatch:
     assert session.run({"x": np.ones((1, 1024, 128), np.float16)})["y"].shape == (1, 1024, 1024)
     with pytest.raises(ModelError):
         ampgraph.Session(rows(), native=True)
+
+
+@pytest.mark.skipif(best_provider() != CUDA, reason="no GPU here")
+@pytest.mark.usefixtures("with_library")
+def test_on_a_gpu_a_file_that_counts_on_kernels_says_where_there_are_none() -> None:
+    made = ampgraph.convert(swish_net(), cuda_graph=True, native=True).model
+    assert ampgraph.Session(made).native
+    assert UNUSED not in ampgraph.Session(made).notes
+    assert UNUSED in ampgraph.Session(made, native=False).notes

@@ -1,0 +1,151 @@
+"""What kernels of ampgraph's own compute of a graph, for prices of models that run in `ampgraph.Session` with them.
+
+The same conditions as onnx_model/native has on a converted model, read off a graph on which nothing is decided yet. A
+session takes these kernels where all float16 convolutions are theirs, so all are or none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import takewhile
+
+from ampgraph.graph import Op, PrecisionGraph
+from ampgraph.judgement import Judgement
+from ampgraph.options import Options
+from ampgraph.precision import Precision
+
+_VECTOR = 8  # channels that a thread of the kernels works on
+_DEPTHWISE = {((size, size), (by, by)) for size, by in ((3, 1), (3, 2), (5, 1), (5, 2), (7, 1))}  # kernel, strides
+_GATES = ("Sigmoid", "HardSigmoid")
+_IMAGE_RANK = 4
+
+
+@dataclass(frozen=True)
+class OwnKernels:
+    """Ids of the convolutions that are ours in low precision, and of the ops that are then part of them, with whose.
+
+    `ties`: decisions of theirs that must agree, or the one kernel would not be there.
+    """
+
+    convolutions: frozenset[str] = frozenset()
+    carried: Mapping[str, str] = field(default_factory=dict)
+    ties: tuple[tuple[str, str], ...] = ()
+
+
+NONE = OwnKernels()
+
+
+def own_kernels(graph: PrecisionGraph, judgement: Judgement, options: Options) -> OwnKernels:
+    """Ours in a graph under what may be low, where the options count on them: in float16 alone there are any, and
+    measured costs are of onnxruntime's.
+
+    Convolutions of one pixel, as in squeeze and excite, turn no image and count for neither side. A bias, a sum with an
+    image of the same shape and an activation that follow go with a convolution, where nothing else reads what is
+    between.
+    """
+    if not options.native or options.costs is not None or options.precision is not Precision.FLOAT16:
+        return NONE
+    found = [op for op in graph.ops.values() if op.type in ("Conv", "ConvTranspose")]
+    found = [op for op in found if _may_be_low(op, graph, judgement) and _pixels(op, graph) != 1]
+    if not all(_is_ours(op, graph) for op in found):
+        return NONE
+    carried: dict[str, str] = {}
+    for op in found:
+        parts = takewhile(lambda part: all(_may_be_low(each, graph, judgement) for each in part), _carried(op, graph))
+        carried.update((each.id, op.id) for part in parts for each in part if each.id not in carried)
+    ties = tuple((_decision(conv, graph), _decision(id, graph)) for id, conv in carried.items())
+    return OwnKernels(frozenset(op.id for op in found), carried, ties)
+
+
+def _may_be_low(op: Op, graph: PrecisionGraph, judgement: Judgement) -> bool:
+    return judgement.verdicts[_decision(op.id, graph)].legal
+
+
+def _decision(op: str, graph: PrecisionGraph) -> str:
+    """The one that carries the op's time."""
+    return next(each.id for each in graph.decisions_of[op] if each.principal)
+
+
+def _pixels(op: Op, graph: PrecisionGraph) -> int:
+    shape = graph.values[op.outputs[0].value].shape
+    return math.prod(shape[2:]) if shape is not None else 0
+
+
+def _is_ours(op: Op, graph: PrecisionGraph) -> bool:
+    weight = graph.values[op.inputs[1].value]
+    if op.type != "Conv" or op.scope or weight.constant is None or weight.shape is None:
+        return False
+    if len(weight.shape) != _IMAGE_RANK or op.attributes.get("auto_pad", "NOTSET") != "NOTSET":
+        return False
+    count, depth, *kernel = weight.shape
+    group = op.attributes.get("group", 1)
+    if count % _VECTOR or group not in (1, count):
+        return False
+    if group == 1:
+        return depth % _VECTOR == 0 or depth < _VECTOR
+    strides, dilations = (op.attributes.get(name, (1, 1)) for name in ("strides", "dilations"))
+    return depth == 1 and dilations == (1, 1) and (tuple(kernel), strides) in _DEPTHWISE
+
+
+def _carried(conv: Op, graph: PrecisionGraph) -> Iterator[tuple[Op, ...]]:
+    """What goes with a convolution, in the order of the kernels: bias, sum, activation."""
+    value = conv.outputs[0].value
+    steps = [_bias, _sum] if conv.attributes.get("group", 1) == 1 else [_bias]
+    for step in steps:
+        op = step(conv, value, graph)
+        if op is not None:
+            yield (op,)
+            value = op.outputs[0].value
+    yield _activation(value, graph)
+
+
+def _bias(conv: Op, value: str, graph: PrecisionGraph) -> Op | None:
+    add = _only_reader(value, graph, "Add")
+    if add is None or len(conv.inputs) > 2:
+        return None
+    other = graph.values[_other(add, value)]
+    channels = graph.values[conv.inputs[1].value].shape
+    wanted = (channels[0], 1, 1) if channels else None
+    return add if other.constant is not None and other.shape is not None and other.shape[-3:] == wanted else None
+
+
+def _sum(_: Op, value: str, graph: PrecisionGraph) -> Op | None:
+    add = _only_reader(value, graph, "Add")
+    other = graph.values[_other(add, value)] if add is not None else None
+    same = (
+        other is not None and other.constant is None and other.id != value and other.shape == graph.values[value].shape
+    )
+    return add if same else None
+
+
+def _activation(value: str, graph: PrecisionGraph) -> tuple[Op, ...]:
+    alone = _only_reader(value, graph, "Relu", "HardSwish")
+    if alone is not None:
+        return (alone,)
+    readers = _readers(value, graph)
+    gates = [op for op in readers if op.type in _GATES]
+    if len(readers) != 2 or len(gates) != 1:
+        return ()
+    product = _only_reader(gates[0].outputs[0].value, graph, "Mul")
+    if product is None or {slot.value for slot in product.inputs} != {value, gates[0].outputs[0].value}:
+        return ()
+    return gates[0], product
+
+
+def _readers(value: str, graph: PrecisionGraph) -> list[Op]:
+    """The ops that read a value, each once; none where it is an output of the graph."""
+    uses = graph.uses_of.get(value, ())
+    ids: Mapping[str, None] = dict.fromkeys(use.op for use in uses)
+    return [] if "" in ids else [graph.ops[id] for id in ids]
+
+
+def _only_reader(value: str, graph: PrecisionGraph, *types: str) -> Op | None:
+    readers = _readers(value, graph)
+    return readers[0] if len(readers) == 1 and readers[0].type in types else None
+
+
+def _other(op: Op, value: str) -> str:
+    first, second = (slot.value for slot in op.inputs)
+    return second if first == value else first
