@@ -17,7 +17,8 @@ from ampgraph.options import Options
 from ampgraph.precision import Precision
 
 _VECTOR = 8  # channels that a thread of the kernels works on
-_DEPTHWISE = {((size, size), (by, by)) for size, by in ((3, 1), (3, 2), (5, 1), (5, 2), (7, 1))}  # kernel, strides
+_ACROSS = {3: (1, 2), 5: (1, 2), 7: (1,)}  # strides by the size of a depthwise kernel
+_DEPTHWISE = {((size, size), (down, by)) for size, strides in _ACROSS.items() for down in (1, 2) for by in strides}
 _GATES = ("Sigmoid", "HardSigmoid")
 _IMAGE_RANK = 4
 

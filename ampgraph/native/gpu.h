@@ -16,7 +16,7 @@ typedef struct Handle Handle; /* cuDNN's */
 typedef void *Descriptor;     /* cuDNN's or cuBLASLt's */
 typedef struct BlasHandle BlasHandle;
 
-/* Kernels of kernels.cu: depthwise convolutions by size, stride and pixels a thread, products by columns a
+/* Kernels of kernels.cu: depthwise convolutions by size, stride across and pixels a thread, products by columns a
  * block, layer normalizations by vectors a thread. */
 enum Kernel {
     IMAGE_FLOAT, IMAGE_HALF, IMAGE_BLOCKS_FLOAT, IMAGE_BLOCKS_HALF, MAX_POOL, MEAN, EPILOGUE, SCALED, DEPTHWISE_3_1_7,
@@ -26,7 +26,7 @@ enum Kernel {
     LAYER_NORM_3, LAYER_NORM_4, LAYER_NORM_5, KERNELS
 };
 
-enum Activation { NONE = 0, RELU = 1, SILU = 2, SIGMOID = 3, HARD_SIGMOID = 4, HARD_SWISH = 5, GELU = 6 };
+enum Activation { NONE = 0, RELU = 1, SILU = 2, SIGMOID = 3, HARD_SIGMOID = 4, HARD_SWISH = 5, GELU = 6, HARD_SIGMOID_FIFTH = 7 };
 
 typedef struct Size {
     unsigned x, y, z;

@@ -1,7 +1,7 @@
 /* Kernels of float16 images with channels last. Sums are float32. C is a multiple of 8: a thread works on 16 bytes. */
 #include <cuda_fp16.h>
 
-enum { NONE = 0, RELU = 1, SILU = 2, SIGMOID = 3, HARD_SIGMOID = 4, HARD_SWISH = 5, GELU = 6 };
+enum { NONE = 0, RELU = 1, SILU = 2, SIGMOID = 3, HARD_SIGMOID = 4, HARD_SWISH = 5, GELU = 6, HARD_SIGMOID_FIFTH = 7 };
 
 __device__ __forceinline__ float activated(float x, int kind) {
     switch (kind) {
@@ -9,6 +9,7 @@ __device__ __forceinline__ float activated(float x, int kind) {
         case SILU: return x / (1.f + __expf(-x));
         case SIGMOID: return 1.f / (1.f + __expf(-x));
         case HARD_SIGMOID: return __saturatef(x * (1.f / 6.f) + 0.5f);
+        case HARD_SIGMOID_FIFTH: return __saturatef(x * 0.2f + 0.5f);
         default: return x;
     }
 }
@@ -264,7 +265,7 @@ __device__ __forceinline__ void eight_floats(const Four *from, float *to) {
     }
 }
 
-/* Thread: 8 channels of TILE output pixels in a row. Block: threadIdx.x over vectors, threadIdx.y over tiles of an
+/* Thread: 8 channels of TILE output pixels in a row, STRIDE pixels from each other. Block: threadIdx.x over vectors, threadIdx.y over tiles of an
  * image (blockIdx.z). weight: K, K, C. With `sums` (N, gridDim.y, C): what the block's pixels add to the mean. All
  * pixels of a row are asked for before one is used; the weights of the block's channels lie in shared memory:
  * max(K * K, blockDim.y), blockDim.x, 8 floats. */
@@ -292,7 +293,7 @@ __device__ __forceinline__ void depthwise(const Eight *x, const Four *weight, co
 #pragma unroll
             for (int i = 0; i < 8; ++i) sum[t][i] = sum[0][i];
         int left = ow * STRIDE - at.left;
-        int first = oh * STRIDE - at.top;
+        int first = oh * at.stride_h - at.top;
 #pragma unroll 1
         for (int r = max(0, -first); r < min(K, at.height - first); ++r) {
             const Eight *from = x + ((size_t)(blockIdx.z * at.height + first + r) * at.width + left) * at.vectors + v;

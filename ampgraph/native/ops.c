@@ -291,7 +291,7 @@ enum { ENOUGH_THREADS = 24000, WIDE_TILE = 7, NARROW_TILE = 2 };
 /* The kernel and how many pixels a thread has: many where that leaves threads enough for the device. */
 static enum Kernel depthwise_kernel(const Node *node, int64_t wide_threads, int *tile) {
     int is_wide = wide_threads >= ENOUGH_THREADS;
-    int place = node->kernel[0] == 7 ? 4 : (node->kernel[0] == 5 ? 2 : 0) + (node->strides[0] == 2);
+    int place = node->kernel[0] == 7 ? 4 : (node->kernel[0] == 5 ? 2 : 0) + (node->strides[1] == 2);
     *tile = is_wide ? WIDE_TILE : NARROW_TILE;
     return (enum Kernel)((is_wide ? DEPTHWISE_3_1_7 : DEPTHWISE_3_1_2) + place);
 }
@@ -576,8 +576,9 @@ static void real(const Node *node, const Info *info, const char *name, float *to
 }
 
 static int activation(const Node *node, const Info *info, const char *name) {
-    static const char *const names[] = {"", "Relu", "Silu", "Sigmoid", "HardSigmoid", "HardSwish", "Gelu"};
-    char text[16] = "";
+    static const char *const names[] = {"",           "Relu", "Silu", "Sigmoid", "HardSigmoid", "HardSwish", "Gelu",
+                                        "HardSigmoidFifth"};
+    char text[32] = "";
     size_t size = sizeof text;
     Status *status = attribute_text(node->api)(info, name, text, &size);
     if (status) release_status(node->api)(status);

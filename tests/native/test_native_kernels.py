@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 pytestmark = pytest.mark.skipif(emulation.COMPILER is None, reason="no C++ compiler")
-NONE, RELU, SILU, SIGMOID, HARD_SIGMOID, HARD_SWISH, GELU = range(7)
+NONE, RELU, SILU, SIGMOID, HARD_SIGMOID, HARD_SWISH, GELU, HARD_SIGMOID_FIFTH = range(8)
 ROUNDED = 1e-3  # relative L2 of float16
 Array = np.ndarray
 
@@ -31,7 +31,7 @@ def activated(x: Array, kind: int) -> Array:
     gate = 1 / (1 + np.exp(-x))
     erf = np.vectorize(math.erf)
     ways = {NONE: x, RELU: np.maximum(x, 0), SILU: x * gate, SIGMOID: gate, HARD_SIGMOID: np.clip(x / 6 + 0.5, 0, 1)}
-    ways |= {HARD_SWISH: x * np.clip(x / 6 + 0.5, 0, 1)}
+    ways |= {HARD_SWISH: x * np.clip(x / 6 + 0.5, 0, 1), HARD_SIGMOID_FIFTH: np.clip(0.2 * x + 0.5, 0, 1)}
     return x * 0.5 * (1 + erf(x / 2**0.5)) if kind == GELU else ways[kind]
 
 
@@ -40,32 +40,32 @@ def off(expected: Array, found: Array) -> float:
     return float(np.linalg.norm(wide - found) / np.linalg.norm(wide))
 
 
-def convolved(x: Array, w: Array, stride: int, pad: int) -> Array:
-    """Depthwise, channels last. x: N, H, W, C; w: K, K, C."""
+def convolved(x: Array, w: Array, down: int, across: int, pad: int) -> Array:
+    """Depthwise, channels last, with these strides. x: N, H, W, C; w: K, K, C."""
     padded = np.pad(x.astype(np.float64), ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    k, height = w.shape[0], (x.shape[1] + 2 * pad - w.shape[0]) // stride + 1
-    width = (x.shape[2] + 2 * pad - k) // stride + 1
+    k, height = w.shape[0], (x.shape[1] + 2 * pad - w.shape[0]) // down + 1
+    width = (x.shape[2] + 2 * pad - k) // across + 1
     out = np.zeros((x.shape[0], height, width, x.shape[3]))
     for r in range(k):
         for s in range(k):
             out += (
-                padded[:, r : r + stride * height : stride, s : s + stride * width : stride][:, :height, :width]
-                * w[r, s]
+                padded[:, r : r + down * height : down, s : s + across * width : across][:, :height, :width] * w[r, s]
             )
     return out
 
 
 @pytest.mark.parametrize("kernel", [(3, 1), (3, 2), (5, 1), (5, 2), (7, 1)])
 @pytest.mark.parametrize("tile", [7, 2])
-def test_depthwise(gpu: emulation.Emulated, kernel: tuple[int, int], tile: int) -> None:
+@pytest.mark.parametrize("down", [1, 2])
+def test_depthwise(gpu: emulation.Emulated, kernel: tuple[int, int], tile: int, down: int) -> None:
     (k, stride), height, width, vectors, batch = kernel, 11, 13, 6, 2
     x, w, bias = low(batch, height, width, 8 * vectors), low(k, k, 8 * vectors), low(8 * vectors)
-    expected = activated(convolved(x, w, stride, k // 2) + bias, SILU)
+    expected = activated(convolved(x, w, down, stride, k // 2) + bias, SILU)
     out_height, out_width = expected.shape[1:3]
     across, rows = 3, 10
     parts = -(-out_height * -(-out_width // tile) // rows)
     y, sums = np.zeros(expected.shape, np.float16), np.zeros((batch, parts, 8 * vectors), np.float32)
-    at = structure(height, width, vectors, out_height, out_width, k, k, stride, stride, k // 2, k // 2)
+    at = structure(height, width, vectors, out_height, out_width, k, k, down, stride, k // 2, k // 2)
     grid, block = (vectors // across, parts, batch), (across, rows, 1)
     wide = w.astype(np.float32), bias.astype(np.float32)
     gpu.run(f"depthwise_{k}_{stride}_{tile}", grid, block, x, *wide, y, sums, at, *ints(SILU))
@@ -97,14 +97,17 @@ def test_products(
     assert off(activated(total, GELU), y) < ROUNDED
 
 
-@pytest.mark.parametrize(("channels", "hidden", "parts"), [(32, 8, 50), (96, 4, 1), (1152, 48, 3), (3000, 20, 2)])
-def test_excite(gpu: emulation.Emulated, channels: int, hidden: int, parts: int) -> None:
+@pytest.mark.parametrize(
+    ("channels", "hidden", "parts"), [(32, 8, 50), (96, 4, 1), (1152, 48, 3), (3000, 20, 2), (8, 2, 1)]
+)
+@pytest.mark.parametrize("gate", [SIGMOID, HARD_SIGMOID, HARD_SIGMOID_FIFTH])
+def test_excite(gpu: emulation.Emulated, channels: int, hidden: int, parts: int, gate: int) -> None:
     sums = np.abs(low(2, parts, channels)).astype(np.float32) / parts
     w1, b1, w2, b2 = low(hidden, channels), low(hidden), low(hidden, channels), low(channels)
     w1, w2 = (w1 / 30).astype(np.float16), (w2 / 3).astype(np.float16)
     inner = activated(sums.sum(1).astype(np.float64) @ w1.astype(np.float64).T + b1, SILU)
-    expected = activated(inner @ w2.astype(np.float64) + b2, SIGMOID)
-    y, sizes = np.zeros((2, channels), np.float16), ints(channels, hidden, parts, SILU, SIGMOID)
+    expected = activated(inner @ w2.astype(np.float64) + b2, gate)
+    y, sizes = np.zeros((2, channels), np.float16), ints(channels, hidden, parts, SILU, gate)
     gpu.run("excite", (2, 1, 1), (1024, 1, 1), sums, w1, b1, w2, b2, y, *sizes)
     assert off(expected, y) < ROUNDED
 

@@ -11,11 +11,12 @@ from onnx import NodeProto, TensorProto
 
 from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.fuse.net import Array, Net
-from ampgraph.onnx_model.native.step import NOTHING, Slot, Step, constant, image
+from ampgraph.onnx_model.native.step import HARD_SIGMOIDS, NOTHING, Slot, Step, constant, image
 
 PADDED, BLOCKS = "_image", "_image_in_blocks"  # names of images whose channels are padded, in fours, end so
 VECTOR = 8  # channels that a thread of the kernels works on, and that tensor cores want
-_DEPTHWISE = {(3, 1), (3, 2), (5, 1), (5, 2), (7, 1)}  # kernel, stride
+_DEPTHWISE = {(3, 1), (3, 2), (5, 1), (5, 2), (7, 1)}  # kernel, stride across
+_DOWN = (1, 2)  # strides from row to row
 _GATED: Mapping[str, str] = {"Sigmoid": "Silu", "HardSigmoid": "HardSwish"}  # what x times a gate of x is
 _RANK = 4
 
@@ -96,8 +97,14 @@ def activation(net: Net, name: str) -> tuple[str, tuple[NodeProto, ...]] | None:
 
 def is_usual(gate: NodeProto) -> bool:
     """Whether a HardSigmoid is x / 6 + 1 / 2, cut off."""
+    return slope_of(gate) == "HardSigmoid"
+
+
+def slope_of(gate: NodeProto) -> str:
+    """Which of the kernels' HardSigmoids one is; empty where it is none of them."""
     given = {entry.name: entry.f for entry in gate.attribute}
-    return bool(np.isclose(given.get("alpha", 0.2), 1 / 6) and given.get("beta", 0.5) == 0.5)
+    alpha, beta = given.get("alpha", 0.2), given.get("beta", 0.5)
+    return next((name for name, slope in HARD_SIGMOIDS.items() if beta == 0.5 and np.isclose(alpha, slope)), "")
 
 
 def alike(net: Net, one: str, other: str) -> bool:
@@ -138,8 +145,8 @@ def _weight(net: Net, conv: NodeProto) -> Array | None:
 
 def _has_kernel(how: Mapping[str, Any], weight: Array) -> bool:
     strides, dilations = how.get("strides", (1, 1)), how.get("dilations", (1, 1))
-    square = weight.shape[2] == weight.shape[3] and strides[0] == strides[1]
-    return square and dilations == (1, 1) and (weight.shape[2], strides[0]) in _DEPTHWISE
+    square = weight.shape[2] == weight.shape[3] and strides[0] in _DOWN
+    return square and dilations == (1, 1) and (weight.shape[2], strides[1]) in _DEPTHWISE
 
 
 def _window(conv: NodeProto) -> dict[str, tuple[int, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,12 +10,13 @@ from onnx import NodeProto, TensorProto
 
 from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.fuse.net import Array, Net
-from ampgraph.onnx_model.native.conv import activation, is_usual
+from ampgraph.onnx_model.native.conv import activation, slope_of
 from ampgraph.onnx_model.native.step import Slot, Step, constant
 
 _GATES = ("Sigmoid", "HardSigmoid")
 _LARGEST = 4000  # channels and hidden units: they lie in shared memory as float32
 _RANK = 4
+_WITH_BIAS = 3  # inputs of a convolution
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,9 @@ def excite_at(net: Net, first: NodeProto) -> Excite | None:
 
 
 def _step(source: str, product: str, nodes: tuple[NodeProto, ...], hidden: str, arrays: tuple[Array, ...]) -> Step:
-    how = {"gate": nodes[-1].op_type, **({"activation": hidden} if hidden else {})}
+    gate = nodes[-1]
+    how = {"gate": slope_of(gate) if gate.op_type == "HardSigmoid" else gate.op_type}
+    how |= {"activation": hidden} if hidden else {}
     names = [f"{product}_{part}" for part in ("squeeze", "squeeze_bias", "excite", "excite_bias")]
     laid = [constant(name, each) for name, each in zip(names, arrays, strict=True)]
     return Step("Excite", (Slot(f"{source}_means"), *laid), f"{product}_gates", nodes, last=False, attributes=how)
@@ -86,15 +90,37 @@ def _gate(net: Net, pool: NodeProto, product: NodeProto) -> tuple[str, tuple[Nod
     first = net.sole_reader(pool.output[0], "Conv")
     if first is None:
         return "", ()
-    hidden, inner = activation(net, first.output[0]) or ("", ())
-    nodes = [first, *inner]
+    nodes = [first, *_bias_after(net, first)]
+    hidden, inner = activation(net, nodes[-1].output[0]) or ("", ())
+    nodes += inner
     second = net.sole_reader(nodes[-1].output[0], "Conv")
-    gate = net.sole_reader(second.output[0], *_GATES) if second is not None else None
-    if second is None or gate is None or net.sole_reader(gate.output[0], "Mul") is not product:
+    nodes += [second, *_bias_after(net, second)] if second is not None else []
+    gate = net.sole_reader(nodes[-1].output[0], *_GATES) if second is not None else None
+    if gate is None or net.sole_reader(gate.output[0], "Mul") is not product:
         return "", ()
-    if gate.op_type == "HardSigmoid" and not is_usual(gate):
+    if gate.op_type == "HardSigmoid" and not slope_of(gate):
         return "", ()
-    return hidden, (*nodes, second, gate)
+    return hidden, (*nodes, gate)
+
+
+def _bias_after(net: Net, conv: NodeProto) -> tuple[NodeProto, ...]:
+    """The sum with a bias that alone reads a convolution without one."""
+    add = net.sole_reader(conv.output[0], "Add") if len(conv.input) < _WITH_BIAS else None
+    return (add,) if add is not None and _bias_of(net, conv, (add,)) is not None else ()
+
+
+def _bias_of(net: Net, conv: NodeProto, nodes: Collection[NodeProto]) -> Array | None:
+    """What is added to a convolution's result, a number a channel: inside, or by a sum among `nodes`."""
+    if len(conv.input) >= _WITH_BIAS:
+        return net.table(conv.input[2])
+    add = next((each for each in nodes if each.op_type == "Add" and conv.output[0] in each.input), None)
+    if add is None:
+        return None
+    name = next((each for each in add.input if each != conv.output[0]), "")
+    shaped = net.maker(name, "Reshape")
+    table = net.table(shaped.input[0] if shaped is not None else name)
+    wanted = (net.constants[conv.input[1]].dims[0], 1, 1) if conv.input[1] in net.constants else ()
+    return table.reshape(-1) if table is not None and net.shapes.get(name, table.shape)[-3:] == wanted else None
 
 
 def _weights(net: Net, nodes: tuple[NodeProto, ...]) -> tuple[Array, ...] | None:
@@ -104,7 +130,7 @@ def _weights(net: Net, nodes: tuple[NodeProto, ...]) -> tuple[Array, ...] | None
         weight = net.table(conv.input[1]) if conv.input[1] in net.constants else None
         if weight is None or weight.dtype != np.float16 or weight.ndim != _RANK or weight.shape[2:] != (1, 1):
             return None
-        bias = net.table(conv.input[2]) if len(conv.input) > 2 else None
+        bias = _bias_of(net, conv, nodes)
         flat = weight[:, :, 0, 0]
         found += [np.ascontiguousarray(flat.T if place else flat)]
         found += [np.zeros(weight.shape[0], np.float16) if bias is None else bias]

@@ -10,7 +10,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.fuse.net import CONTRIB
-from ampgraph.onnx_model.native.step import DOMAIN
+from ampgraph.onnx_model.native.step import DOMAIN, HARD_SIGMOIDS
 
 LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 _MOST_INPUTS = 7
@@ -45,8 +45,8 @@ class _Scope:
         """A value after an activation."""
         if kind == "Silu":
             return self.add("Mul", name, self.add("Sigmoid", name))
-        if kind == "HardSigmoid":
-            return self.add(kind, name, alpha=1 / 6, beta=0.5)
+        if kind in HARD_SIGMOIDS:
+            return self.add("HardSigmoid", name, alpha=HARD_SIGMOIDS[kind], beta=0.5)
         return self.add(kind, name) if kind else name
 
 

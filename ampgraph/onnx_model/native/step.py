@@ -11,6 +11,10 @@ from onnx import NodeProto
 from ampgraph.onnx_model.fuse.net import Array
 
 DOMAIN = "ampgraph"
+HARD_SIGMOIDS: Mapping[str, float] = {
+    "HardSigmoid": 1 / 6,
+    "HardSigmoidFifth": 0.2,
+}  # slopes; x * slope + 1 / 2, cut off
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ DEPTHWISE = "Conv<group=16, kernel_shape=[3,3], pads=[1,1,1,1]>"
 POINT = "Conv<kernel_shape=[1,1]>"
 WEIGHTS = {
     "d": (16, 1, 3, 3), "b": (16,), "s": (4, 16, 1, 1), "t": (4,), "e": (16, 4, 1, 1), "u": (16,), "w": (8, 16, 1, 1),
+    "before": (1, 4, 1, 1), "after": (16, 1, 1), "one": (1, 1, 1),
 }  # fmt: skip
 HEAD = f"c = {DEPTHWISE}(x, d, b)  r = Relu(c)"
 TAIL = f"z = Mul(g, r)  y = {POINT}(z, w)"
@@ -25,6 +26,10 @@ def squeezed(middle: str, head: str = HEAD, tail: str = TAIL, output: str = "") 
         f"i = {POINT}(m, s, t)  j = HardSwish(i)  k = {POINT}(j, e, u)  g = HardSigmoid<alpha=0.16666667>(k)",
         f"i = {POINT}(m, s)  v = HardSigmoid<alpha=0.16666667>(i)  j = Mul(v, i)  k = {POINT}(j, e)  g = Sigmoid(k)",
         f"i = {POINT}(m, s, t)  k = {POINT}(i, e, u)  g = Sigmoid(k)",
+        f"i = {POINT}(m, s, t)  j = Relu(i)  k = {POINT}(j, e, u)  g = HardSigmoid(k)",
+        f"h = {POINT}(m, s)  i = Add(h, before)  j = Relu(i)  l = {POINT}(j, e)  k = Add(after, l)  g = Sigmoid(k)",
+        f"""o = Constant<value_ints=[1,-1,1,1]>()  v = Reshape(t, o)  h = {POINT}(m, s)  i = Add(h, v)  j = Relu(i)
+        k = {POINT}(j, e)  g = Sigmoid(k)""",
     ],
 )
 def test_it_is_one_operator_and_the_product_goes_with_the_convolution(middle: str) -> None:
@@ -42,7 +47,8 @@ PLAIN = f"i = {POINT}(m, s, t)  j = Relu(i)  k = {POINT}(j, e, u)  g = Sigmoid(k
         squeezed(PLAIN, tail="z = Mul(g, r)  q = Tanh(z)  y = Conv<kernel_shape=[1,1]>(q, w)"),  # not a convolution's
         squeezed(PLAIN, tail=f"z = Mul(g, r)  n = {POINT}(z, w)  o = {POINT}(r, w)  y = Add(n, o)"),  # a third reader
         squeezed(PLAIN, output=", float16[N,16,1,1] g"),
-        squeezed(PLAIN.replace("Sigmoid(k)", "HardSigmoid(k)")),  # of another slope
+        squeezed(PLAIN.replace("Sigmoid(k)", "HardSigmoid<alpha=0.3>(k)")),  # of another slope
+        squeezed(PLAIN.replace("(m, s, t)", "(m, s)").replace("Relu(i)", "Add(i, one)")),  # one number for all channels
         squeezed(PLAIN.replace("Sigmoid(k)", "Tanh(k)")),
         squeezed(PLAIN, head="r = Relu(x)"),  # no depthwise convolution that could give the means
     ],
