@@ -42,7 +42,7 @@ from benchmarks.gpu_timing import Array, Contender, Turns
 from benchmarks.weightless import KEY, filled, restored
 
 FLOAT32, TF32, OURS = "float32", "tf32", "ampgraph"
-FOR_GRAPHS = "ampgraph --cuda-graph --native"  # planned for what kernels, ours among them, cost in a CUDA graph
+FOR_GRAPHS = "ampgraph --cuda-graph"  # and --native: planned for what kernels, ours among them, cost in a CUDA graph
 TUNED = "ampgraph, tuned"  # `convert --tune --cuda-graph`, opened by a plain Session as the file records
 OF_OURS = (FLOAT32, TF32, OURS, FOR_GRAPHS, TUNED)  # no peers
 _FOR_PROFILE = 0.2  # of the time to tune, for measuring operators
@@ -264,7 +264,8 @@ def _ours(case: Case, cuda_graph: bool = False) -> Result:
     result = ampgraph.convert(case.source, device=device, shapes=shapes, cuda_graph=cuda_graph, native=cuda_graph)
     model, seconds = result.model, time.perf_counter() - start
     made = "left alone" if result.planned.changes_nothing else result.plan.fused or "nothing fused"
-    note = f"{made}{result.planned.fusing}; {len(result.plan.casts)} casts; {seconds:.1f} s to convert"
+    way = "; --native" if result.planned.options.native else ""
+    note = f"{made}{result.planned.fusing}{way}; {len(result.plan.casts)} casts; {seconds:.1f} s to convert"
     alone = plan_model(as_loaded(case.source), result.planned.options, as_is=True)
     modelled = {"plan_ms": _modelled(result.planned), "source_ms": _modelled(alone)}
     said = {"note": note, "work": asdict(work(result.planned, shapes)), "modelled": modelled}
