@@ -49,7 +49,7 @@ def run(
     """
     import warnings
 
-    from ampgraph.onnx_model.feeds import inputs_for
+    from ampgraph.onnx_model.feeds import inputs_for, shapes_of
     from ampgraph.onnx_model.io import load
     from ampgraph.onnx_model.session import Session
     from ampgraph.options import parse_shape
@@ -62,9 +62,9 @@ def run(
         warnings.simplefilter("ignore", RuntimeWarning)  # printed below with the other notes
         graph: Choice = "auto" if cuda_graph is None else cuda_graph
         if fastest:
-            session = Session.fastest(model, feeds, provider=provider, cuda_graph=graph)
+            session = Session.fastest(model, feeds, provider=provider, cuda_graph=graph, shapes=shapes_of(feeds))
         else:
-            session = Session(model, provider=provider, cuda_graph=graph)
+            session = Session(model, provider=provider, cuda_graph=graph, shapes=shapes_of(feeds))
     outputs = session.run(feeds)
     for line in (f"provider {session.provider}", *_outputs_lines(outputs), *_time_lines(session, feeds, repeat)):
         click.echo(line)

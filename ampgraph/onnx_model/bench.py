@@ -12,7 +12,7 @@ import numpy as np
 
 from ampgraph.errors import OptionError
 from ampgraph.onnx_model.compare import output_errors
-from ampgraph.onnx_model.feeds import inputs_for
+from ampgraph.onnx_model.feeds import inputs_for, shapes_of
 from ampgraph.onnx_model.io import load
 from ampgraph.onnx_model.memory import with_peak
 from ampgraph.onnx_model.run import CPU, Array, Feed
@@ -151,7 +151,7 @@ def worst_error(reference: Mapping[str, Any], candidate: Mapping[str, Any]) -> E
 
 
 def _opened(models: Sequence[Path], names: Sequence[str], feeds: Mapping[str, Feed], way: Way) -> list[_Entry]:
-    shapes = {name: feed.shape for name, feed in feeds.items() if isinstance(feed, np.ndarray)}
+    shapes = shapes_of(feeds)
 
     def prepare(model: Path) -> tuple[Session, Bound]:
         if way.fastest:
@@ -176,7 +176,7 @@ def _measured(entries: Sequence[_Entry], feeds: Mapping[str, Feed], batch: int, 
     steps = [sampler(entry.bound) for entry in entries]
     times = interleaved(steps, rounds)
     answers = [entry.bound.outputs() for entry in entries]
-    shapes = {name: feed.shape for name, feed in feeds.items() if isinstance(feed, np.ndarray)}
+    shapes = shapes_of(feeds)
     return [
         Row(
             entry.name,

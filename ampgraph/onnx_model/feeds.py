@@ -35,6 +35,11 @@ def inputs_for(
     return {**feeds, **batched(arrays, batch, axes)}
 
 
+def shapes_of(feeds: Mapping[str, Feed]) -> dict[str, tuple[int, ...]]:
+    """Shapes by name, of those inputs that are tensors."""
+    return {name: feed.shape for name, feed in feeds.items() if isinstance(feed, np.ndarray)}
+
+
 def batched(feeds: Mapping[str, Array], batch: int, axes: Mapping[str, int]) -> dict[str, Array]:
     """The first sample repeated along the batch axis of the inputs that have one."""
     return {

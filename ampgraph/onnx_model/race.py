@@ -19,6 +19,7 @@ from ampgraph.errors import ModelError
 from ampgraph.onnx_model.bench import Spread, gains, interleaved, sampler, spread
 from ampgraph.onnx_model.compare import OutputError, output_errors
 from ampgraph.onnx_model.fastest import settings_of
+from ampgraph.onnx_model.feeds import shapes_of
 from ampgraph.onnx_model.io import first_line
 from ampgraph.onnx_model.run import CUDA, Provider
 from ampgraph.onnx_model.session import Bound, Session
@@ -47,7 +48,9 @@ def measure(
     race.run(_further(race), start + way.seconds)
     rows = decided(race.finished(way.rounds))
     told = (*notes, *said, *race.notes)
-    return Tuned(device_name(provider), provider, known.inputs, _shapes(known), way.rounds, track.way, rows, told)
+    return Tuned(
+        device_name(provider), provider, known.inputs, shapes_of(known.feeds), way.rounds, track.way, rows, told
+    )
 
 
 Entry = tuple[int, Setting]  # a candidate, by its place, in a setting
@@ -153,7 +156,7 @@ class _Race:
         if candidate.model is None or not candidate.model.exists():
             return (OWN,)
         model, track = onnx.load(candidate.model, load_external_data=False), self.track
-        found = settings_of(model, _shapes(track.known), track.way == GRAPH)
+        found = settings_of(model, shapes_of(track.known.feeds), track.way == GRAPH)
         return tuple(each for each in found if self.track.provider == CUDA or each.native == "auto")
 
 
@@ -204,13 +207,9 @@ def _bound(candidate: Candidate, known: Reference, provider: Provider, cuda_grap
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # nodes on the CPU show in the times
         session = Session(
-            candidate.model, provider=provider, cuda_graph=cuda_graph, shapes=_shapes(known), **setting.options
+            candidate.model, provider=provider, cuda_graph=cuda_graph, shapes=shapes_of(known.feeds), **setting.options
         )
         return session.bind(known.feeds)
-
-
-def _shapes(known: Reference) -> dict[str, tuple[int, ...]]:
-    return {name: feed.shape for name, feed in known.feeds.items() if isinstance(feed, np.ndarray)}
 
 
 def _errors(known: Reference, bound: Bound) -> tuple[OutputError, ...]:

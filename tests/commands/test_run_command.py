@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from onnx import numpy_helper
 
 from ampgraph.cli import main
 from ampgraph.onnx_model.run import CPU, CUDA, best_provider
@@ -112,3 +113,14 @@ def test_a_real_conversion_runs_on_the_best_provider(tmp_path: Path) -> None:
     result = run(saved(classifier(), tmp_path / "model.onnx"), "--repeat", 1)
     assert result.exit_code == 0, result.stderr
     assert result.stdout.startswith(f"provider {best_provider()}\noutput scores: 1x4 float32, min 0.")
+
+
+@pytest.mark.skipif(best_provider() != CUDA, reason="no GPU here")
+def test_on_a_gpu_the_shapes_of_the_inputs_are_the_session_s(tmp_path: Path) -> None:
+    """Kernels for convolutions are for known sizes: the model leaves its batch free, the inputs do not."""
+    model = parse("g (float16[N,8,6,6] x) => (float16[N,16,4,4] y) { y = Conv(x, w) }")
+    weights = np.ones((16, 8, 3, 3), np.float16)
+    model.graph.initializer.append(numpy_helper.from_array(weights, "w"))
+    result = run(saved(model, tmp_path / "model.onnx"), "--shape", "x=2x8x6x6")
+    assert result.exit_code == 0, result.stderr
+    assert "note: kernels of our own: 1 Conv" in result.stdout
