@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def stream_for(model: str, corpus: Path) -> Stream:
     if "det" in model:
         return Stream(({"x": _pixels(_page(640, 480), _IMAGENET)},))
     if "_rec_" in model:
-        return Stream(({"x": np.concatenate([_pixels(_crop(line, 320), _HALVES) for line in _LINES])},))
+        return Stream(({"x": lines_of_text(_LINES)},))
     if "_cls_" in model:
         crops = [_crop(line[:14], 192).rotate(180 * (i % 2)) for i, line in enumerate(_LINES)]
         return Stream(({"x": np.concatenate([_pixels(crop, _HALVES) for crop in crops])},))
@@ -49,6 +49,11 @@ def stream_for(model: str, corpus: Path) -> Stream:
 
         return Stream((tokens(corpus / "all-MiniLM-L6-v2"),))
     return _audio(model)
+
+
+def lines_of_text(lines: Sequence[str]) -> Array:
+    """A crop of each, as PP-OCR's recognition takes them. (N, 3, 48, 320), float32."""
+    return np.concatenate([_pixels(_crop(line, 320), _HALVES) for line in lines])
 
 
 def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:

@@ -1,0 +1,101 @@
+"""Whether one float16 model is less exact than another, or had bad luck: `python -m benchmarks.rounding_draws CORPUS`.
+
+A network's error is the sum of what its roundings come to, and half of that is drawn once, when its weights are
+rounded. Here they are drawn anew: every weight of PP-OCRv4's recognition is multiplied by a number within a thousandth
+of one, and what converters make of that is simulated on 32 lines of text and compared with its own float32 answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import ModelProto, TensorProto, numpy_helper
+
+import ampgraph
+from ampgraph.onnx_model.attributes import constant_tensor
+from ampgraph.onnx_model.run import CPU, open_session, run
+from ampgraph.onnx_model.simulate import simulate
+from benchmarks.corpus_inputs import lines_of_text
+from benchmarks.record import add, machine, table
+
+NAME, SHAPE = "ch_PP-OCRv4_rec_infer", (16, 3, 48, 320)
+DRAWS, SPREAD = 8, 1e-3
+_SMALL = 64  # elements: axes, sizes, single numbers
+_WORDS = (
+    "quick brown fox jumps over lazy dogs while engineers measure float16 errors on kernels and write reports about"
+    " precision invoice total amount due date street city"
+)
+Answers = npt.NDArray[np.float64]
+
+
+def drawn(source: ModelProto, seed: int) -> ModelProto:
+    """The model with its weights a little other than they were; as they were for draw 0."""
+    model = ModelProto()
+    model.CopyFrom(source)
+    generator = np.random.default_rng(seed)
+    for tensor in _floats(model) if seed else ():
+        values, name = numpy_helper.to_array(tensor), tensor.name
+        factors = generator.uniform(1 - SPREAD, 1 + SPREAD, values.shape)
+        tensor.CopyFrom(numpy_helper.from_array((values * factors).astype(np.float32), name))
+    return model
+
+
+def _floats(model: ModelProto) -> Iterator[TensorProto]:
+    constants = [each for node in model.graph.node if (each := constant_tensor(node)) is not None]
+    for tensor in (*model.graph.initializer, *constants):
+        if tensor.data_type == TensorProto.FLOAT and np.prod(tensor.dims) > _SMALL:
+            yield tensor
+
+
+def made_of(model: ModelProto) -> Mapping[str, ModelProto]:
+    """What each converter makes of it."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    return {
+        "ampgraph": ampgraph.convert(model, shapes={"x": SHAPE}, cuda_graph=True).model,
+        "not fused": ampgraph.convert(model, shapes={"x": SHAPE}, cuda_graph=True, fuse=False).model,
+        "ort float16": convert_float_to_float16(copy, keep_io_types=True),
+    }
+
+
+def answers(model: ModelProto, x: npt.NDArray[np.float32]) -> Answers:
+    """Of all lines."""
+    return np.asarray(next(iter(run(open_session(model, provider=CPU), {"x": x}).values())), np.float64)
+
+
+def mean_error(model: ModelProto, x: npt.NDArray[np.float32], expected: Answers) -> float:
+    """Relative L2, the mean over the lines."""
+    found = answers(simulate(model), x)
+    parts = [np.linalg.norm(one - other) / np.linalg.norm(other) for one, other in zip(found, expected, strict=True)]
+    return float(np.mean(parts))
+
+
+def main() -> None:
+    """Print and keep the mean error of every draw."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("corpus", type=Path)
+    source = onnx.load(parser.parse_args().corpus / f"{NAME}.onnx")
+    generator = np.random.default_rng(3)
+    words = _WORDS.split()
+    x = lines_of_text([" ".join(generator.choice(words, 3)) for _ in range(32)])
+    kept: dict[str, dict[str, float]] = {}
+    for seed in range(DRAWS):
+        model = drawn(source, seed)
+        expected = answers(model, x)
+        case = {name: mean_error(each, x, expected) for name, each in made_of(model).items()}
+        kept[f"draw {seed}" if seed else "as trained"] = case
+        print(table(["weights", *case], [[name, *each.values()] for name, each in list(kept.items())[-1:]]), flush=True)
+    means = {name: float(np.mean([case[name] for case in kept.values()])) for name in case}
+    print("mean of all draws:", {name: f"{mean:.2e}" for name, mean in means.items()})
+    add("rounding_draws", {"machine": machine(), "mean error": kept, "mean of all draws": means})
+
+
+if __name__ == "__main__":
+    main()
