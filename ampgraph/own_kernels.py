@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
 
-from ampgraph.graph import Op, PrecisionGraph
+from ampgraph.graph import Attribute, Op, PrecisionGraph
 from ampgraph.judgement import Judgement
 from ampgraph.options import Options
 from ampgraph.precision import Precision
@@ -20,6 +20,7 @@ _VECTOR = 8  # channels that a thread of the kernels works on
 _ACROSS = {3: (1, 2), 5: (1, 2), 7: (1,)}  # strides by the size of a depthwise kernel
 _DEPTHWISE = {((size, size), (down, by)) for size, strides in _ACROSS.items() for down in (1, 2) for by in strides}
 _GATES = ("Sigmoid", "HardSigmoid")
+_SIX = (0.0, 6.0)
 _IMAGE_RANK = 4
 
 
@@ -122,9 +123,9 @@ def _sum(_: Op, value: str, graph: PrecisionGraph) -> Op | None:
 
 
 def _activation(value: str, graph: PrecisionGraph) -> tuple[Op, ...]:
-    alone = _only_reader(value, graph, "Relu", "HardSwish")
+    alone = _only_reader(value, graph, "Relu", "HardSwish", "Clip")
     if alone is not None:
-        return (alone,)
+        return (alone,) if alone.type != "Clip" or _bounds(alone, graph) == _SIX else ()
     readers = _readers(value, graph)
     gates = [op for op in readers if op.type in _GATES]
     if len(readers) != 2 or len(gates) != 1:
@@ -133,6 +134,14 @@ def _activation(value: str, graph: PrecisionGraph) -> tuple[Op, ...]:
     if product is None or {slot.value for slot in product.inputs} != {value, gates[0].outputs[0].value}:
         return ()
     return gates[0], product
+
+
+def _bounds(cut: Op, graph: PrecisionGraph) -> tuple[Attribute | None, ...]:
+    """What a Clip cuts off below and above, as inputs or, before opset 11, as attributes."""
+    if cut.attributes:
+        return cut.attributes.get("min"), cut.attributes.get("max")
+    values = [graph.values[slot.value] for slot in cut.inputs[1:] if slot.value]
+    return tuple(value.constant.scalar if value.constant else None for value in values)
 
 
 def _readers(value: str, graph: PrecisionGraph) -> list[Op]:

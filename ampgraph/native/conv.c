@@ -78,12 +78,13 @@ static void convolution(Draft *draft, const Problem *p, Descriptor x, Descriptor
     draft->operations[draft->operation_count++] = op;
 }
 
-/* y = x `mode` b; b NULL where the operator has one operand. */
-static void pointwise(Draft *draft, int mode, Descriptor x, Descriptor b, Descriptor y) {
+/* y = x `mode` b; b NULL where the operator has one operand. `most`: what a RELU_FORWARD gives, 0 for no bound. */
+static void pointwise(Draft *draft, int mode, double most, Descriptor x, Descriptor b, Descriptor y) {
     Descriptor how = made(draft, POINTWISE), op = made(draft, OP_POINTWISE);
     int type = DATA_FLOAT;
     set(draft, how, 0, TYPE_POINTWISE, 1, &mode);
     set(draft, how, 1, TYPE_DATA, 1, &type);
+    if (most > 0) set(draft, how, 4, TYPE_DOUBLE, 1, &most);
     finish(draft, how);
     set(draft, op, 750, TYPE_DESCRIPTOR, 1, &how);
     set(draft, op, 751, TYPE_DESCRIPTOR, 1, &x);
@@ -95,11 +96,11 @@ static void pointwise(Draft *draft, int mode, Descriptor x, Descriptor b, Descri
 
 static int mode_of(int64_t act) {
     if (act == GELU) return GELU_FORWARD;
-    return act == RELU ? RELU_FORWARD : act == SILU ? SWISH_FORWARD : SIGMOID_FORWARD;
+    return act == RELU || act == RELU6 ? RELU_FORWARD : act == SILU ? SWISH_FORWARD : SIGMOID_FORWARD;
 }
 
 int fuses(int64_t act) {
-    return act == NONE || act == RELU || act == SILU || act == SIGMOID || act == GELU;
+    return act == NONE || act == RELU || act == SILU || act == SIGMOID || act == GELU || act == RELU6;
 }
 
 static void describe(Draft *draft, const Problem *p, enum Shape shape) {
@@ -124,10 +125,10 @@ static void describe(Draft *draft, const Problem *p, enum Shape shape) {
     for (int i = 0; i < 2 && added[i]; ++i) {
         int last = (i == 1 || !added[1]) && p->act == NONE;
         Descriptor to = last ? y : between(draft, y_size, DATA_FLOAT);
-        pointwise(draft, ADD, sum, added[i], to);
+        pointwise(draft, ADD, 0, sum, added[i], to);
         sum = to;
     }
-    if (p->act != NONE) pointwise(draft, mode_of(p->act), sum, NULL, y);
+    if (p->act != NONE) pointwise(draft, mode_of(p->act), p->act == RELU6 ? 6. : 0., sum, NULL, y);
 }
 
 static Descriptor graph(Draft *draft) {

@@ -1,7 +1,8 @@
 /* Kernels of float16 images with channels last. Sums are float32. C is a multiple of 8: a thread works on 16 bytes. */
 #include <cuda_fp16.h>
 
-enum { NONE = 0, RELU = 1, SILU = 2, SIGMOID = 3, HARD_SIGMOID = 4, HARD_SWISH = 5, GELU = 6, HARD_SIGMOID_FIFTH = 7 };
+enum { NONE = 0, RELU = 1, SILU = 2, SIGMOID = 3, HARD_SIGMOID = 4, HARD_SWISH = 5, GELU = 6, HARD_SIGMOID_FIFTH = 7,
+       RELU6 = 8 };
 
 __device__ __forceinline__ float activated(float x, int kind) {
     switch (kind) {
@@ -24,6 +25,9 @@ __device__ __forceinline__ void activate(float *x, int kind) {
     } else if (kind == HARD_SWISH) {
 #pragma unroll
         for (int i = 0; i < 8; ++i) x[i] *= __saturatef(x[i] * (1.f / 6.f) + 0.5f);
+    } else if (kind == RELU6) {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) x[i] = fminf(fmaxf(x[i], 0.f), 6.f);
     }
 }
 
@@ -223,6 +227,19 @@ extern "C" __global__ void mean(const Eight *x, Eight *y, int pixels, int vector
     }
 }
 
+struct alignas(16) Four {
+    float of[4];
+};
+
+__device__ __forceinline__ void eight_floats(const Four *from, float *to) {
+    Four low = from[0], high = from[1];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        to[i] = low.of[i];
+        to[4 + i] = high.of[i];
+    }
+}
+
 /* y = act(y + bias [+ z]), in place; rows of `vectors`. */
 extern "C" __global__ void epilogue(Eight *y, const Eight *bias, const Eight *z, int total, int vectors, int act) {
     int place = blockIdx.x * blockDim.x + threadIdx.x;
@@ -241,6 +258,22 @@ extern "C" __global__ void epilogue(Eight *y, const Eight *bias, const Eight *z,
     y[place] = narrowed(sum);
 }
 
+/* y = act(x * scale + shift), scale and shift: C; rows of `vectors`. */
+extern "C" __global__ void affine(const Eight *x, const Four *scale, const Four *shift, Eight *y, int total, int vectors,
+                                  int act) {
+    int place = blockIdx.x * blockDim.x + threadIdx.x;
+    if (place >= total) return;
+    int v = place % vectors;
+    float value[8], by[8], more[8];
+    widen(x[place], value);
+    eight_floats(scale + 2 * v, by);
+    eight_floats(shift + 2 * v, more);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) value[i] = fmaf(value[i], by[i], more[i]);
+    activate(value, act);
+    y[place] = narrowed(value);
+}
+
 /* y = x * scale, scale: N, C. */
 extern "C" __global__ void scaled(const Eight *x, const Eight *scale, Eight *y, int total, int vectors, int pixels) {
     int place = blockIdx.x * blockDim.x + threadIdx.x;
@@ -250,19 +283,6 @@ extern "C" __global__ void scaled(const Eight *x, const Eight *scale, Eight *y, 
 #pragma unroll
     for (int i = 0; i < 4; ++i) here.pair[i] = packed(__hmul2(halves(here.pair[i]), halves(by.pair[i])));
     y[place] = here;
-}
-
-struct alignas(16) Four {
-    float of[4];
-};
-
-__device__ __forceinline__ void eight_floats(const Four *from, float *to) {
-    Four low = from[0], high = from[1];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-        to[i] = low.of[i];
-        to[4 + i] = high.of[i];
-    }
 }
 
 /* Thread: 8 channels of TILE output pixels in a row, STRIDE pixels from each other. Block: threadIdx.x over vectors, threadIdx.y over tiles of an

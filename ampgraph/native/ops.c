@@ -277,6 +277,15 @@ static void image(Node *node, Call *call) {
         start(call, is_float ? IMAGE_FLOAT : IMAGE_HALF, blocks(total), BLOCK, 0, plain);
 }
 
+static void affine(Node *node, Call *call) {
+    const Array *x = &call->in[0];
+    void *y = output(call, 0, x->size, 4);
+    int vectors = (int)(x->size[3] / 8), total = (int)(x->size[0] * x->size[1] * x->size[2]) * vectors;
+    void *arguments[] = {(void *)&x->data, (void *)&call->in[1].data, (void *)&call->in[2].data, &y, &total, &vectors,
+                         &node->act};
+    start(call, AFFINE, blocks(total), BLOCK, 0, arguments);
+}
+
 enum { DEPTHWISE_THREADS = 128, MOST_VECTORS = 32, MOST_SHARED = 40 << 10 };
 
 /* Vectors of a block: the most that divide them all, and whose weights fit into what shared memory a block has. */
@@ -577,7 +586,7 @@ static void real(const Node *node, const Info *info, const char *name, float *to
 
 static int activation(const Node *node, const Info *info, const char *name) {
     static const char *const names[] = {"",           "Relu", "Silu", "Sigmoid", "HardSigmoid", "HardSwish", "Gelu",
-                                        "HardSigmoidFifth"};
+                                        "HardSigmoidFifth", "Relu6"};
     char text[32] = "";
     size_t size = sizeof text;
     Status *status = attribute_text(node->api)(info, name, text, &size);
@@ -674,6 +683,7 @@ static Operator operators[] = {
     {{0}, "Linear", linear, 4, 2, 1, {FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
     {{0}, "DepthwiseConv", depthwise, 3, 3, 2, {FLOAT16, FLOAT, FLOAT}, {FLOAT16, FLOAT}},
     {{0}, "Excite", excite, 5, 5, 1, {FLOAT, FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
+    {{0}, "Affine", affine, 3, 3, 1, {FLOAT16, FLOAT, FLOAT}, {FLOAT16}},
     {{0}, "MaxPool", max_pool, 1, 1, 1, {FLOAT16}, {FLOAT16}},
     {{0}, "Mean", mean, 1, 1, 1, {FLOAT16}, {FLOAT16}},
     {{0}, "Image", image, 1, 1, 1, {ANY}, {FLOAT16}},

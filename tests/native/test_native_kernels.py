@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 pytestmark = pytest.mark.skipif(emulation.COMPILER is None, reason="no C++ compiler")
-NONE, RELU, SILU, SIGMOID, HARD_SIGMOID, HARD_SWISH, GELU, HARD_SIGMOID_FIFTH = range(8)
+NONE, RELU, SILU, SIGMOID, HARD_SIGMOID, HARD_SWISH, GELU, HARD_SIGMOID_FIFTH, RELU6 = range(9)
 ROUNDED = 1e-3  # relative L2 of float16
 Array = np.ndarray
 
@@ -32,6 +32,7 @@ def activated(x: Array, kind: int) -> Array:
     erf = np.vectorize(math.erf)
     ways = {NONE: x, RELU: np.maximum(x, 0), SILU: x * gate, SIGMOID: gate, HARD_SIGMOID: np.clip(x / 6 + 0.5, 0, 1)}
     ways |= {HARD_SWISH: x * np.clip(x / 6 + 0.5, 0, 1), HARD_SIGMOID_FIFTH: np.clip(0.2 * x + 0.5, 0, 1)}
+    ways |= {RELU6: np.clip(x, 0, 6)}
     return x * 0.5 * (1 + erf(x / 2**0.5)) if kind == GELU else ways[kind]
 
 
@@ -112,7 +113,15 @@ def test_excite(gpu: emulation.Emulated, channels: int, hidden: int, parts: int,
     assert off(expected, y) < ROUNDED
 
 
-@pytest.mark.parametrize("kind", [NONE, RELU, SILU, HARD_SWISH, GELU])
+@pytest.mark.parametrize("kind", [NONE, RELU, RELU6, HARD_SWISH])
+def test_affine(gpu: emulation.Emulated, kind: int) -> None:
+    x, scale, shift = 4 * low(37, 24), low(24).astype(np.float32), low(24).astype(np.float32)
+    y = np.zeros_like(x)
+    gpu.run("affine", (1, 1, 1), (256, 1, 1), x, scale, shift, y, *ints(37 * 3, 3, kind))
+    assert off(activated(x.astype(np.float64) * scale + shift, kind), y) < ROUNDED
+
+
+@pytest.mark.parametrize("kind", [NONE, RELU, RELU6, SILU, HARD_SWISH, GELU])
 @pytest.mark.parametrize("residual", [True, False])
 def test_epilogue(gpu: emulation.Emulated, kind: int, residual: bool) -> None:
     y, bias, z = 3 * low(37, 24), low(24), low(37, 24)

@@ -11,6 +11,7 @@ from onnx import NodeProto, TensorProto
 
 from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.fuse.net import Net
+from ampgraph.onnx_model.native.affine import affine_slots
 from ampgraph.onnx_model.native.conv import VECTOR
 from ampgraph.onnx_model.native.excite import mean_at
 from ampgraph.onnx_model.native.pool import max_pool_attributes
@@ -141,6 +142,11 @@ def _padded(net: Net, each: NodeProto) -> Between | None:
     return Between("Pad", (image(each.input[0]), laid, *value), attributes=plain_attributes(each))
 
 
+def _normalized(net: Net, each: NodeProto) -> Between | None:
+    slots = affine_slots(net, each)
+    return Between("Affine", slots, DOMAIN) if slots else None
+
+
 def _pooled(net: Net, each: NodeProto) -> Between | None:
     """By kernels of ours, which read eight channels at a time."""
     name = each.input[0]
@@ -148,11 +154,12 @@ def _pooled(net: Net, each: NodeProto) -> Between | None:
         return None
     if mean_at(net, each) == (each,):
         return Between("Mean", (image(name),), DOMAIN, last=False)
-    how = max_pool_attributes(each)
+    how = max_pool_attributes(net, each)
     return None if how is None else Between("MaxPool", (image(name),), DOMAIN, attributes=how)
 
 
 _BY_SIZES: Mapping[str, Callable[[Net, NodeProto], Between | None]] = {
+    "BatchNormalization": _normalized,
     "Pad": _padded,
     "Resize": _resized,
     "Slice": _sliced,

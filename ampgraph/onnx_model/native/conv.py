@@ -18,6 +18,7 @@ VECTOR = 8  # channels that a thread of the kernels works on, and that tensor co
 _DEPTHWISE = {(3, 1), (3, 2), (5, 1), (5, 2), (7, 1)}  # kernel, stride across
 _DOWN = (1, 2)  # strides from row to row
 _GATED: Mapping[str, str] = {"Sigmoid": "Silu", "HardSigmoid": "HardSwish"}  # what x times a gate of x is
+_SIX = (0.0, 6.0)
 _RANK = 4
 
 
@@ -83,6 +84,9 @@ def activation(net: Net, name: str) -> tuple[str, tuple[NodeProto, ...]] | None:
     alone = net.sole_reader(name, "Relu", "HardSwish")
     if alone is not None:
         return ("Relu" if alone.op_type == "Relu" else "HardSwish"), (alone,)
+    cut = net.sole_reader(name, "Clip")
+    if cut is not None:
+        return ("Relu6", (cut,)) if _bounds(net, cut) == _SIX else None
     readers = net.readers.get(name, ())
     if name in net.fixed or len(readers) != 2:
         return None
@@ -93,6 +97,14 @@ def activation(net: Net, name: str) -> tuple[str, tuple[NodeProto, ...]] | None:
     if product is None or {*product.input} != {name, gates[0].output[0]}:
         return None
     return _GATED[gates[0].op_type], (gates[0], product)
+
+
+def _bounds(net: Net, cut: NodeProto) -> tuple[float | None, ...]:
+    """What a Clip cuts off below and above, as inputs or, before opset 11, as attributes; None where that is open."""
+    given = {entry.name: entry.f for entry in cut.attribute}
+    if given:
+        return given.get("min"), given.get("max")
+    return tuple(net.scalar(name) if name else None for name in [*cut.input[1:], "", ""][:2])
 
 
 def is_usual(gate: NodeProto) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from onnx import NodeProto
 
 from ampgraph.onnx_model.attributes import plain_attributes
@@ -11,22 +12,44 @@ from ampgraph.onnx_model.fuse.net import Net
 from ampgraph.onnx_model.native.excite import mean_at
 from ampgraph.onnx_model.native.step import Step, image
 
+_WINDOW = ("kernel_shape", "strides", "pads")
+Sizes = tuple[int | None, ...] | None
+
 
 def pool_step(net: Net, each: NodeProto) -> Step | None:
     """The mean over all pixels, or the largest of windows; None for all else."""
     nodes = mean_at(net, each)
     if nodes:
         return Step("Mean", (image(each.input[0]),), nodes[-1].output[0], nodes, last=False)
-    how = max_pool_attributes(each)
+    how = max_pool_attributes(net, each)
     return None if how is None else Step("MaxPool", (image(each.input[0]),), each.output[0], (each,), attributes=how)
 
 
-def max_pool_attributes(each: NodeProto) -> dict[str, Any] | None:
-    """What our kernel is told of a MaxPool; None where it is none, or one that the kernel does not know."""
+def max_pool_attributes(net: Net, each: NodeProto) -> dict[str, Any] | None:
+    """What our kernel is told of a MaxPool; None where it is none, or one that the kernel does not know.
+
+    Sizes that are rounded up are those of an image with a wider border, whose pixels are never the largest.
+    """
     if each.op_type != "MaxPool" or len(each.output) != 1:
         return None
     how = plain_attributes(each)
-    plain = not how.get("ceil_mode") and set(how.get("dilations", (1,))) == {1}  # type: ignore[arg-type]
+    plain = set(how.get("dilations", (1,))) == {1}  # type: ignore[arg-type]
     if not plain or how.get("auto_pad", "NOTSET") != "NOTSET":
         return None
-    return {name: how[name] for name in ("kernel_shape", "strides", "pads") if name in how}
+    found: dict[str, Any] = {name: how[name] for name in _WINDOW if name in how}
+    if how.get("ceil_mode"):
+        sizes = [net.sizes(name) for name in (each.input[0], each.output[0])]
+        return _with_border(found, *sizes)
+    return found
+
+
+def _with_border(how: dict[str, Any], size: Sizes, wanted: Sizes) -> dict[str, Any] | None:
+    """A window with as much border below and to the right as gives the wanted sizes; None where one is free."""
+    if size is None or wanted is None or None in (*size[2:], *wanted[2:]):
+        return None
+    pads, strides = np.array(how.get("pads", (0, 0, 0, 0))), np.array(how.get("strides", (1, 1)))
+    reach = (np.array(wanted[2:]) - 1) * strides + np.array(how["kernel_shape"])
+    after = np.maximum(pads[2:], reach - np.array(size[2:]) - pads[:2])
+    if any(after >= how["kernel_shape"]):  # windows of nothing but border
+        return None
+    return {**how, "pads": tuple(int(pad) for pad in (*pads[:2], *after))}

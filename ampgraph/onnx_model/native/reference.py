@@ -47,6 +47,8 @@ class _Scope:
             return self.add("Mul", name, self.add("Sigmoid", name))
         if kind in HARD_SIGMOIDS:
             return self.add("HardSigmoid", name, alpha=HARD_SIGMOIDS[kind], beta=0.5)
+        if kind == "Relu6":
+            return self.add("Clip", name, *(self.constant(np.float16(bound)) for bound in (0, 6)))
         return self.add(kind, name) if kind else name
 
 
@@ -124,6 +126,12 @@ def _excite(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[s
 def _max_pool(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
     found = scope.add("MaxPool", scope.add("Transpose", inputs[0], perm=FIRST), **_window(how))
     scope.add("Transpose", found, perm=LAST, output=outputs[0])
+
+
+def _affine(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
+    wide = scope.add("Mul", scope.add("Cast", inputs[0], to=TensorProto.FLOAT), inputs[1])
+    low = scope.add("Cast", scope.add("Add", wide, inputs[2]), to=TensorProto.FLOAT16)
+    scope.add("Identity", scope.activated(low, how.get("activation", "")), output=outputs[0])
 
 
 def _mean(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
@@ -223,6 +231,7 @@ _WAYS: Mapping[str, Callable[[_Scope, list[str], list[str], Mapping[str, Any]], 
     "Conv": _conv,
     "Linear": _linear,
     "DepthwiseConv": _depthwise,
+    "Affine": _affine,
     "Excite": _excite,
     "MaxPool": _max_pool,
     "Mean": _mean,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from onnx import NodeProto
 
 from ampgraph.onnx_model.fuse.net import Net
+from ampgraph.onnx_model.native.affine import affine_step
 from ampgraph.onnx_model.native.attention import attention_steps
 from ampgraph.onnx_model.native.conv import conv_step, image_step
 from ampgraph.onnx_model.native.excite import Excite, excite_at
@@ -65,6 +66,10 @@ def _look(net: Net, each: NodeProto, search: Search) -> None:
         rows = rows_step(net, each)
         if rows is not None:
             _take(net, each, rows, search)
+    elif each.op_type == "BatchNormalization":
+        affine = affine_step(net, each)
+        if affine is not None:
+            _take(net, each, affine, search)
     elif each.op_type in NORMS:
         norm = layer_norm_step(net, each)
         if norm is not None:

@@ -111,6 +111,18 @@ def test_means_and_largest_values_are_ours_whoever_made_the_image() -> None:
     assert (left["MaxPool"], left["GlobalAveragePool"]) == (0, 0)
 
 
+@pytest.mark.parametrize("size", [6, 7])
+@pytest.mark.parametrize(
+    "pool", ["kernel_shape=[3,3], strides=[2,2]", "kernel_shape=[3,3], strides=[2,2], pads=[1,1,0,0]"]
+)
+def test_sizes_that_are_rounded_up_are_ours_where_they_are_known(pool: str, size: int) -> None:
+    graph = f"""g (float16[N,8,{size},{size}] x) => (float16[N,8,a,b] y)
+        {{ c = {CONV}(x, w, b)  p = MaxPool<{pool}, ceil_mode=1>(c)  m = Tanh(p)  y = {CONV}(m, v) }}"""
+    assert own(model_of(graph, WEIGHTS)) == {"Conv": 2, "MaxPool": 1}
+    free = graph.replace(f"[N,8,{size},{size}]", "[N,8,H,W]")
+    assert own(model_of(free, WEIGHTS)) == {"Conv": 2}
+
+
 def test_one_pixel_is_turned_by_a_name_alone() -> None:
     gates = "p = GlobalAveragePool(c)  q = Conv(p, squeeze)  r = Relu(q)  s = Conv(r, excite)  g = Sigmoid(s)"
     found = between(f"{gates}  e = Mul(c, g)  m = Tanh(e)")

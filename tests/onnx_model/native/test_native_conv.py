@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto
+from onnx import ModelProto, TensorProto, numpy_helper, parser
 from own import ROUNDED, error, kept, model_of, own
 
 from ampgraph.onnx_model.native.rewrite import rewrite
+from ampgraph.onnx_model.native.step import DOMAIN
 
 W, B = {"w": (16, 8, 3, 3)}, {"w": (16, 8, 3, 3), "b": (16,)}
 CONV = "Conv<pads=[1,1,1,1], kernel_shape=[3,3]>"
@@ -40,6 +41,28 @@ def test_an_activation_that_alone_reads_a_convolution_goes_with_it(after: str, k
     graph = f"g (float16[N,8,6,6] x) => (float16[N,16,6,6] y) {{ c = {CONV}(x, w, b) {after} }}"
     assert attributes(graph, B) == [{"inputs": [True] * 3, "act": kind}]
     assert own(model_of(graph, B)) == {"Conv": 1}
+
+
+def cut(least: float, most: float, opset: int = 20) -> ModelProto:
+    """A convolution and what cuts off its result, with bounds as attributes before opset 11."""
+    bounds = "Clip(c, least, most)" if opset > 10 else f"Clip<min={least}, max={most}>(c)"
+    text = f"g (float16[N,8,6,6] x) => (float16[N,16,6,6] y) {{ c = {CONV}(x, w, b) y = {bounds} }}"
+    model = parser.parse_model(f'<ir_version: 10, opset_import: ["": {opset}]> {text}')
+    like = model_of(f"g (float16[N,8,6,6] x) => (float16[N,16,6,6] y) {{ y = {CONV}(x, w, b) }}", B)
+    arrays = [numpy_helper.from_array(np.float16(bound), name) for name, bound in (("least", least), ("most", most))]
+    model.graph.initializer.extend([*like.graph.initializer, *arrays])
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"), [(cut(0, 6), "Relu6"), (cut(0.0, 6.0, opset=10), "Relu6"), (cut(0, 1), ""), (cut(-1, 6), "")]
+)
+def test_a_relu_that_ends_at_six_goes_with_it(model: ModelProto, kind: str) -> None:
+    found = rewrite(model, {})
+    assert found is not None
+    assert [_act(node) for node in found.model.graph.node if node.domain == DOMAIN] == [kind]
+    if model.opset_import[0].version > 10:
+        assert own(model) == {"Conv": 1}
 
 
 @pytest.mark.parametrize("row", [(16, 1, 1), (1, 16, 1, 1)])

@@ -74,6 +74,18 @@ def test_what_is_opened_is_the_rewritten_model_and_the_library() -> None:
     assert [node.op_type for node in found.loaded.model.graph.node if node.domain == DOMAIN] == ["Conv"]
 
 
+def test_by_the_rule_not_where_images_are_turned_around_every_other_of_ours() -> None:
+    names = [f"c{place}" for place in range(8)]
+    lines = [f"d = Conv<kernel_shape=[1,1]>(x, w) {names[0]} = Softmax<axis=1>(d)"]
+    lines += [
+        f"e{new} = Conv<kernel_shape=[1,1]>({old}, w) {new} = Softmax<axis=1>(e{new})" for old, new in pairwise(names)
+    ]
+    graph = f"g (float16[1,8,6,6] x) => (float16[1,8,6,6] {names[-1]}) {{ {' '.join(lines)} }}"
+    assert by_rule(model_of(graph, {"w": (8, 8, 1, 1)}), {}, cuda_graph=True) is None
+    graph = graph.replace("Softmax<axis=1>", "Tanh")
+    assert by_rule(model_of(graph, {"w": (8, 8, 1, 1)}), {}, cuda_graph=True) is not None
+
+
 @pytest.mark.usefixtures("without_compiler")
 def test_without_a_library_the_reason_is_told() -> None:
     with pytest.raises(ModelError, match="no C compiler"):

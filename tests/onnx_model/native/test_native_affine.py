@@ -1,0 +1,51 @@
+"""Batch normalizations that stand before convolutions, and between other operators."""
+
+import numpy as np
+import pytest
+from onnx import ModelProto, checker, numpy_helper, parser
+from own import kept, own
+
+CONV = "Conv<pads=[1,1,1,1], kernel_shape=[3,3]>"
+
+
+def normalized(middle: str, output: str = "") -> ModelProto:
+    """Two convolutions with something of a Tanh's result between them."""
+    text = f"""<ir_version: 10, opset_import: ["": 17]> g (float16[N,8,6,6] x) => (float16[N,8,6,6] y{output})
+        {{ c = {CONV}(x, w)  t = Tanh(c)  {middle}  y = {CONV}(n, v) }}"""
+    model = parser.parse_model(text)
+    generator = np.random.default_rng(0)
+    shapes = {"w": (16, 8, 3, 3), "v": (8, 16, 3, 3), **dict.fromkeys("sbm", (16,))}
+    arrays = {name: generator.standard_normal(shape) / 4 for name, shape in shapes.items()}
+    for name, array in (arrays | {"q": arrays["m"] ** 2 + 0.5}).items():
+        model.graph.initializer.append(numpy_helper.from_array(array.astype(np.float16), name))
+    checker.check_model(model, full_check=True)
+    return model
+
+
+NORM = "BatchNormalization<epsilon=0.001>(t, s, b, m, q)"
+
+
+@pytest.mark.parametrize(
+    "tail", ["n = {0}", "z = {0}  n = Relu(z)", "z = {0}  g = Sigmoid(z)  n = Mul(z, g)", "z = {0}  n = Elu(z)"]
+)
+def test_one_is_ours_with_its_activation_before_a_convolution_and_between_others(tail: str) -> None:
+    model = normalized(tail.format(NORM))
+    assert own(model) == {"Conv": 2, "Affine": 1}
+    assert kept(model) == {"Transpose": 2, "Tanh": 1, **({"Elu": 1} if "Elu" in tail else {})}
+
+
+def test_its_result_may_be_read_by_several_of_ours() -> None:
+    model = normalized(f"z = {NORM}  n = Relu(z)  o = {CONV}(n, v)", output=", float16[N,8,6,6] o")
+    assert own(model) == {"Conv": 3, "Affine": 1}
+
+
+@pytest.mark.parametrize(
+    ("model", "affine"),
+    [
+        (normalized(f"n = {NORM}", output=", float16[N,16,6,6] n"), 1),  # also as it was
+        (normalized(f"k = Softmax<axis=1>(t)  z = {NORM.replace('(t', '(k')}  n = Softmax<axis=1>(z)"), 0),
+    ],
+)
+def test_others_stay_or_are_turned(model: ModelProto, affine: int) -> None:
+    assert own(model)["Affine"] == affine
+    assert kept(model)["BatchNormalization"] == 1 - affine
