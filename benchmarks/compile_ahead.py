@@ -59,7 +59,7 @@ def compile_torch(name: str, arguments: argparse.Namespace) -> None:
 
     modes = gpu_torch.COMPILED[: 1 + arguments.max_autotune]
     for size in arguments.batches.split(","):
-        batch = gpu_models.ROWS[name][2] if size == "large" else int(size)
+        batch = gpu_models.row(name)[2] if size == "large" else int(size)
         start = time.perf_counter()
         for found in gpu_torch.contenders(name, batch, modes, Turns(), eager=False):
             print(f"{name} b{batch} {found.name}: {time.perf_counter() - start:.0f} s", flush=True)
@@ -102,7 +102,7 @@ def main() -> None:
         task = make_files if arguments.tasks == FILES else compile_torch
         task(arguments.network, arguments)
         return
-    names = [name for name in gpu_models.ROWS if any(each in name for each in arguments.only.split(","))]
+    names = gpu_models.named(arguments.only)
     commands = [
         (
             f"{task} {name}",

@@ -154,9 +154,9 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     kept = []
-    for name in (name for name in gpu_models.ROWS if any(each in name for each in arguments.only.split(","))):
+    for name in gpu_models.named(arguments.only):
         for size in arguments.batches.split(","):
-            batch = gpu_models.ROWS[name][2] if size == "large" else int(size)
+            batch = gpu_models.row(name)[2] if size == "large" else int(size)
             found: list[Profile] = []
             for contender in arguments.contenders.split(","):
                 try:

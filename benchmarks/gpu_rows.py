@@ -136,11 +136,11 @@ def line(key: str, said: Mapping[str, Any], allowed: Mapping[str, float]) -> str
 
 def network_cases(arguments: argparse.Namespace, folder: Path) -> Iterator[Case]:
     """The networks that are asked for; inputs as torch gets them."""
-    for name in (name for name in gpu_models.ROWS if any(each in name for each in arguments.only.split(","))):
+    for name in gpu_models.named(arguments.only):
         path = gpu_onnx.source_path(name, arguments.models, folder)
         names = [value.name for value in onnx.load(path, load_external_data=False).graph.input]
         for size in arguments.batches.split(","):
-            batch = gpu_models.ROWS[name][2] if size == "large" else int(size)
+            batch = gpu_models.row(name)[2] if size == "large" else int(size)
             arrays = [each.numpy() for each in gpu_models.inputs(name, batch)]
             feeds = dict(zip(names, arrays, strict=True))
             yield Case(name, batch, path, feeds, path.parent, arguments.modelopt, arguments.plain)
