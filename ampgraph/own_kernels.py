@@ -83,18 +83,19 @@ def _is_ours(op: Op, graph: PrecisionGraph) -> bool:
         return False
     count, depth, *kernel = weight.shape
     group = op.attributes.get("group", 1)
-    if count % _VECTOR or group not in (1, count):
+    if count % _VECTOR or not isinstance(group, int):
         return False
-    if group == 1:
-        return depth % _VECTOR == 0 or depth < _VECTOR
+    if group == 1 or depth > 1:
+        return group * depth % _VECTOR == 0 or (group == 1 and depth < _VECTOR)
     strides, dilations = (op.attributes.get(name, (1, 1)) for name in ("strides", "dilations"))
-    return depth == 1 and dilations == (1, 1) and (tuple(kernel), strides) in _DEPTHWISE
+    return group == count and dilations == (1, 1) and (tuple(kernel), strides) in _DEPTHWISE
 
 
 def _carried(conv: Op, graph: PrecisionGraph) -> Iterator[tuple[Op, ...]]:
     """What goes with a convolution, in the order of the kernels: bias, sum, activation."""
     value = conv.outputs[0].value
-    steps = [_bias, _sum] if conv.attributes.get("group", 1) == 1 else [_bias]
+    weight = graph.values[conv.inputs[1].value].shape
+    steps = [_bias] if weight is not None and weight[1] == 1 else [_bias, _sum]
     for step in steps:
         op = step(conv, value, graph)
         if op is not None:

@@ -134,6 +134,8 @@ FURTHER: Mapping[str, Row] = {
         "densenet121": {},
         "googlenet": {"aux_logits": False, "init_weights": False},
         "squeezenet1_1": {},
+        "resnext50_32x4d": {},
+        "regnet_y_400mf": {},
     }.items()
 }
 

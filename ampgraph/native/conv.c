@@ -105,7 +105,7 @@ int fuses(int64_t act) {
 
 static void describe(Draft *draft, const Problem *p, enum Shape shape) {
     int64_t x_size[4] = {p->batch, p->channels, p->height, p->width};
-    int64_t w_size[4] = {p->out_channels, p->channels, p->kernel_h, p->kernel_w};
+    int64_t w_size[4] = {p->out_channels, p->depth, p->kernel_h, p->kernel_w};
     int64_t y_size[4] = {p->batch, p->out_channels, p->out_height, p->out_width};
     int64_t row[4] = {1, p->out_channels, 1, 1};
     Descriptor x = tensor(draft, X, x_size, DATA_HALF, 0), w = tensor(draft, W, w_size, DATA_HALF, 0);

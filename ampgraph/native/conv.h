@@ -5,10 +5,10 @@
 
 #include "gpu.h"
 
-/* Sizes of a problem: all that its fastest way depends on. */
+/* Sizes of a problem: all that its fastest way depends on. `depth`: channels that a filter reads, a group's. */
 typedef struct Problem {
-    int64_t batch, height, width, channels, out_channels, out_height, out_width, kernel_h, kernel_w, stride_h, stride_w,
-        top, left, bottom, right, dilation_h, dilation_w, act, residual, scaled, biased;
+    int64_t batch, height, width, channels, depth, out_channels, out_height, out_width, kernel_h, kernel_w, stride_h,
+        stride_w, top, left, bottom, right, dilation_h, dilation_w, act, residual, scaled, biased;
 } Problem;
 
 typedef struct Tensors {

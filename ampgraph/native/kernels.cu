@@ -200,8 +200,12 @@ extern "C" __global__ void max_pool(const Eight *x, Eight *y, int total, Window 
     y[place] = most;
 }
 
-/* Block: 32 channels (4 vectors) of an image, 64 rows of threads over its pixels. y: N, C. */
-extern "C" __global__ void mean(const Eight *x, Eight *y, int pixels, int vectors) {
+struct alignas(16) Four {
+    float of[4];
+};
+
+/* Block: 32 channels (4 vectors) of an image, 64 rows of threads over its pixels. y, or `wide` in float32: N, C. */
+extern "C" __global__ void mean(const Eight *x, Eight *y, Four *wide, int pixels, int vectors) {
     __shared__ float part[64][33];
     int v = blockIdx.x * 4 + threadIdx.x;
     float sum[8] = {};
@@ -223,13 +227,11 @@ extern "C" __global__ void mean(const Eight *x, Eight *y, int pixels, int vector
     if (threadIdx.y == 0 && v < vectors) {
 #pragma unroll
         for (int i = 0; i < 8; ++i) sum[i] = part[0][threadIdx.x * 8 + i] / pixels;
-        y[(size_t)blockIdx.y * vectors + v] = narrowed(sum);
+        size_t place = (size_t)blockIdx.y * vectors + v;
+        if (y) y[place] = narrowed(sum);
+        else wide[2 * place] = {{sum[0], sum[1], sum[2], sum[3]}}, wide[2 * place + 1] = {{sum[4], sum[5], sum[6], sum[7]}};
     }
 }
-
-struct alignas(16) Four {
-    float of[4];
-};
 
 __device__ __forceinline__ void eight_floats(const Four *from, float *to) {
     Four low = from[0], high = from[1];

@@ -199,7 +199,7 @@ static void conv(Node *node, Call *call) {
     size[3] = w->size[0];
     Problem problem = {
         .batch = x->size[0], .height = x->size[1], .width = x->size[2], .channels = x->size[3],
-        .out_channels = size[3], .out_height = size[1], .out_width = size[2], .kernel_h = w->size[1],
+        .depth = w->size[3], .out_channels = size[3], .out_height = size[1], .out_width = size[2], .kernel_h = w->size[1],
         .kernel_w = w->size[2], .stride_h = node->strides[0], .stride_w = node->strides[1], .top = node->pads[0],
         .left = node->pads[1], .bottom = node->pads[2], .right = node->pads[3], .dilation_h = node->dilations[0],
         .dilation_w = node->dilations[1], .act = node->act, .residual = call->in[3].data != NULL,
@@ -223,7 +223,8 @@ static void linear(Node *node, Call *call) {
     if (call->status || rows == 0) return;
     int64_t width = rows / batch / height;
     Problem problem = {
-        .batch = batch, .height = height, .width = width, .channels = w->size[1], .out_channels = w->size[0],
+        .batch = batch, .height = height, .width = width, .channels = w->size[1],
+        .depth = w->size[1], .out_channels = w->size[0],
         .out_height = height, .out_width = width, .kernel_h = 1, .kernel_w = 1, .stride_h = 1, .stride_w = 1,
         .dilation_h = 1, .dilation_w = 1, .act = node->act, .residual = call->in[3].data != NULL,
         .biased = call->in[2].data != NULL,
@@ -252,14 +253,24 @@ static void max_pool(Node *node, Call *call) {
     start(call, MAX_POOL, blocks(total), BLOCK, 0, arguments);
 }
 
+static void mean_into(Call *call, void *y, void *wide) {
+    const Array *x = &call->in[0];
+    int pixels = (int)(x->size[1] * x->size[2]), vectors = (int)(x->size[3] / 8);
+    void *arguments[] = {(void *)&x->data, &y, &wide, &pixels, &vectors};
+    start(call, MEAN, (Size){(unsigned)(vectors + 3) / 4, (unsigned)x->size[0], 1}, (Size){4, 64, 1}, 0, arguments);
+}
+
 static void mean(Node *node, Call *call) {
     (void)node;
-    const Array *x = &call->in[0];
-    int64_t size[4] = {x->size[0], x->size[3], 1, 1};
-    void *y = output(call, 0, size, 4);
-    int pixels = (int)(x->size[1] * x->size[2]), vectors = (int)(x->size[3] / 8);
-    void *arguments[] = {(void *)&x->data, &y, &pixels, &vectors};
-    start(call, MEAN, (Size){(unsigned)(vectors + 3) / 4, (unsigned)size[0], 1}, (Size){4, 64, 1}, 0, arguments);
+    int64_t size[4] = {call->in[0].size[0], call->in[0].size[3], 1, 1};
+    mean_into(call, output(call, 0, size, 4), NULL);
+}
+
+/* As a depthwise convolution gives them beside its image, in one part. */
+static void means(Node *node, Call *call) {
+    (void)node;
+    int64_t size[3] = {call->in[0].size[0], 1, call->in[0].size[3]};
+    mean_into(call, NULL, output(call, 0, size, 3));
 }
 
 static void image(Node *node, Call *call) {
@@ -685,6 +696,7 @@ static Operator operators[] = {
     {{0}, "Excite", excite, 5, 5, 1, {FLOAT, FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
     {{0}, "Affine", affine, 3, 3, 1, {FLOAT16, FLOAT, FLOAT}, {FLOAT16}},
     {{0}, "MaxPool", max_pool, 1, 1, 1, {FLOAT16}, {FLOAT16}},
+    {{0}, "Means", means, 1, 1, 1, {FLOAT16}, {FLOAT}},
     {{0}, "Mean", mean, 1, 1, 1, {FLOAT16}, {FLOAT16}},
     {{0}, "Image", image, 1, 1, 1, {ANY}, {FLOAT16}},
     {{0}, "Gated", gated, 3, 1, 1, {FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},

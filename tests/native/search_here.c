@@ -78,7 +78,8 @@ __attribute__((visibility("default"))) int look(const char *device, int channels
                .event_elapsed = elapsed, .event_destroy = done, .begin_capture = begin, .end_capture = end,
                .instantiate = ready, .graph_launch = replay, .graph_destroy = drop_graph, .exec_destroy = drop_runs,
                .make = no_descriptor};
-    Problem problem = {.batch = 1, .height = 8, .width = 8, .channels = channels, .out_channels = 64, .out_height = 8,
+    Problem problem = {.batch = 1, .height = 8, .width = 8, .channels = channels, .depth = channels,
+                       .out_channels = 64, .out_height = 8,
                        .out_width = 8, .kernel_h = 1, .kernel_w = 1, .stride_h = 1, .stride_w = 1, .dilation_h = 1,
                        .dilation_w = 1, .biased = 1};
     gpu.kernels[PRODUCT_32] = NARROW, gpu.kernels[PRODUCT_64] = WIDE;

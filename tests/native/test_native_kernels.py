@@ -166,8 +166,11 @@ def test_max_pool_and_mean(gpu: emulation.Emulated) -> None:
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
     windows = [padded[:, r : r + 8 : 2, s : s + 10 : 2][:, :4, :5] for r in range(3) for s in range(3)]
     assert np.array_equal(y, np.max(windows, 0))
-    gpu.run("mean", (1, 2, 1), (4, 64, 1), x, means, *ints(63, 2))
+    gpu.run("mean", (1, 2, 1), (4, 64, 1), x, means, None, *ints(63, 2))
     assert off(x.astype(np.float64).mean((1, 2)), means) < ROUNDED
+    wide = np.zeros((2, 16), np.float32)
+    gpu.run("mean", (1, 2, 1), (4, 64, 1), x, None, wide, *ints(63, 2))
+    assert off(x.astype(np.float64).mean((1, 2)), wide) < ROUNDED
 
 
 @pytest.mark.parametrize("apart", [True, False])

@@ -145,6 +145,9 @@ def conv_step(net: Net, conv: NodeProto, taken: Collection[int] = ()) -> Step | 
         return _of_image(net, chain, weight)
     if group == weight.shape[0] and weight.shape[1] == 1 and not chain.residual and _has_kernel(how, weight):
         return _depthwise(net, chain, weight)
+    if weight.shape[1] > 1 and group * weight.shape[1] % VECTOR == 0:
+        step = _dense(net, chain, weight, image(conv.input[0]))
+        return replace(step, attributes={**step.attributes, "group": group})
     return None
 
 

@@ -85,7 +85,8 @@ def _conv(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str
     if scale:
         x = scope.add("Mul", x, scope.add("Unsqueeze", scale, scope.constant(np.array([1, 2], np.int64))))
     first = scope.add("Transpose", x, perm=FIRST)
-    found = scope.add("Conv", first, scope.add("Transpose", weight, perm=_TO_WEIGHTS), bias, **_window(how))
+    laid = scope.add("Transpose", weight, perm=_TO_WEIGHTS)
+    found = scope.add("Conv", first, laid, bias, group=how.get("group", 1), **_window(how))
     if residual:
         found = scope.add("Add", found, scope.add("Transpose", residual, perm=FIRST))
     scope.add("Transpose", scope.activated(found, how.get("activation", "")), perm=LAST, output=outputs[0])
@@ -136,6 +137,12 @@ def _affine(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[s
 
 def _mean(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
     scope.add("GlobalAveragePool", scope.add("Transpose", inputs[0], perm=FIRST), output=outputs[0])
+
+
+def _means(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
+    wide = scope.add("Cast", inputs[0], to=TensorProto.FLOAT)
+    mean = scope.add("ReduceMean", wide, scope.constant(np.array([1, 2], np.int64)), keepdims=1)
+    scope.reshaped(mean, 0, 1, -1, output=outputs[0])
 
 
 def _image(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
@@ -236,6 +243,7 @@ _WAYS: Mapping[str, Callable[[_Scope, list[str], list[str], Mapping[str, Any]], 
     "MaxPool": _max_pool,
     "Mean": _mean,
     "Image": _image,
+    "Means": _means,
     "Gated": _gated,
     "GroupNorm": _group_norm,
     "Residual": _residual,

@@ -161,8 +161,9 @@ def _built(model: ModelProto, net: Net, steps: Mapping[str, Step], settled: bool
     makes = {step.output: step for step in steps.values()}
     for each in net.graph.node:
         for step in ends.get(id(each), ()):
-            if step.inputs[0].name in makes and makes[step.inputs[0].name].op == "Image":
-                _add(building, makes[step.inputs[0].name])
+            before = makes.get(step.inputs[0].name)
+            if before is not None and not before.old:  # an image with more channels, means
+                _add(building, before)
             _add(building, step)
         if id(each) not in gone:
             _keep(building, each)

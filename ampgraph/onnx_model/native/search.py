@@ -80,7 +80,7 @@ def _look(net: Net, each: NodeProto, search: Search) -> None:
             _take(net, each, residual, search)
     elif each.input and (source := search.steps.get(each.input[0])) is not None and source.last:
         excite = excite_at(net, each)
-        if excite is not None and _goes_between(net, source, excite, search):
+        if excite is not None and _goes_between(net, excite, search):
             _take_excite(source, excite, search)
         elif (pool := pool_step(net, each)) is not None:
             _take(net, each, pool, search)
@@ -112,16 +112,19 @@ def _take(net: Net, each: NodeProto, step: Step, search: Search) -> None:
     search.steps[step.output] = step
 
 
-def _goes_between(net: Net, source: Step, excite: Excite, search: Search) -> bool:
-    """Whether a kernel makes the means beside the image, and one takes the gates beside it."""
-    if source.op != "DepthwiseConv" or any(id(each) in search.taken for each in excite.nodes):
+def _goes_between(net: Net, excite: Excite, search: Search) -> bool:
+    """Whether a kernel takes the gates beside the image."""
+    if any(id(each) in search.taken for each in excite.nodes):
         return False
     after = conv_step(net, excite.conv, search.taken)
     return after is not None and after.op == "Conv" and after.inputs[0].image
 
 
 def _take_excite(source: Step, excite: Excite, search: Search) -> None:
-    search.steps[source.output] = replace(source, further=(excite.means,))
+    if source.op == "DepthwiseConv":  # gives the means beside the image
+        search.steps[source.output] = replace(source, further=(excite.means,))
+    else:
+        search.steps[excite.means] = Step("Means", (image(excite.source),), excite.means, (), last=False)
     search.steps[excite.step.output] = excite.step
     search.scaled[excite.product.output[0]] = excite
     search.taken.update(id(each) for each in excite.nodes)

@@ -111,7 +111,7 @@ def test_an_output_in_the_middle_stays_an_output() -> None:
     [
         (12, "kernel_shape=[3,3]", (16, 12, 3, 3)),  # no whole vectors
         (8, "kernel_shape=[3,3]", (12, 8, 3, 3)),
-        (16, "group=2, kernel_shape=[3,3]", (16, 8, 3, 3)),
+        (12, "group=2, kernel_shape=[3,3]", (16, 6, 3, 3)),
         (8, 'auto_pad="SAME_UPPER", kernel_shape=[3,3]', (16, 8, 3, 3)),
         (16, "group=16, kernel_shape=[3,3]", (32, 1, 3, 3)),  # two filters a channel
         (16, "group=16, kernel_shape=[1,3]", (16, 1, 1, 3)),
@@ -139,6 +139,15 @@ def test_weights_in_a_file_of_their_own_are_left_alone() -> None:
     weight.data_location = TensorProto.EXTERNAL
     weight.external_data.add(key="location", value="weights.bin")
     assert rewrite(model, {}) is None
+
+
+@pytest.mark.parametrize("group", [2, 4])
+def test_convolutions_in_groups_with_what_goes_with_them(group: int) -> None:
+    graph = f"""g (float16[N,16,6,6] x) => (float16[N,16,6,6] y)
+        {{ c = Conv<group={group}, kernel_shape=[3,3], pads=[1,1,1,1]>(x, w, b)  a = Add(c, x)  y = Relu(a) }}"""
+    model = model_of(graph, {"w": (16, 16 // group, 3, 3), "b": (16,)})
+    assert own(model) == {"Conv": 1}
+    assert kept(model) == {"Transpose": 2}
 
 
 @pytest.mark.parametrize("kernel", [3, 5, 7])

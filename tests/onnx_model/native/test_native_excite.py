@@ -7,7 +7,8 @@ DEPTHWISE = "Conv<group=16, kernel_shape=[3,3], pads=[1,1,1,1]>"
 POINT = "Conv<kernel_shape=[1,1]>"
 WEIGHTS = {
     "d": (16, 1, 3, 3), "b": (16,), "s": (4, 16, 1, 1), "t": (4,), "e": (16, 4, 1, 1), "u": (16,), "w": (8, 16, 1, 1),
-    "before": (1, 4, 1, 1), "after": (16, 1, 1), "one": (1, 1, 1),
+    "before": (1, 4, 1, 1), "after": (16, 1, 1), "one": (1, 1, 1), "point": (16, 16, 1, 1),
+    "halves": (16, 8, 1, 1),
 }  # fmt: skip
 HEAD = f"c = {DEPTHWISE}(x, d, b)  r = Relu(c)"
 TAIL = f"z = Mul(g, r)  y = {POINT}(z, w)"
@@ -35,6 +36,16 @@ def squeezed(middle: str, head: str = HEAD, tail: str = TAIL, output: str = "") 
 def test_it_is_one_operator_and_the_product_goes_with_the_convolution(middle: str) -> None:
     model = model_of(squeezed(middle), WEIGHTS)
     assert own(model) == {"DepthwiseConv": 1, "Excite": 1, "Conv": 1}
+    assert kept(model) == {"Transpose": 2}
+
+
+@pytest.mark.parametrize(
+    "conv", ["Conv<kernel_shape=[1,1]>(x, point, b)", "Conv<group=2, kernel_shape=[1,1]>(x, halves, b)"]
+)
+def test_after_any_convolution_the_means_are_one_more(conv: str) -> None:
+    middle = f"i = {POINT}(m, s, t)  j = Relu(i)  k = {POINT}(j, e, u)  g = Sigmoid(k)"
+    model = model_of(squeezed(middle, head=f"c = {conv}  r = Relu(c)"), WEIGHTS)
+    assert own(model) == {"Conv": 2, "Means": 1, "Excite": 1}
     assert kept(model) == {"Transpose": 2}
 
 
