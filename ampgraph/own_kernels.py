@@ -77,12 +77,14 @@ def _pixels(op: Op, graph: PrecisionGraph) -> int:
 
 def _is_ours(op: Op, graph: PrecisionGraph) -> bool:
     weight = graph.values[op.inputs[1].value]
-    if op.type != "Conv" or op.scope or weight.constant is None or weight.shape is None:
+    if op.scope or weight.constant is None or weight.shape is None:
         return False
     if len(weight.shape) != _IMAGE_RANK or op.attributes.get("auto_pad", "NOTSET") != "NOTSET":
         return False
     count, depth, *kernel = weight.shape
     group = op.attributes.get("group", 1)
+    if op.type == "ConvTranspose":
+        return group == 1 and "output_shape" not in op.attributes and count % _VECTOR == depth % _VECTOR == 0
     if count % _VECTOR or not isinstance(group, int):
         return False
     if group == 1 or depth > 1:
@@ -95,7 +97,8 @@ def _carried(conv: Op, graph: PrecisionGraph) -> Iterator[tuple[Op, ...]]:
     """What goes with a convolution, in the order of the kernels: bias, sum, activation."""
     value = conv.outputs[0].value
     weight = graph.values[conv.inputs[1].value].shape
-    steps = [_bias] if weight is not None and weight[1] == 1 else [_bias, _sum]
+    depthwise = conv.type == "Conv" and weight is not None and weight[1] == 1
+    steps = [_bias] if depthwise else [_bias, _sum]
     for step in steps:
         op = step(conv, value, graph)
         if op is not None:
@@ -110,7 +113,7 @@ def _bias(conv: Op, value: str, graph: PrecisionGraph) -> Op | None:
         return None
     other = graph.values[_other(add, value)]
     channels = graph.values[conv.inputs[1].value].shape
-    wanted = (channels[0], 1, 1) if channels else None
+    wanted = (channels[int(conv.type == "ConvTranspose")], 1, 1) if channels else None
     return add if other.constant is not None and other.shape is not None and other.shape[-3:] == wanted else None
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,35 @@ def _llama() -> nn.Module:
     return FirstOutput(LlamaModel(LlamaConfig(vocab_size=32000, use_cache=False, **sizes)))
 
 
+class Unet(nn.Module):
+    """The segmentation network as it is mostly built: two convolutions a level, transposed ones between levels."""
+
+    def __init__(self, width: int = 64, depth: int = 4, classes: int = 2) -> None:
+        super().__init__()
+        sizes = [width << level for level in range(depth + 1)]
+        self.down = nn.ModuleList(_twice(before, after) for before, after in pairwise((3, *sizes)))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(2 * size, size, 2, 2) for size in sizes[-2::-1])
+        self.merge = nn.ModuleList(_twice(2 * size, size) for size in sizes[-2::-1])
+        self.head = nn.Conv2d(width, classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        levels = []
+        for index, down in enumerate(self.down):
+            x = down(functional.max_pool2d(x, 2) if index else x)
+            levels.append(x)
+        for up, merge, beside in zip(self.up, self.merge, levels[-2::-1], strict=True):
+            x = merge(torch.cat((beside, up(x)), 1))
+        scores: Tensor = self.head(x)
+        return scores
+
+
+def _twice(before: int, after: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for size in (before, after):
+        layers += [nn.Conv2d(size, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
+
+
 def _whisper() -> nn.Module:
     from transformers import WhisperConfig
     from transformers.models.whisper.modeling_whisper import WhisperEncoder
@@ -137,7 +167,7 @@ FURTHER: Mapping[str, Row] = {
         "resnext50_32x4d": {},
         "regnet_y_400mf": {},
     }.items()
-}
+} | {"u_net": (Unet, lambda batch: (torch.randn(batch, 3, 256, 256),), 8)}
 
 
 def row(name: str) -> Row:

@@ -64,14 +64,15 @@ CONVOLUTIONS = {
     "depthwise, dilated": (f"y = Conv<{SAME}, group = 16, dilations = [2, 2]>(x, w, b)", (16, 1, 3, 3), False),
     "in groups": (f"y = Conv<{SAME}, group = 2>(x, w, b)", (16, 8, 3, 3), True),
     "padded by a word": ('y = Conv<auto_pad = "SAME_UPPER">(x, w, b)', (16, 16, 3, 3), False),
-    "transposed": ("y = ConvTranspose<strides = [2, 2]>(x, w, b)", (16, 24, 2, 2), False),
+    "transposed": ("y = ConvTranspose<strides = [2, 2]>(x, w, b)", (16, 24, 2, 2), True),
+    "transposed, odd channels": ("y = ConvTranspose<strides = [2, 2]>(x, w, b)", (16, 12, 2, 2), False),
 }
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_those_of_a_graph_are_those_of_the_converted_model(name: str) -> None:
     body, weight, ours = CONVOLUTIONS[name]
-    made = weight[1] if name == "transposed" else weight[0]
+    made = weight[1] if name.startswith("transposed") else weight[0]
     model = images(body, {"w": weight, "b": (made,)})
     assert bool(found(model).convolutions) is ours
     low = ampgraph.convert(model, objective="coverage").model

@@ -7,7 +7,7 @@ enum { TYPE_HANDLE = 0, TYPE_DATA = 1, TYPE_BOOLEAN = 2, TYPE_INT64 = 3, TYPE_FL
 enum { RUNTIME_COMPILATION = 0 };
 enum { DATA_FLOAT = 0, DATA_HALF = 2 };
 enum { POINTWISE = 0, CONVOLUTION = 1, ENGINE = 2, ENGINE_CONFIG = 3, HEURISTIC = 4, PLAN = 5, CONV_FORWARD = 10,
-       OP_POINTWISE = 13, GRAPH = 15, VARIANT_PACK = 16, TENSOR = 17 };
+       CONV_BACKWARD_DATA = 12, OP_POINTWISE = 13, GRAPH = 15, VARIANT_PACK = 16, TENSOR = 17 };
 enum { ADD = 0, RELU_FORWARD = 100, SWISH_FORWARD = 106, SIGMOID_FORWARD = 102, GELU_FORWARD = 104 };
 enum { CROSS_CORRELATION = 1 };
 enum { X = 1, W, BIAS, Z, Y, FIRST_VIRTUAL };
@@ -54,8 +54,10 @@ static Descriptor between(Draft *draft, const int64_t size[4], int type) {
     return tensor(draft, draft->next_id++, size, type, 1);
 }
 
+/* A transposed one is what a convolution's gradient is to its input. */
 static void convolution(Draft *draft, const Problem *p, Descriptor x, Descriptor w, Descriptor y) {
-    Descriptor how = made(draft, CONVOLUTION), op = made(draft, CONV_FORWARD);
+    Descriptor how = made(draft, CONVOLUTION), op = made(draft, p->transposed ? CONV_BACKWARD_DATA : CONV_FORWARD);
+    int first = p->transposed ? 706 : 700; /* alpha, beta, convolution, weights, input, output */
     int64_t axes = 2, dilations[2] = {p->dilation_h, p->dilation_w}, strides[2] = {p->stride_h, p->stride_w};
     int64_t before[2] = {p->top, p->left}, after[2] = {p->bottom, p->right};
     int type = DATA_FLOAT, mode = CROSS_CORRELATION;
@@ -68,12 +70,12 @@ static void convolution(Draft *draft, const Problem *p, Descriptor x, Descriptor
     set(draft, how, 105, TYPE_INT64, 2, before);
     set(draft, how, 104, TYPE_INT64, 2, after);
     finish(draft, how);
-    set(draft, op, 702, TYPE_DESCRIPTOR, 1, &how);
-    set(draft, op, 704, TYPE_DESCRIPTOR, 1, &x);
-    set(draft, op, 703, TYPE_DESCRIPTOR, 1, &w);
-    set(draft, op, 705, TYPE_DESCRIPTOR, 1, &y);
-    set(draft, op, 700, TYPE_FLOAT, 1, &one);
-    set(draft, op, 701, TYPE_FLOAT, 1, &zero);
+    set(draft, op, first + 2, TYPE_DESCRIPTOR, 1, &how);
+    set(draft, op, first + 4, TYPE_DESCRIPTOR, 1, p->transposed ? &y : &x);
+    set(draft, op, first + 3, TYPE_DESCRIPTOR, 1, &w);
+    set(draft, op, first + 5, TYPE_DESCRIPTOR, 1, p->transposed ? &x : &y);
+    set(draft, op, first, TYPE_FLOAT, 1, &one);
+    set(draft, op, first + 1, TYPE_FLOAT, 1, &zero);
     finish(draft, op);
     draft->operations[draft->operation_count++] = op;
 }
@@ -105,7 +107,8 @@ int fuses(int64_t act) {
 
 static void describe(Draft *draft, const Problem *p, enum Shape shape) {
     int64_t x_size[4] = {p->batch, p->channels, p->height, p->width};
-    int64_t w_size[4] = {p->out_channels, p->depth, p->kernel_h, p->kernel_w};
+    int64_t filters = p->transposed ? p->channels : p->out_channels, depth = p->transposed ? p->out_channels : p->depth;
+    int64_t w_size[4] = {filters, depth, p->kernel_h, p->kernel_w};
     int64_t y_size[4] = {p->batch, p->out_channels, p->out_height, p->out_width};
     int64_t row[4] = {1, p->out_channels, 1, 1};
     Descriptor x = tensor(draft, X, x_size, DATA_HALF, 0), w = tensor(draft, W, w_size, DATA_HALF, 0);

@@ -8,7 +8,8 @@
 /* Sizes of a problem: all that its fastest way depends on. `depth`: channels that a filter reads, a group's. */
 typedef struct Problem {
     int64_t batch, height, width, channels, depth, out_channels, out_height, out_width, kernel_h, kernel_w, stride_h,
-        stride_w, top, left, bottom, right, dilation_h, dilation_w, act, residual, scaled, biased;
+        stride_w, top, left, bottom, right, dilation_h, dilation_w, act, residual, scaled, biased,
+        transposed;
 } Problem;
 
 typedef struct Tensors {

@@ -60,7 +60,7 @@ typedef struct Call {
 struct Node {
     Api *api;
     void (*compute)(Node *, Call *);
-    int64_t strides[2], pads[4], dilations[2], kernel[2];
+    int64_t strides[2], pads[4], dilations[2], kernel[2], wider[2];
     int64_t block, turned, groups, first, second, simple, length;
     float epsilon;
     int act, gate;
@@ -192,22 +192,36 @@ static void solve(Node *node, Call *call, const Problem *problem, const Tensors 
     if (code) fail_with(call, "a convolution", code);
 }
 
+static void convolve_image(Node *node, Call *call, const int64_t size[4], int transposed) {
+    const Array *x = &call->in[0], *w = &call->in[1];
+    Problem problem = {
+        .batch = x->size[0], .height = x->size[1], .width = x->size[2], .channels = x->size[3],
+        .depth = transposed ? x->size[3] : w->size[3], .out_channels = size[3], .out_height = size[1],
+        .out_width = size[2], .kernel_h = w->size[1], .kernel_w = w->size[2], .stride_h = node->strides[0],
+        .stride_w = node->strides[1], .top = node->pads[0], .left = node->pads[1], .bottom = node->pads[2],
+        .right = node->pads[3], .dilation_h = node->dilations[0], .dilation_w = node->dilations[1], .act = node->act,
+        .residual = call->in[3].data != NULL, .scaled = call->in[4].data != NULL, .biased = 1, .transposed = transposed,
+    };
+    Tensors at = {x->data, w->data, call->in[2].data, call->in[3].data, call->in[4].data, output(call, 0, size, 4)};
+    if (call->status || size[0] * size[1] * size[2] == 0) return;
+    solve(node, call, &problem, &at);
+}
+
 static void conv(Node *node, Call *call) {
     const Array *x = &call->in[0], *w = &call->in[1];
     int64_t size[4];
     window_size(node, x, w->size[1], w->size[2], size);
     size[3] = w->size[0];
-    Problem problem = {
-        .batch = x->size[0], .height = x->size[1], .width = x->size[2], .channels = x->size[3],
-        .depth = w->size[3], .out_channels = size[3], .out_height = size[1], .out_width = size[2], .kernel_h = w->size[1],
-        .kernel_w = w->size[2], .stride_h = node->strides[0], .stride_w = node->strides[1], .top = node->pads[0],
-        .left = node->pads[1], .bottom = node->pads[2], .right = node->pads[3], .dilation_h = node->dilations[0],
-        .dilation_w = node->dilations[1], .act = node->act, .residual = call->in[3].data != NULL,
-        .scaled = call->in[4].data != NULL, .biased = 1,
-    };
-    Tensors at = {x->data, w->data, call->in[2].data, call->in[3].data, call->in[4].data, output(call, 0, size, 4)};
-    if (call->status || size[0] * size[1] * size[2] == 0) return;
-    solve(node, call, &problem, &at);
+    convolve_image(node, call, size, 0);
+}
+
+static void conv_transpose(Node *node, Call *call) {
+    const Array *x = &call->in[0], *w = &call->in[1];
+    int64_t size[4] = {x->size[0], 0, 0, w->size[3]};
+    for (int i = 0; i < 2; ++i)
+        size[1 + i] = (x->size[1 + i] - 1) * node->strides[i] + node->dilations[i] * (w->size[1 + i] - 1) + 1 -
+                      node->pads[i] - node->pads[2 + i] + node->wider[i];
+    convolve_image(node, call, size, 1);
 }
 
 /* The same over rows of any rank: pixels, tokens. */
@@ -617,6 +631,7 @@ static Status *create(const CustomOp *op, Api *api, const Info *info, void **mad
     ints(node, info, "pads", node->pads, 4);
     ints(node, info, "dilations", node->dilations, 2);
     ints(node, info, "kernel_shape", node->kernel, 2);
+    ints(node, info, "output_padding", node->wider, 2);
     node->block = 1;
     whole(node, info, "block", &node->block);
     whole(node, info, "width", &node->turned);
@@ -691,6 +706,7 @@ static int none(const CustomOp *op) {
 
 static Operator operators[] = {
     {{0}, "Conv", conv, 5, 3, 1, {FLOAT16, FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
+    {{0}, "ConvTranspose", conv_transpose, 4, 3, 1, {FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
     {{0}, "Linear", linear, 4, 2, 1, {FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
     {{0}, "DepthwiseConv", depthwise, 3, 3, 2, {FLOAT16, FLOAT, FLOAT}, {FLOAT16, FLOAT}},
     {{0}, "Excite", excite, 5, 5, 1, {FLOAT, FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},

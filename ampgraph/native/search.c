@@ -137,8 +137,9 @@ static int applies(const Problem *p, Try how) {
 
 /* Whether it is a product of pixels and weights. */
 static int is_product(const Problem *p) {
-    return p->depth == p->channels && p->kernel_h == 1 && p->kernel_w == 1 && p->stride_h == 1 && p->stride_w == 1 &&
-           p->height == p->out_height && p->width == p->out_width && p->act != SIGMOID && p->act != HARD_SIGMOID;
+    int is_point = p->kernel_h == 1 && p->kernel_w == 1 && p->stride_h == 1 && p->stride_w == 1;
+    int is_whole = !p->transposed && p->depth == p->channels && p->height == p->out_height && p->width == p->out_width;
+    return is_point && is_whole && p->act != SIGMOID && p->act != HARD_SIGMOID;
 }
 
 static Search searched(Gpu *gpu, const Problem *p, const Tensors *at, Stream *stream) {

@@ -54,7 +54,7 @@ def _with_bias(net: Net, chain: Chain) -> Chain:
     if add is None or chain.bias:
         return chain
     other = _other(add, chain.output)
-    channels = net.constants[chain.conv.input[1]].dims[0]
+    channels = net.constants[chain.conv.input[1]].dims[int(chain.conv.op_type == "ConvTranspose")]
     known = net.constants.get(other)
     if known is None or list(known.dims)[-3:] != [channels, 1, 1] or np.prod(known.dims) != channels:
         return chain
@@ -151,6 +151,17 @@ def conv_step(net: Net, conv: NodeProto, taken: Collection[int] = ()) -> Step | 
     return None
 
 
+def transposed_step(net: Net, conv: NodeProto, taken: Collection[int] = ()) -> Step | None:
+    """A transposed convolution of all channels that a kernel of ours computes, likewise."""
+    weight, how = _weight(net, conv), plain_attributes(conv)
+    plain = how.get("auto_pad", "NOTSET") == "NOTSET" and how.get("group", 1) == 1 and "output_shape" not in how
+    if weight is None or not plain or weight.shape[0] % VECTOR or weight.shape[1] % VECTOR:
+        return None
+    step = _dense(net, chain_of(net, conv, taken), weight, image(conv.input[0]), "ConvTranspose")
+    wider = tuple(how.get("output_padding", (0, 0)))  # type: ignore[arg-type]
+    return replace(step, attributes={**step.attributes, "output_padding": wider})
+
+
 def _weight(net: Net, conv: NodeProto) -> Array | None:
     known = net.constants.get(conv.input[1])
     is_ours = known is not None and known.data_type == TensorProto.FLOAT16 and len(known.dims) == _RANK
@@ -181,10 +192,11 @@ def _step(net: Net, chain: Chain, op: str, inputs: tuple[Slot, ...], extra: tupl
     return Step(op, inputs, chain.output, (*extra, *chain.old), attributes=attributes)
 
 
-def _dense(net: Net, chain: Chain, weight: Array, x: Slot) -> Step:
+def _dense(net: Net, chain: Chain, weight: Array, x: Slot, op: str = "Conv") -> Step:
     residual = image(chain.residual) if chain.residual else NOTHING
     laid = constant(chain.conv.input[1], np.ascontiguousarray(weight.transpose(0, 2, 3, 1)))
-    return _step(net, chain, "Conv", (x, laid, _bias(net, chain, weight.shape[0]), residual))
+    bias = _bias(net, chain, weight.shape[0 if op == "Conv" else 1])
+    return _step(net, chain, op, (x, laid, bias, residual))
 
 
 def _of_image(net: Net, chain: Chain, weight: Array) -> Step:

@@ -76,17 +76,28 @@ def _expanded(node: NodeProto, model: ModelProto) -> Iterator[NodeProto]:
     yield from scope.nodes
 
 
+_HOW = ("strides", "pads", "dilations", "kernel_shape", "group", "output_padding")
+
+
 def _window(how: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: how[name] for name in ("strides", "pads", "dilations", "kernel_shape") if name in how}
+    return {name: how[name] for name in _HOW if name in how}
 
 
 def _conv(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
+    _convolved("Conv", scope, inputs, outputs, {**how, "group": how.get("group", 1)})
+
+
+def _transposed(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
+    _convolved("ConvTranspose", scope, inputs, outputs, how)
+
+
+def _convolved(op: str, scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
     x, weight, bias, residual, scale = inputs[:5]
     if scale:
         x = scope.add("Mul", x, scope.add("Unsqueeze", scale, scope.constant(np.array([1, 2], np.int64))))
     first = scope.add("Transpose", x, perm=FIRST)
     laid = scope.add("Transpose", weight, perm=_TO_WEIGHTS)
-    found = scope.add("Conv", first, laid, bias, group=how.get("group", 1), **_window(how))
+    found = scope.add(op, first, laid, bias, **_window(how))
     if residual:
         found = scope.add("Add", found, scope.add("Transpose", residual, perm=FIRST))
     scope.add("Transpose", scope.activated(found, how.get("activation", "")), perm=LAST, output=outputs[0])
@@ -105,9 +116,7 @@ def _depthwise(scope: _Scope, inputs: list[str], outputs: list[str], how: Mappin
     weight, bias = (scope.add("Cast", each, to=TensorProto.FLOAT16) for each in (weight, bias))
     kernel = scope.add("Unsqueeze", scope.add("Transpose", weight, perm=(2, 0, 1)), scope.constant(np.array([1])))
     first = scope.add("Transpose", x, perm=FIRST)
-    scope.nodes.append(
-        helper.make_node("Conv", [first, kernel, bias], [f"{scope.stem}__conv"], group=how["group"], **_window(how))
-    )
+    scope.nodes.append(helper.make_node("Conv", [first, kernel, bias], [f"{scope.stem}__conv"], **_window(how)))
     found = scope.activated(f"{scope.stem}__conv", how.get("activation", ""))
     scope.add("Transpose", found, perm=LAST, output=outputs[0])
     if len(outputs) > 1:
@@ -239,6 +248,7 @@ _WAYS: Mapping[str, Callable[[_Scope, list[str], list[str], Mapping[str, Any]], 
     "Linear": _linear,
     "DepthwiseConv": _depthwise,
     "Affine": _affine,
+    "ConvTranspose": _transposed,
     "Excite": _excite,
     "MaxPool": _max_pool,
     "Mean": _mean,

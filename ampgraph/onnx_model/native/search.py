@@ -9,7 +9,7 @@ from onnx import NodeProto
 from ampgraph.onnx_model.fuse.net import Net
 from ampgraph.onnx_model.native.affine import affine_step
 from ampgraph.onnx_model.native.attention import attention_steps
-from ampgraph.onnx_model.native.conv import conv_step, image_step
+from ampgraph.onnx_model.native.conv import conv_step, image_step, transposed_step
 from ampgraph.onnx_model.native.excite import Excite, excite_at
 from ampgraph.onnx_model.native.gated import gated_steps, split_gelu_step
 from ampgraph.onnx_model.native.group_norm import group_norm_step, residual_step
@@ -55,6 +55,10 @@ def _look(net: Net, each: NodeProto, search: Search) -> None:
         conv = conv_step(net, each, search.taken)
         if conv is not None:
             _take(net, each, _scaled(each, conv, search), search)
+    elif each.op_type == "ConvTranspose":
+        transposed = transposed_step(net, each, search.taken)
+        if transposed is not None:
+            _take(net, each, transposed, search)
     elif each.op_type == "MatMul":
         linear = linear_step(net, each, search.taken) if search.products else None
         if linear is not None:

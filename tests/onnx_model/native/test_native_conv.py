@@ -141,6 +141,31 @@ def test_weights_in_a_file_of_their_own_are_left_alone() -> None:
     assert rewrite(model, {}) is None
 
 
+@pytest.mark.parametrize(
+    ("how", "kernel", "size"),
+    [
+        ("strides=[2,2]", (2, 2), 12),
+        ("strides=[2,2], pads=[1,1,1,1], output_padding=[1,1]", (3, 3), 12),
+        ("pads=[1,1,1,1]", (3, 3), 6),
+        ("strides=[2,1], pads=[0,1,0,0], dilations=[1,2]", (2, 3), "a,b"),
+    ],
+)
+def test_transposed_convolutions_with_what_goes_with_them(how: str, kernel: tuple[int, int], size: int | str) -> None:
+    sizes = size if isinstance(size, str) else f"{size},{size}"
+    graph = f"""g (float16[N,16,6,6] x) => (float16[N,24,{sizes}] y)
+        {{ c = ConvTranspose<{how}>(x, w)  a = Add(c, b)  y = Relu(a) }}"""
+    model = model_of(graph, {"w": (16, 24, *kernel), "b": (1, 24, 1, 1)})
+    assert own(model) == {"ConvTranspose": 1}
+    assert kept(model) == {"Transpose": 2}
+
+
+@pytest.mark.parametrize("attributes", ["group=2, strides=[2,2]", "output_shape=[12,12], strides=[2,2]"])
+def test_other_transposed_convolutions_stay(attributes: str) -> None:
+    graph = f"g (float16[N,16,6,6] x) => (float16[N,16,12,12] y) {{ y = ConvTranspose<{attributes}>(x, w) }}"
+    weight = (16, 8 if "group" in attributes else 16, 2, 2)
+    assert rewrite(model_of(graph, {"w": weight}), {}) is None
+
+
 @pytest.mark.parametrize("group", [2, 4])
 def test_convolutions_in_groups_with_what_goes_with_them(group: int) -> None:
     graph = f"""g (float16[N,16,6,6] x) => (float16[N,16,6,6] y)

@@ -134,9 +134,10 @@ WIDE = "f = Cast<to=1>(x) e = Cast<to=1>(odd) s = Cast<to=1>(r) d = Conv<kernel_
         ("y = Identity(r)", True),
         (WIDE, True),
         (ODD, False),
-        ("y = ConvTranspose<kernel_shape=[2,2]>(r, up)", False),
+        ("y = ConvTranspose<kernel_shape=[2,2]>(r, up)", True),
+        ('y = ConvTranspose<kernel_shape=[2,2], auto_pad="SAME_UPPER">(r, up)', False),
     ],
-    ids=["alone", "beside float32", "beside few channels", "beside a transposed one"],
+    ids=["alone", "beside float32", "beside few channels", "beside a transposed one", "beside one padded by a word"],
 )
 def test_by_the_rule_convolutions_are_ours_where_all_in_float16_can_be(after: str, taken: bool) -> None:
     found = by_rule(convolutions(after), {}, cuda_graph=True)
