@@ -41,12 +41,10 @@ def by_rule(model: ModelProto, shapes: Mapping[str, Shape], cuda_graph: bool) ->
     where each input has one shape. Where sizes are not known, ours may be the slower for few rows, and in a plain run
     an operator of ours takes the host longer than one of onnxruntime's: on one H200 MiniLM at batch 16 takes 0.865 ms
     with six products of ours and 0.811 without, 1.18 with 13 normalizations and 1.03 without. There ours have to save
-    launches. Convolutions only where all in float16 are ours, or images are seldom turned between ours, which have
-    channels last, and onnxruntime's. On one H200 as CUDA graphs, without ours and with them: ResNet-50 at batch 32 1.73
-    and 1.03 ms, EfficientNet-B0 1.98 and 0.905, all by ours; PP-OCRv4 det at batch 1 0.860 and 0.653, at 16 4.20 and
-    2.80, 50 of 62 by ours with 7 changes of layout; cls at 16 0.532 and 0.744 when it had 63 for 33.
-    Where all are ours, every other may have one, DenseNet-121's 9 for 120: at batch 32 4.44 and 2.33 ms, U-Net's at 8 3.65
-    and 1.73.
+    launches. Convolutions only where images are seldom turned between ours, which have channels last, and others. On
+    H200s as CUDA graphs, without ours and with them: ResNet-50 at batch 32 1.73 and 1.03 ms, EfficientNet-B0 1.98 and
+    0.905, DenseNet-121 with 22 changes of layout for 120 of ours 4.44 and 2.33; beside one that is not ours, U-Net at
+    batch 8 3.65 and 1.73, PP-OCRv4 det at 1 0.860 and 0.653; cls at 16 0.532 and 0.744 when it had 63 changes for 33.
     """
     sure = cuda_graph and has_known_sizes(model, shapes)
     return rewrite(model, shapes, convolutions="most" if sure else "none", products=sure, norms=sure)
