@@ -81,9 +81,9 @@ class Session:
     - `shapes`: of the inputs, by name, where they never change: shape arithmetic is then done once, when the session
       opens, and what it kept from becoming a CUDA graph can become one. Runs of other shapes fail.
     - `native`: kernels of our own for what onnxruntime takes several for in float16; True raises ModelError where none
-      of them can be had. "auto" takes all where the file records that they are the fastest; else, in models of no
-      convolution that is theirs, all in CUDA graphs of known shapes, and otherwise those that need no search and save
-      launches. It goes on without them where it must.
+      of them can be had. "auto" takes all where the file records that they are the fastest; else, in CUDA graphs of
+      known shapes, all, convolutions among them where images are seldom turned for others; and otherwise those that
+      need no search and save launches. It goes on without them where it must.
     - `recorded`: what is left at "auto" is as the file records that it was measured (`convert --tune`), where it does,
       and that can be had on this provider; else, or with False, by rules of what the model is. `notes` say which.
 
