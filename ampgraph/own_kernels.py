@@ -1,7 +1,7 @@
 """What kernels of ampgraph's own compute of a graph, for prices of models that run in `ampgraph.Session` with them.
 
 The same conditions as onnx_model/native has on a converted model, read off a graph on which nothing is decided yet. A
-session takes these kernels where all float16 convolutions are theirs, so all are or none.
+session takes these kernels where images are seldom turned between theirs and others.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ _ACROSS = {3: (1, 2), 5: (1, 2), 7: (1,)}  # strides by the size of a depthwise 
 _DEPTHWISE = {((size, size), (down, by)) for size, strides in _ACROSS.items() for down in (1, 2) for by in strides}
 _GATES = ("Sigmoid", "HardSigmoid")
 _SIX = (0.0, 6.0)
+_FEW = 12  # of ours for each other one, before and after which images may be turned, see native/rewrite.py
+_SIXTH = 1 / 6
 _IMAGE_RANK = 4
 
 
@@ -51,14 +53,15 @@ def own_kernels(graph: PrecisionGraph, judgement: Judgement, options: Options) -
         return NONE
     found = [op for op in graph.ops.values() if op.type in ("Conv", "ConvTranspose")]
     found = [op for op in found if _may_be_low(op, graph, judgement) and _pixels(op, graph) != 1]
-    if not all(_is_ours(op, graph) for op in found):
+    ours = [op for op in found if _is_ours(op, graph)]
+    if _FEW * (len(found) - len(ours)) > len(ours):
         return NONE
     carried: dict[str, str] = {}
-    for op in found:
+    for op in ours:
         parts = takewhile(lambda part: all(_may_be_low(each, graph, judgement) for each in part), _carried(op, graph))
         carried.update((each.id, op.id) for part in parts for each in part if each.id not in carried)
     ties = tuple((_decision(conv, graph), _decision(id, graph)) for id, conv in carried.items())
-    return OwnKernels(frozenset(op.id for op in found), carried, ties)
+    return OwnKernels(frozenset(op.id for op in ours), carried, ties)
 
 
 def _may_be_low(op: Op, graph: PrecisionGraph, judgement: Judgement) -> bool:
@@ -132,12 +135,20 @@ def _activation(value: str, graph: PrecisionGraph) -> tuple[Op, ...]:
         return (alone,) if alone.type != "Clip" or _bounds(alone, graph) == _SIX else ()
     readers = _readers(value, graph)
     gates = [op for op in readers if op.type in _GATES]
-    if len(readers) != 2 or len(gates) != 1:
+    if len(readers) != 2 or len(gates) != 1 or not _is_usual(gates[0]):
         return ()
     product = _only_reader(gates[0].outputs[0].value, graph, "Mul")
     if product is None or {slot.value for slot in product.inputs} != {value, gates[0].outputs[0].value}:
         return ()
     return gates[0], product
+
+
+def _is_usual(gate: Op) -> bool:
+    """Whether x times it is Silu or HardSwish: of hard ones that whose slope is a sixth."""
+    slope, shift = gate.attributes.get("alpha", 0.2), gate.attributes.get("beta", 0.5)
+    return gate.type == "Sigmoid" or (
+        isinstance(slope, float) and math.isclose(slope, _SIXTH, rel_tol=1e-5) and shift == 0.5
+    )
 
 
 def _bounds(cut: Op, graph: PrecisionGraph) -> tuple[Attribute | None, ...]:

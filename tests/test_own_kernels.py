@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import onnx
 import pytest
@@ -89,6 +91,8 @@ def test_an_image_of_few_channels_is_ours() -> None:
     [
         ("y = Relu(c)", ["Relu"]),
         ("s = Sigmoid(c) y = Mul(c, s)", ["Mul", "Sigmoid"]),
+        ("s = HardSigmoid<alpha = 0.16666667>(c) y = Mul(c, s)", ["HardSigmoid", "Mul"]),
+        ("s = HardSigmoid(c) y = Mul(c, s)", []),
         ("d = Add(c, x) y = Relu(d)", ["Add", "Relu"]),
         ("d = Relu(c) y = Add(d, x)", ["Relu"]),
         ("y = Tanh(c)", []),
@@ -120,6 +124,14 @@ def test_one_convolution_of_others_leaves_all_to_them_but_one_pixel_does_not() -
     graph, options = lift(kept), NATIVE
     judgement = judge(graph, load_builtin(), propagate(graph), options.precision)
     assert own_kernels(graph, judgement, options) == NONE
+
+
+@pytest.mark.parametrize("count", [11, 12])
+def test_beside_one_of_others_a_dozen_are_ours(count: int) -> None:
+    names = ["x", *(f"c{place}" for place in range(count))]
+    chain = " ".join(f"{new} = Conv<{SAME}>({old}, w)" for old, new in pairwise(names))
+    model = images(f"{chain} y = Conv({names[-1]}, v)", {"w": (16, 16, 3, 3), "v": (12, 16, 1, 1)})
+    assert len(found(model).convolutions) == (count if count >= 12 else 0)
 
 
 def test_they_are_counted_on_in_float16_where_asked_for_alone() -> None:
