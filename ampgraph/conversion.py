@@ -187,14 +187,13 @@ def plan_prepared(
         times = replace(times, launch=0.0)
     device = device_named(options.device, cuda_graph=options.cuda_graph)
     own = own_kernels(graph, judgement, options)
-    judgement = replace(judgement, ties=(*judgement.ties, *own.ties))
     costs = price(graph, options.objective, device, options.precision, categories, times, own)
     if as_is:
         low = untouched(graph, options.precision)
     elif text is not None:
         low = from_json(text, str(options.plan), graph, judgement)
     else:
-        low = decide(graph, judgement, costs)
+        low = decide(graph, own.tied(judgement), costs)
     decides = options.objective == "speed" and text is None and not as_is
     if decides and hardly_pays(graph, judgement, costs, low, cuda_graph=options.cuda_graph):
         plan = left_alone(graph, judgement, costs, low)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
 from ampgraph.graph import Attribute, Op, PrecisionGraph
@@ -30,12 +30,16 @@ _IMAGE_RANK = 4
 class OwnKernels:
     """Ids of the convolutions that are ours in low precision, and of the ops that are then part of them, with whose.
 
-    `ties`: decisions of theirs that must agree, or the one kernel would not be there.
+    `ties`: decisions of theirs that agree, or the one kernel would not be there.
     """
 
     convolutions: frozenset[str] = frozenset()
     carried: Mapping[str, str] = field(default_factory=dict)
     ties: tuple[tuple[str, str], ...] = ()
+
+    def tied(self, judgement: Judgement) -> Judgement:
+        """What to decide under at these prices; a plan from elsewhere may have it otherwise."""
+        return replace(judgement, ties=(*judgement.ties, *self.ties))
 
 
 NONE = OwnKernels()

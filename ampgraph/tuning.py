@@ -176,8 +176,7 @@ def _assignments(side: Planned, measured: MeasuredCosts | None) -> Iterator[tupl
     captured = device_named(options.device, cuda_graph=True)
     yield "graph roofline", decide(graph, judgement, price(graph, "speed", captured, precision))
     own = own_kernels(graph, judgement, replace(options, cuda_graph=True, native=True, costs=None))
-    tied = replace(judgement, ties=(*judgement.ties, *own.ties))
-    yield "own kernels", decide(graph, tied, price(graph, "speed", captured, precision, own=own))
+    yield "own kernels", decide(graph, own.tied(judgement), price(graph, "speed", captured, precision, own=own))
     if measured is not None:
         yield "measured", decide(graph, judgement, price(graph, "speed", device, precision, measured=measured))
     categories = {key: str(verdict.category) for key, verdict in judgement.verdicts.items()}

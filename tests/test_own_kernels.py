@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -182,7 +184,18 @@ def test_a_small_network_that_is_left_alone_becomes_low_for_our_kernels() -> Non
     assert rewritten.counts == {"Conv": 3, "DepthwiseConv": 3}
 
 
-def test_the_option_is_in_the_digest_where_it_is_given(tmp_path) -> None:
+def test_a_plan_may_have_what_goes_with_a_convolution_otherwise(tmp_path: Path) -> None:
+    """Ties are of prices: they bind what is decided, not what somebody asks for."""
+    plan = tmp_path / "plan.json"
+    ampgraph.convert(swish_net(), cuda_graph=True, native=True, save_plan=plan)
+    content = json.loads(plan.read_text())
+    key = next(id for id in content["decisions"] if id.startswith("Sigmoid"))
+    content["decisions"][key]["precision"] = "float32"
+    plan.write_text(json.dumps(content))
+    assert ampgraph.convert(swish_net(), cuda_graph=True, native=True, plan=plan).report.nodes["float32"] == 1
+
+
+def test_the_option_is_in_the_digest_where_it_is_given(tmp_path: Path) -> None:
     assert make_options(cuda_graph=True).digest() != NATIVE.digest()
     path = tmp_path / "model.onnx"
     onnx.save(swish_net(), path)
