@@ -16,6 +16,8 @@ from ampgraph.errors import ModelError, OptionError
 from ampgraph.onnx_model.lift import lift
 from ampgraph.onnx_model.marks import DIGEST_KEY, UNCHANGED_KEY, remembered
 from ampgraph.onnx_model.names import CAST_KEY, metadata_of
+from ampgraph.onnx_model.raising import at_opset
+from ampgraph.onnx_model.run import CPU, open_session, run
 from tests.models import (
     FLOAT,
     FLOAT16,
@@ -92,6 +94,20 @@ def test_a_raised_opset_keeps_notes_and_functions():
     raised = convert(model, opset=22).model
     assert len(nodes(raised, "MatMul")) == 6
     assert_agrees(model, raised)
+
+
+def test_a_shape_that_only_newer_opsets_know_to_be_wrong_is_left_out():
+    """As an exporter left it in a network that reads captchas: an output of three axes declared to have two."""
+    model = onnx.parser.parse_model("""<ir_version: 6, opset_import: ["" : 12]> g (float[N, 4] x) => (float[1, L] y)
+        <int64 first = {0}, int64[2] rest = {2, 2}> {
+            s = Shape(x) n = Gather<axis = 0>(s, first) u = Unsqueeze<axes = [0]>(n)
+            t = Concat<axis = 0>(u, rest) y = Reshape(x, t) }""")
+    raised = at_opset(model, 22, "m")
+    onnx.checker.check_model(raised, full_check=True)
+    assert [value.name for value in raised.graph.output] == ["y"]
+    assert len(raised.graph.output[0].type.tensor_type.shape.dim) == 3
+    x = np.ones((3, 4), np.float32)
+    np.testing.assert_array_equal(run(open_session(raised, provider=CPU), {"x": x})["y"], x.reshape(3, 2, 2))
 
 
 def test_an_opset_that_cannot_be_reached_is_refused():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import onnx
+import onnx.shape_inference
 import onnx.version_converter
 from onnx import ModelProto
 
@@ -11,6 +12,7 @@ from ampgraph.onnx_model.io import check_model, first_line
 from ampgraph.onnx_model.names import walk
 from ampgraph.onnx_model.prepare import prepare
 
+_STALE = "Inferred shape and existing shape differ in rank"
 REMEDY = "leave --opset out, or export again at that opset"
 
 
@@ -32,10 +34,26 @@ def at_opset(model: ModelProto, opset: int, place: str) -> ModelProto:
     except (RuntimeError, onnx.version_converter.ConvertError) as error:
         raise _unable(place, opset, first_line(error)) from None
     complaint = check_model(raised)
+    if _STALE in complaint:
+        _drop_stale_shapes(raised)
+        complaint = check_model(raised)
     if complaint and not check_model(flat):
         raise _unable(place, opset, complaint)
     _restore(flat, raised)
     return raised
+
+
+def _drop_stale_shapes(raised: ModelProto) -> None:
+    """Take out shapes of results that are not what the operators make, which inference sees at newer opsets alone."""
+    bare = ModelProto()
+    bare.CopyFrom(raised)
+    del raised.graph.value_info[:], bare.graph.value_info[:]
+    for value in bare.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True).graph.output
+    for said, found in zip(raised.graph.output, inferred, strict=True):
+        if len(said.type.tensor_type.shape.dim) != len(found.type.tensor_type.shape.dim):
+            said.CopyFrom(found)
 
 
 def _unable(place: str, opset: int, why: str) -> ModelError:
