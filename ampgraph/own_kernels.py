@@ -101,17 +101,23 @@ def _is_ours(op: Op, graph: PrecisionGraph) -> bool:
 
 
 def _carried(conv: Op, graph: PrecisionGraph) -> Iterator[tuple[Op, ...]]:
-    """What goes with a convolution, in the order of the kernels: bias, sum, activation."""
+    """What goes with a convolution, in the order of the kernels: normalization, bias, sum, activation."""
     value = conv.outputs[0].value
     weight = graph.values[conv.inputs[1].value].shape
     depthwise = conv.type == "Conv" and weight is not None and weight[1] == 1
-    steps = [_bias] if depthwise else [_bias, _sum]
+    steps = [_norm, _bias] if depthwise else [_norm, _bias, _sum]
     for step in steps:
         op = step(conv, value, graph)
         if op is not None:
             yield (op,)
             value = op.outputs[0].value
     yield _activation(value, graph)
+
+
+def _norm(_: Op, value: str, graph: PrecisionGraph) -> Op | None:
+    norm = _only_reader(value, graph, "BatchNormalization")
+    constant = norm is not None and all(graph.values[slot.value].constant is not None for slot in norm.inputs[1:])
+    return norm if constant else None
 
 
 def _bias(conv: Op, value: str, graph: PrecisionGraph) -> Op | None:

@@ -8,30 +8,24 @@ from __future__ import annotations
 import numpy as np
 from onnx import NodeProto, TensorProto
 
-from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.fuse.net import Net
-from ampgraph.onnx_model.native.conv import VECTOR, activation, conv_step
+from ampgraph.onnx_model.native.conv import VECTOR, activation, conv_step, numbers_of
 from ampgraph.onnx_model.native.step import Slot, Step, constant, image
 
 _RANK, _CHANNELS = 4, 1
-_NUMBERS = 4  # scale, bias, mean and variance
-_EPSILON = 1e-5  # where none is said
 
 
 def affine_slots(net: Net, each: NodeProto) -> tuple[Slot, ...]:
     """What our kernel reads for a batch normalization of a float16 image by constants; empty for all else."""
-    if each.op_type != "BatchNormalization" or each.domain or len(each.output) != 1:
+    if each.op_type != "BatchNormalization":
         return ()
-    how, name, shape = plain_attributes(each), each.input[0], net.shapes.get(each.input[0], ())
-    numbers = [array.astype(np.float64) for other in each.input[1:] if (array := net.table(other)) is not None]
-    if net.source.kinds.get(name) != TensorProto.FLOAT16 or how.get("training_mode") or len(numbers) != _NUMBERS:
+    name, shape, numbers = each.input[0], net.shapes.get(each.input[0], ()), numbers_of(net, each)
+    if numbers is None or net.source.kinds.get(name) != TensorProto.FLOAT16:
         return ()
     if len(shape) != _RANK or shape[_CHANNELS] % VECTOR:
         return ()
-    scale, bias, mean, variance = numbers
-    by = scale / np.sqrt(variance + float(how.get("epsilon", _EPSILON)))  # type: ignore[arg-type]
-    laid = {"scale": by, "shift": bias - mean * by}
-    more = (constant(f"{each.output[0]}_{part}", array.astype(np.float32)) for part, array in laid.items())
+    laid = zip(("scale", "shift"), numbers, strict=True)
+    more = (constant(f"{each.output[0]}_{part}", array.astype(np.float32)) for part, array in laid)
     return image(name), *more
 
 

@@ -19,17 +19,22 @@ _DEPTHWISE = {(3, 1), (3, 2), (5, 1), (5, 2), (7, 1)}  # kernel, stride across
 _DOWN = (1, 2)  # strides from row to row
 _GATED: Mapping[str, str] = {"Sigmoid": "Silu", "HardSigmoid": "HardSwish"}  # what x times a gate of x is
 _SIX = (0.0, 6.0)
+_NUMBERS, _EPSILON = 4, 1e-5  # of a batch normalization: scale, bias, mean and variance; where none is said
 _RANK = 4
 
 
 @dataclass(frozen=True)
 class Chain:
-    """A convolution and the nodes after it that go with it, so far: `output` is the value they make."""
+    """A convolution and the nodes after it that go with it, so far: `output` is the value they make.
+
+    `norm`: what a batch normalization multiplies by and adds, by channel, which becomes part of weights and bias.
+    """
 
     conv: NodeProto
     old: tuple[NodeProto, ...]
     output: str
     bias: str = ""
+    norm: tuple[Array, Array] | None = None
     residual: str = ""
     activation: str = ""
 
@@ -41,7 +46,7 @@ def chain_of(net: Net, conv: NodeProto, taken: Collection[int] = ()) -> Chain:
     """
     given = conv.input[2] if len(conv.input) > 2 else ""
     chain = Chain(conv, (conv,), conv.output[0], given)
-    for further in (_with_bias, _with_residual, _with_activation):
+    for further in (_with_norm, _with_bias, _with_residual, _with_activation):
         longer = further(net, chain)
         if any(id(each) in taken for each in longer.old):
             break
@@ -49,9 +54,40 @@ def chain_of(net: Net, conv: NodeProto, taken: Collection[int] = ()) -> Chain:
     return chain
 
 
+def _with_norm(net: Net, chain: Chain) -> Chain:
+    """A batch normalization by constants, where weights stay in float16's range."""
+    norm = net.sole_reader(chain.output, "BatchNormalization")
+    numbers = numbers_of(net, norm) if norm is not None else None
+    weight = net.table(chain.conv.input[1])
+    if norm is None or numbers is None or weight is None:
+        return chain
+    longer = replace(chain, old=(*chain.old, norm), output=norm.output[0], norm=numbers)
+    return longer if np.abs(_scaled(longer, weight)).max(initial=0) <= np.finfo(np.float16).max else chain
+
+
+def numbers_of(net: Net, norm: NodeProto) -> tuple[Array, Array] | None:
+    """What a batch normalization in inference multiplies by and adds, float64 by channel; None unless by constants."""
+    how = plain_attributes(norm)
+    found = [array.astype(np.float64) for name in norm.input[1:] if (array := net.table(name)) is not None]
+    if norm.domain or len(norm.output) != 1 or how.get("training_mode") or len(found) != _NUMBERS:
+        return None
+    scale, bias, mean, variance = found
+    by = scale / np.sqrt(variance + float(how.get("epsilon", _EPSILON)))  # type: ignore[arg-type]
+    return by, bias - mean * by
+
+
+def _scaled(chain: Chain, weight: Array) -> Array:
+    """Weights by the number for each channel that is made, where there is one."""
+    if chain.norm is None:
+        return weight
+    axis = int(chain.conv.op_type == "ConvTranspose")
+    by = chain.norm[0].reshape([-1 if place == axis else 1 for place in range(_RANK)])
+    return np.asarray(weight.astype(np.float64) * by)
+
+
 def _with_bias(net: Net, chain: Chain) -> Chain:
     add = net.sole_reader(chain.output, "Add")
-    if add is None or chain.bias:
+    if add is None or chain.bias or chain.norm is not None:
         return chain
     other = _other(add, chain.output)
     channels = net.constants[chain.conv.input[1]].dims[int(chain.conv.op_type == "ConvTranspose")]
@@ -139,6 +175,7 @@ def conv_step(net: Net, conv: NodeProto, taken: Collection[int] = ()) -> Step | 
     if not plain or weight.shape[0] % VECTOR:
         return None
     chain = chain_of(net, conv, taken)
+    weight = _scaled(chain, weight)
     if group == 1 and weight.shape[1] % VECTOR == 0:
         return _dense(net, chain, weight, image(conv.input[0]))
     if group == 1 and weight.shape[1] < VECTOR and conv.input[0] not in net.constants:
@@ -157,7 +194,9 @@ def transposed_step(net: Net, conv: NodeProto, taken: Collection[int] = ()) -> S
     plain = how.get("auto_pad", "NOTSET") == "NOTSET" and how.get("group", 1) == 1 and "output_shape" not in how
     if weight is None or not plain or weight.shape[0] % VECTOR or weight.shape[1] % VECTOR:
         return None
-    step = _dense(net, chain_of(net, conv, taken), weight, image(conv.input[0]), "ConvTranspose")
+    chain = chain_of(net, conv, taken)
+    weight = _scaled(chain, weight)
+    step = _dense(net, chain, weight, image(conv.input[0]), "ConvTranspose")
     wider = tuple(how.get("output_padding", (0, 0)))  # type: ignore[arg-type]
     return replace(step, attributes={**step.attributes, "output_padding": wider})
 
@@ -183,8 +222,11 @@ def _window(conv: NodeProto) -> dict[str, tuple[int, ...]]:
 
 def _bias(net: Net, chain: Chain, channels: int) -> Slot:
     known = net.table(chain.bias) if chain.bias else None
-    array = np.zeros(channels, np.float16) if known is None else known.reshape(-1).astype(np.float16)
-    return constant(chain.bias or f"{chain.conv.input[1]}_no_bias", array)
+    array = np.zeros(channels) if known is None else known.reshape(-1)
+    name = chain.bias or chain.conv.input[1]
+    if chain.norm is not None:
+        array, name = array * chain.norm[0] + chain.norm[1], chain.output
+    return constant(f"{name}_bias", array.astype(np.float16))
 
 
 def _step(net: Net, chain: Chain, op: str, inputs: tuple[Slot, ...], extra: tuple[NodeProto, ...] = ()) -> Step:
@@ -194,7 +236,7 @@ def _step(net: Net, chain: Chain, op: str, inputs: tuple[Slot, ...], extra: tupl
 
 def _dense(net: Net, chain: Chain, weight: Array, x: Slot, op: str = "Conv") -> Step:
     residual = image(chain.residual) if chain.residual else NOTHING
-    laid = constant(chain.conv.input[1], np.ascontiguousarray(weight.transpose(0, 2, 3, 1)))
+    laid = constant(chain.conv.input[1], np.ascontiguousarray(weight.transpose(0, 2, 3, 1), np.float16))
     bias = _bias(net, chain, weight.shape[0 if op == "Conv" else 1])
     return _step(net, chain, op, (x, laid, bias, residual))
 

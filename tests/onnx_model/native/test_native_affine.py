@@ -5,6 +5,8 @@ import pytest
 from onnx import ModelProto, checker, numpy_helper, parser
 from own import kept, own
 
+from ampgraph.onnx_model.native.rewrite import rewrite
+
 CONV = "Conv<pads=[1,1,1,1], kernel_shape=[3,3]>"
 
 
@@ -15,6 +17,7 @@ def normalized(middle: str, output: str = "") -> ModelProto:
     model = parser.parse_model(text)
     generator = np.random.default_rng(0)
     shapes = {"w": (16, 8, 3, 3), "v": (8, 16, 3, 3), **dict.fromkeys("sbm", (16,))}
+    shapes |= {"d": (16, 1, 3, 3), "h": (16, 8, 3, 3), "u": (8, 16, 3, 3)}
     arrays = {name: generator.standard_normal(shape) / 4 for name, shape in shapes.items()}
     for name, array in (arrays | {"q": arrays["m"] ** 2 + 0.5}).items():
         model.graph.initializer.append(numpy_helper.from_array(array.astype(np.float16), name))
@@ -49,3 +52,32 @@ def test_its_result_may_be_read_by_several_of_ours() -> None:
 def test_others_stay_or_are_turned(model: ModelProto, affine: int) -> None:
     assert own(model)["Affine"] == affine
     assert kept(model)["BatchNormalization"] == 1 - affine
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [
+        "Conv<pads=[1,1,1,1]>(x, w)",
+        "Conv<pads=[1,1,1,1]>(x, w, b)",
+        "Conv<pads=[1,1,1,1], group=16>(t, d, b)",
+        "Conv<pads=[1,1,1,1], group=2>(t, h)",
+        "ConvTranspose<pads=[1,1,1,1]>(x, u, b)",
+    ],
+)
+def test_after_a_convolution_it_is_part_of_weights_and_bias(conv: str) -> None:
+    norm = "BatchNormalization(c2, s, b, m, q)"
+    model = normalized(f"c2 = {conv}  z = {norm}  n = Relu(z)")
+    found = own(model)
+    assert sum(found.values()) == (3 if "(t" in conv else 2)
+    assert not {"Affine"} & found.keys()
+    assert "BatchNormalization" not in kept(model)
+
+
+def test_one_that_would_leave_the_range_of_weights_stays() -> None:
+    model = normalized(f"k = {CONV}(x, w)  n = BatchNormalization(k, s, b, m, q)")
+    for tensor in model.graph.initializer:
+        if tensor.name == "s":
+            tensor.CopyFrom(numpy_helper.from_array(np.full(16, 60000, np.float16), "s"))
+    found = rewrite(model, {})
+    assert found is not None
+    assert found.counts == {"Conv": 2, "Affine": 1}
