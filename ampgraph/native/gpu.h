@@ -19,15 +19,16 @@ typedef struct BlasHandle BlasHandle;
 /* Kernels of kernels.cu: depthwise convolutions by size, stride across and pixels a thread, products by columns a
  * block, layer normalizations by vectors a thread. */
 enum Kernel {
-    IMAGE_FLOAT, IMAGE_HALF, IMAGE_BLOCKS_FLOAT, IMAGE_BLOCKS_HALF, MAX_POOL, MEAN, EPILOGUE, AFFINE, SCALED, DEPTHWISE_3_1_7,
+    IMAGE_FLOAT, IMAGE_HALF, IMAGE_BLOCKS_FLOAT, IMAGE_BLOCKS_HALF, MAX_POOL, MEAN, EPILOGUE, AFFINE, SCALED,
+    DEPTHWISE_3_1_7,
     DEPTHWISE_3_2_7, DEPTHWISE_5_1_7, DEPTHWISE_5_2_7, DEPTHWISE_7_1_7, DEPTHWISE_3_1_2, DEPTHWISE_3_2_2,
     DEPTHWISE_5_1_2, DEPTHWISE_5_2_2, DEPTHWISE_7_1_2, PRODUCT_32, PRODUCT_64, EXCITE, GATED, ROTARY, ROWS, MOMENTS_FIRST_FLOAT,
     MOMENTS_FIRST_HALF, MOMENTS_LAST, NORMALIZE_LAST, NORMALIZE_FIRST_FLOAT, NORMALIZE_FIRST_HALF, SUM_FIRST,
     LAYER_NORM_3, LAYER_NORM_4, LAYER_NORM_5, KERNELS
 };
 
-enum Activation { NONE = 0, RELU = 1, SILU = 2, SIGMOID = 3, HARD_SIGMOID = 4, HARD_SWISH = 5, GELU = 6, HARD_SIGMOID_FIFTH = 7,
-                  RELU6 = 8 };
+enum Activation { NONE = 0, RELU = 1, SILU = 2, SIGMOID = 3, HARD_SIGMOID = 4, HARD_SWISH = 5, GELU = 6,
+                  HARD_SIGMOID_FIFTH = 7, RELU6 = 8 };
 
 typedef struct Size {
     unsigned x, y, z;

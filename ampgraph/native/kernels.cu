@@ -229,7 +229,10 @@ extern "C" __global__ void mean(const Eight *x, Eight *y, Four *wide, int pixels
         for (int i = 0; i < 8; ++i) sum[i] = part[0][threadIdx.x * 8 + i] / pixels;
         size_t place = (size_t)blockIdx.y * vectors + v;
         if (y) y[place] = narrowed(sum);
-        else wide[2 * place] = {{sum[0], sum[1], sum[2], sum[3]}}, wide[2 * place + 1] = {{sum[4], sum[5], sum[6], sum[7]}};
+        else {
+            wide[2 * place] = {{sum[0], sum[1], sum[2], sum[3]}};
+            wide[2 * place + 1] = {{sum[4], sum[5], sum[6], sum[7]}};
+        }
     }
 }
 
@@ -287,7 +290,8 @@ extern "C" __global__ void scaled(const Eight *x, const Eight *scale, Eight *y, 
     y[place] = here;
 }
 
-/* Thread: 8 channels of TILE output pixels in a row, STRIDE pixels from each other. Block: threadIdx.x over vectors, threadIdx.y over tiles of an
+/* Thread: 8 channels of TILE output pixels in a row, whose windows are STRIDE pixels from each other.
+ * Block: threadIdx.x over vectors, threadIdx.y over tiles of an
  * image (blockIdx.z). weight: K, K, C. With `sums` (N, gridDim.y, C): what the block's pixels add to the mean. All
  * pixels of a row are asked for before one is used; the weights of the block's channels lie in shared memory:
  * max(K * K, blockDim.y), blockDim.x, 8 floats. */

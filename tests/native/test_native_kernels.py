@@ -102,13 +102,14 @@ def test_products(
     ("channels", "hidden", "parts"), [(32, 8, 50), (96, 4, 1), (1152, 48, 3), (3000, 20, 2), (8, 2, 1)]
 )
 @pytest.mark.parametrize("gate", [SIGMOID, HARD_SIGMOID, HARD_SIGMOID_FIFTH])
-def test_excite(gpu: emulation.Emulated, channels: int, hidden: int, parts: int, gate: int) -> None:
+@pytest.mark.parametrize("act", [NONE, RELU, SILU])
+def test_excite(gpu: emulation.Emulated, channels: int, hidden: int, parts: int, gate: int, act: int) -> None:
     sums = np.abs(low(2, parts, channels)).astype(np.float32) / parts
     w1, b1, w2, b2 = low(hidden, channels), low(hidden), low(hidden, channels), low(channels)
     w1, w2 = (w1 / 30).astype(np.float16), (w2 / 3).astype(np.float16)
-    inner = activated(sums.sum(1).astype(np.float64) @ w1.astype(np.float64).T + b1, SILU)
+    inner = activated(sums.sum(1).astype(np.float64) @ w1.astype(np.float64).T + b1, act)
     expected = activated(inner @ w2.astype(np.float64) + b2, gate)
-    y, sizes = np.zeros((2, channels), np.float16), ints(channels, hidden, parts, SILU, gate)
+    y, sizes = np.zeros((2, channels), np.float16), ints(channels, hidden, parts, act, gate)
     gpu.run("excite", (2, 1, 1), (1024, 1, 1), sums, w1, b1, w2, b2, y, *sizes)
     assert off(expected, y) < ROUNDED
 

@@ -14,6 +14,7 @@ from ampgraph.onnx_model.native.conv import activation, slope_of
 from ampgraph.onnx_model.native.step import Slot, Step, constant
 
 _GATES = ("Sigmoid", "HardSigmoid")
+_HIDDEN = ("", "Relu", "Silu")  # what the kernel knows between the products
 _LARGEST = 4000  # channels and hidden units: they lie in shared memory as float32
 _RANK = 4
 _WITH_BIAS = 3  # inputs of a convolution
@@ -96,7 +97,7 @@ def _gate(net: Net, pool: NodeProto, product: NodeProto) -> tuple[str, tuple[Nod
     second = net.sole_reader(nodes[-1].output[0], "Conv")
     nodes += [second, *_bias_after(net, second)] if second is not None else []
     gate = net.sole_reader(nodes[-1].output[0], *_GATES) if second is not None else None
-    if gate is None or net.sole_reader(gate.output[0], "Mul") is not product:
+    if gate is None or hidden not in _HIDDEN or net.sole_reader(gate.output[0], "Mul") is not product:
         return "", ()
     if gate.op_type == "HardSigmoid" and not slope_of(gate):
         return "", ()

@@ -24,8 +24,7 @@ def squeezed(middle: str, head: str = HEAD, tail: str = TAIL, output: str = "") 
     [
         f"i = {POINT}(m, s, t)  j = Relu(i)  k = {POINT}(j, e, u)  g = Sigmoid(k)",
         f"i = {POINT}(m, s)  v = Sigmoid(i)  j = Mul(i, v)  k = {POINT}(j, e)  g = Sigmoid(k)",
-        f"i = {POINT}(m, s, t)  j = HardSwish(i)  k = {POINT}(j, e, u)  g = HardSigmoid<alpha=0.16666667>(k)",
-        f"i = {POINT}(m, s)  v = HardSigmoid<alpha=0.16666667>(i)  j = Mul(v, i)  k = {POINT}(j, e)  g = Sigmoid(k)",
+        f"i = {POINT}(m, s, t)  j = Relu(i)  k = {POINT}(j, e, u)  g = HardSigmoid<alpha=0.16666667>(k)",
         f"i = {POINT}(m, s, t)  k = {POINT}(i, e, u)  g = Sigmoid(k)",
         f"i = {POINT}(m, s, t)  j = Relu(i)  k = {POINT}(j, e, u)  g = HardSigmoid(k)",
         f"h = {POINT}(m, s)  i = Add(h, before)  j = Relu(i)  l = {POINT}(j, e)  k = Add(after, l)  g = Sigmoid(k)",
@@ -61,6 +60,7 @@ PLAIN = f"i = {POINT}(m, s, t)  j = Relu(i)  k = {POINT}(j, e, u)  g = Sigmoid(k
         squeezed(PLAIN.replace("Sigmoid(k)", "HardSigmoid<alpha=0.3>(k)")),  # of another slope
         squeezed(PLAIN.replace("(m, s, t)", "(m, s)").replace("Relu(i)", "Add(i, one)")),  # one number for all channels
         squeezed(PLAIN.replace("Sigmoid(k)", "Tanh(k)")),
+        squeezed(PLAIN.replace("Relu(i)", "HardSwish(i)")),  # the kernel has no such between the products
         squeezed(PLAIN, head="r = Relu(x)"),  # no depthwise convolution that could give the means
     ],
 )
