@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from ampgraph.onnx_model.compare import OutputError, output_errors
 from ampgraph.onnx_model.run import CPU, CUDA, best_provider, open_session, run
 from ampgraph.onnx_model.simulate import simulate
 from benchmarks.converters import OBJECTIVES, Converter, ampgraph_with, peers, quiet
-from benchmarks.corpus_inputs import Stream, stream_for
+from benchmarks.corpus_inputs import SINGLES, Feeds, Stream, singles, stream_for
 from benchmarks.record import keep, table
 
 BAR = 3e-2
@@ -41,15 +41,26 @@ class Row:
     failure: str = ""
 
 
-def play(session: ort.InferenceSession, stream: Stream) -> dict[str, Any]:
-    """All outputs over the stream, stacked; recurrent state is the session's own."""
+def runs(session: ort.InferenceSession, stream: Stream) -> Iterator[tuple[Feeds, dict[str, Any]]]:
+    """What each run of the stream is given and its outputs; recurrent state is the session's own."""
     carried: dict[str, Any] = {}
-    played: list[dict[str, Any]] = []
-    for feeds in stream.feeds:
-        outputs = run(session, {**carried, **feeds})
+    for given in stream.feeds:
+        feeds = {**carried, **given}
+        outputs = run(session, feeds)
         carried = {target: outputs[source] for source, target in stream.carry.items()}
-        played.append(outputs)
+        yield feeds, outputs
+
+
+def play(session: ort.InferenceSession, stream: Stream) -> dict[str, Any]:
+    """All outputs over the stream, stacked."""
+    played = [outputs for _, outputs in runs(session, stream)]
     return {name: np.stack([outputs[name] for outputs in played]) for name in played[0]}
+
+
+def samples(path: Path, corpus: Path) -> list[Feeds]:
+    """SINGLES different inputs of a corpus model, evenly from all there are, with the states that float32 comes to."""
+    found = [feeds for feeds, _ in runs(open_session(onnx.load(path), provider=CPU), singles(path.stem, corpus))]
+    return [found[index] for index in np.linspace(0, len(found) - 1, SINGLES).astype(int)]
 
 
 def worst(errors: Sequence[OutputError]) -> float:

@@ -1,4 +1,8 @@
-"""Inputs for the corpus that look like what the models were trained on: rendered text, voiced audio, sentences."""
+"""Inputs for the corpus that look like what the models were trained on: rendered text, voiced audio, sentences.
+
+`stream_for` gives what a model is converted and checked with, `singles` many different inputs, one at a time: an error
+on one of them alone is luck.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,11 @@ _LINES = (
     "Invoice no. 0047-B, due 30 June",
     "Thank you for your business!",
 )
+_WORDS = (
+    "quick brown fox jumps over lazy dogs while engineers measure float16 errors on kernels and write reports about"
+    " precision invoice total amount due date street city"
+)
+SINGLES = 16
 _IMAGENET = (np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225]))
 _HALVES = (np.full(3, 0.5), np.full(3, 0.5))
 # First three formants in Hz of five vowels (Peterson and Barney 1952, male speakers).
@@ -51,6 +60,40 @@ def stream_for(model: str, corpus: Path) -> Stream:
     return _audio(model)
 
 
+def singles(model: str, corpus: Path) -> Stream:
+    """Different inputs of one sample each: SINGLES of images and sentences, every window of a recording."""
+    lines = phrases(SINGLES)
+    if "det" in model:
+        pages = [_page(640, 480, _shuffled(lines, index), 1 + index) for index in range(SINGLES)]
+        return Stream(tuple({"x": _pixels(page, _IMAGENET)} for page in pages))
+    if "_rec_" in model:
+        return Stream(tuple({"x": lines_of_text([line])} for line in lines))
+    if "_cls_" in model:
+        crops = [_crop(line[:14], 192).rotate(180 * (index % 2)) for index, line in enumerate(lines)]
+        return Stream(tuple({"x": _pixels(crop, _HALVES)} for crop in crops))
+    if "MiniLM" in model:
+        from benchmarks.minilm import tokens
+
+        padded = tokens(corpus / "all-MiniLM-L6-v2", tuple(lines))
+        return Stream(tuple({name: ids[[index]] for name, ids in padded.items()} for index in range(SINGLES)))
+    whole = _audio(model)
+    if "sequence" not in model:
+        return whole
+    first = whole.feeds[0]
+    windows = tuple({**(first if index == 0 else {}), "input": one[None]} for index, one in enumerate(first["input"]))
+    return Stream(windows, {"hn": "h", "cn": "c"})
+
+
+def phrases(count: int) -> list[str]:
+    """So many of three words, the same every time."""
+    generator, words = np.random.default_rng(3), _WORDS.split()
+    return [" ".join(generator.choice(words, 3)) for _ in range(count)]
+
+
+def _shuffled(lines: Sequence[str], seed: int) -> list[str]:
+    return [lines[index] for index in np.random.default_rng(seed).permutation(len(lines))[: len(_LINES)]]
+
+
 def lines_of_text(lines: Sequence[str]) -> Array:
     """A crop of each, as PP-OCR's recognition takes them. (N, 3, 48, 320), float32."""
     return np.concatenate([_pixels(_crop(line, 320), _HALVES) for line in lines])
@@ -60,13 +103,13 @@ def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
     return ImageFont.load_default(size)
 
 
-def _page(width: int, height: int) -> Image.Image:
+def _page(width: int, height: int, lines: Sequence[str] = _LINES, seed: int = 1) -> Image.Image:
     """A page with a heading and lines in several sizes on uneven paper."""
-    noise = np.random.default_rng(1).normal(238, 4, (height, width, 3)).clip(0, 255).astype(np.uint8)
+    noise = np.random.default_rng(seed).normal(238, 4, (height, width, 3)).clip(0, 255).astype(np.uint8)
     page = Image.fromarray(noise)
     draw = ImageDraw.Draw(page)
     top = 30
-    for index, line in enumerate(_LINES):
+    for index, line in enumerate(lines):
         size = (36, 24, 22, 20, 26, 30)[index]
         draw.text((30 + 12 * index, top), line, fill=(20, 20, 40 + 20 * index), font=_font(size))
         top += size + 38

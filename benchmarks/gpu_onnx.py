@@ -70,7 +70,10 @@ class NotHereError(Exception):
 
 @dataclass(frozen=True)
 class Case:
-    """A network at a batch. `source`: the float32 model; what is made of it lies beside it in `folder`."""
+    """A network at a batch. `source`: the float32 model; what is made of it lies beside it in `folder`.
+
+    `samples`: inputs of the same shapes that errors are measured on, all together, instead of on `feeds`.
+    """
 
     network: str
     batch: int
@@ -79,6 +82,7 @@ class Case:
     folder: Path
     modelopt: Path | None = None  # folder of modelopt_stripped
     runs_plain: bool = False  # too, so that ours has a plan for that
+    samples: tuple[Feeds, ...] = field(default=(), repr=False)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -165,7 +169,8 @@ def _opened(case: Case, made: Made, setting: Setting, turns: Turns, provider: st
             bound = session.bind(case.feeds)
             bound.run()
             bound.wait()
-            answer = next(iter(bound.outputs().values()))
+            answers = [session.run(feeds) for feeds in case.samples] or [bound.outputs()]
+            answer = np.concatenate([np.atleast_1d(next(iter(each.values()))) for each in answers])
     except Exception as error:  # onnxruntime's, or a model's that is none
         print(f"{case.network} {made.title} {setting}: {str(error)[:200]}", flush=True)
         return

@@ -33,9 +33,9 @@ import numpy as np
 import onnx
 import torch
 
-from ampgraph.onnx_model.feeds import batch_axes, batched
+from ampgraph.onnx_model.feeds import batch_axes
 from benchmarks import gpu_models, gpu_onnx, gpu_torch
-from benchmarks.corpus_inputs import stream_for
+from benchmarks.corpus import samples
 from benchmarks.gpu_limits import Ceilings, Work, as_json, ceilings, limits
 from benchmarks.gpu_onnx import FOR_GRAPHS, OF_OURS, OURS, TUNED, Case
 from benchmarks.gpu_timing import Contender, Turns, relative, timed
@@ -44,7 +44,6 @@ from benchmarks.record import RESULTS, add, machine, table
 BEST = "ampgraph, best setting"
 _TOLERANCE = 5e-2  # relative L2: who is further off is no peer; random ResNet-50 in float16 is at 3e-2, whoever made it
 OWN_ONLY = " own only"  # ends the key of a case without its peers
-_CORPUS_BATCHES = (1, 16)
 _LAUNCH_BOUND = 1.0  # ms a plain run: faster ones wait for the host on any GPU
 _NO_PEERS = (*OF_OURS, BEST)
 
@@ -147,15 +146,17 @@ def network_cases(arguments: argparse.Namespace, folder: Path) -> Iterator[Case]
 
 
 def corpus_cases(arguments: argparse.Namespace, folder: Path) -> Iterator[Case]:
-    """The real models, one sample repeated; at batch 1 alone where no batch is free."""
+    """The real models; at batch 1 alone where no batch is free. Errors are on the same samples at every batch."""
     for path in sorted(arguments.corpus.glob("*.onnx")):
         if not any(each in path.stem for each in arguments.only.split(",")):
             continue
-        model, feeds = onnx.load(path), stream_for(path.stem, arguments.corpus).feeds[0]
-        axes = batch_axes(model, feeds)
-        for batch in _CORPUS_BATCHES if axes else (1,):
-            arrays = {name: np.asarray(value) for name, value in batched(feeds, batch, axes).items()}
-            yield Case(path.stem, batch, path, arrays, arguments.models or folder, arguments.modelopt, runs_plain=True)
+        found = samples(path, arguments.corpus)
+        axes = batch_axes(onnx.load(path, load_external_data=False), found[0])
+        many = {name: np.concatenate([each[name] for each in found], axis) for name, axis in axes.items()}
+        made = arguments.models or folder, arguments.modelopt
+        yield Case(path.stem, 1, path, found[0], *made, runs_plain=True, samples=tuple(found))
+        if axes:
+            yield Case(path.stem, len(found), path, {**found[0], **many}, *made, runs_plain=True)
 
 
 def contenders(case: Case, made: list[gpu_onnx.Made], arguments: argparse.Namespace, turns: Turns) -> list[Contender]:

@@ -20,16 +20,12 @@ import ampgraph
 from ampgraph.onnx_model.attributes import constant_tensor
 from ampgraph.onnx_model.run import CPU, open_session, run
 from ampgraph.onnx_model.simulate import simulate
-from benchmarks.corpus_inputs import lines_of_text
+from benchmarks.corpus_inputs import lines_of_text, phrases
 from benchmarks.record import add, machine, table
 
 NAME, SHAPE = "ch_PP-OCRv4_rec_infer", (16, 3, 48, 320)
-DRAWS, SPREAD = 8, 1e-3
+DRAWS, SPREAD, LINES = 8, 1e-3, 32
 _SMALL = 64  # elements: axes, sizes, single numbers
-_WORDS = (
-    "quick brown fox jumps over lazy dogs while engineers measure float16 errors on kernels and write reports about"
-    " precision invoice total amount due date street city"
-)
 Answers = npt.NDArray[np.float64]
 
 
@@ -82,9 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("corpus", type=Path)
     source = onnx.load(parser.parse_args().corpus / f"{NAME}.onnx")
-    generator = np.random.default_rng(3)
-    words = _WORDS.split()
-    x = lines_of_text([" ".join(generator.choice(words, 3)) for _ in range(32)])
+    x = lines_of_text(phrases(LINES))
     kept: dict[str, dict[str, float]] = {}
     for seed in range(DRAWS):
         model = drawn(source, seed)
