@@ -20,6 +20,7 @@ _VECTOR = 8  # channels that a thread of the kernels works on
 _ACROSS = {3: (1, 2), 5: (1, 2), 7: (1,)}  # strides by the size of a depthwise kernel
 _DEPTHWISE = {((size, size), (down, by)) for size, strides in _ACROSS.items() for down in (1, 2) for by in strides}
 _GATES = ("Sigmoid", "HardSigmoid")
+_GELUS = ("Gelu", "com.microsoft.Gelu")
 _SIX = (0.0, 6.0)
 _FEW = 12  # of ours for each other one, before and after which images may be turned, see native/rewrite.py
 _SIXTH = 1 / 6
@@ -49,9 +50,9 @@ def own_kernels(graph: PrecisionGraph, judgement: Judgement, options: Options) -
     """Ours in a graph under what may be low, where the options count on them: in float16 alone there are any, and
     measured costs are of onnxruntime's.
 
-    Convolutions of one pixel, as in squeeze and excite, turn no image and count for neither side. A bias, a sum with an
-    image of the same shape and an activation that follow go with a convolution, where nothing else reads what is
-    between.
+    Convolutions of one pixel, as in squeeze and excite, turn no image and count for neither side. A bias, an activation
+    and a sum with an image of the same shape, before it or after, go with a convolution that they follow, where nothing
+    else reads what is between.
     """
     if not options.native or options.costs is not None or options.precision is not Precision.FLOAT16:
         return NONE
@@ -101,17 +102,22 @@ def _is_ours(op: Op, graph: PrecisionGraph) -> bool:
 
 
 def _carried(conv: Op, graph: PrecisionGraph) -> Iterator[tuple[Op, ...]]:
-    """What goes with a convolution, in the order of the kernels: normalization, bias, sum, activation."""
+    """What goes with a convolution, in the order of the kernels: normalization, bias, sum, activation, or sum last."""
     value = conv.outputs[0].value
     weight = graph.values[conv.inputs[1].value].shape
     depthwise = conv.type == "Conv" and weight is not None and weight[1] == 1
     steps = [_norm, _bias] if depthwise else [_norm, _bias, _sum]
+    summed = False
     for step in steps:
         op = step(conv, value, graph)
         if op is not None:
             yield (op,)
-            value = op.outputs[0].value
-    yield _activation(value, graph)
+            value, summed = op.outputs[0].value, step is _sum
+    active = _activation(value, graph)
+    yield active
+    last = None if depthwise or summed or not active else _sum(conv, active[-1].outputs[0].value, graph)
+    if last is not None:
+        yield (last,)
 
 
 def _norm(_: Op, value: str, graph: PrecisionGraph) -> Op | None:
@@ -140,9 +146,9 @@ def _sum(_: Op, value: str, graph: PrecisionGraph) -> Op | None:
 
 
 def _activation(value: str, graph: PrecisionGraph) -> tuple[Op, ...]:
-    alone = _only_reader(value, graph, "Relu", "HardSwish", "Clip")
+    alone = _only_reader(value, graph, "Relu", "HardSwish", "Clip", *_GELUS)
     if alone is not None:
-        return (alone,) if alone.type != "Clip" or _bounds(alone, graph) == _SIX else ()
+        return (alone,) if _is_known(alone, graph) else ()
     readers = _readers(value, graph)
     gates = [op for op in readers if op.type in _GATES]
     if len(readers) != 2 or len(gates) != 1 or not _is_usual(gates[0]):
@@ -151,6 +157,12 @@ def _activation(value: str, graph: PrecisionGraph) -> tuple[Op, ...]:
     if product is None or {slot.value for slot in product.inputs} != {value, gates[0].outputs[0].value}:
         return ()
     return gates[0], product
+
+
+def _is_known(alone: Op, graph: PrecisionGraph) -> bool:
+    if alone.type == "Clip":
+        return _bounds(alone, graph) == _SIX
+    return alone.type not in _GELUS or alone.attributes.get("approximate", "none") == "none"
 
 
 def _is_usual(gate: Op) -> bool:

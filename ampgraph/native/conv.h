@@ -1,9 +1,12 @@
-/* Convolutions with channels last: y = act(conv(x * scale, w) + bias + z), by whichever way is fastest here. Products
+/* Convolutions with channels last: y = act(conv(x * scale, w) + bias + z), by whichever way is fastest here, or with z
+ * added after the activation. Products
  * of pixels and weights may lack the bias, and then have nothing after them. */
 #ifndef AMPGRAPH_CONV_H
 #define AMPGRAPH_CONV_H
 
 #include "gpu.h"
+
+enum Residual { NO_RESIDUAL, RESIDUAL, LATE_RESIDUAL };
 
 /* Sizes of a problem: all that its fastest way depends on. `depth`: channels that a filter reads, a group's. */
 typedef struct Problem {

@@ -8,7 +8,7 @@
 #include "kernels_ptx.h"
 
 static const char *const NAMES[KERNELS] = {
-    "image_float", "image_half", "image_blocks_float", "image_blocks_half", "max_pool", "mean", "epilogue", "affine",
+    "image_float", "image_half", "image_blocks_float", "image_blocks_half", "max_pool", "average_pool", "mean", "epilogue", "affine",
     "scaled",
     "depthwise_3_1_7", "depthwise_3_2_7", "depthwise_5_1_7", "depthwise_5_2_7", "depthwise_7_1_7", "depthwise_3_1_2",
     "depthwise_3_2_2", "depthwise_5_1_2", "depthwise_5_2_2", "depthwise_7_1_2", "product_32", "product_64", "excite",

@@ -19,7 +19,7 @@ typedef struct BlasHandle BlasHandle;
 /* Kernels of kernels.cu: depthwise convolutions by size, stride across and pixels a thread, products by columns a
  * block, layer normalizations by vectors a thread. */
 enum Kernel {
-    IMAGE_FLOAT, IMAGE_HALF, IMAGE_BLOCKS_FLOAT, IMAGE_BLOCKS_HALF, MAX_POOL, MEAN, EPILOGUE, AFFINE, SCALED,
+    IMAGE_FLOAT, IMAGE_HALF, IMAGE_BLOCKS_FLOAT, IMAGE_BLOCKS_HALF, MAX_POOL, AVERAGE_POOL, MEAN, EPILOGUE, AFFINE, SCALED,
     DEPTHWISE_3_1_7,
     DEPTHWISE_3_2_7, DEPTHWISE_5_1_7, DEPTHWISE_5_2_7, DEPTHWISE_7_1_7, DEPTHWISE_3_1_2, DEPTHWISE_3_2_2,
     DEPTHWISE_5_1_2, DEPTHWISE_5_2_2, DEPTHWISE_7_1_2, PRODUCT_32, PRODUCT_64, EXCITE, GATED, ROTARY, ROWS, MOMENTS_FIRST_FLOAT,

@@ -200,6 +200,32 @@ extern "C" __global__ void max_pool(const Eight *x, Eight *y, int total, Window 
     y[place] = most;
 }
 
+/* The same; with `bordered` pixels beyond the image count as zeros, else only those within do. */
+extern "C" __global__ void average_pool(const Eight *x, Eight *y, int total, Window at, int bordered) {
+    int place = blockIdx.x * blockDim.x + threadIdx.x;
+    if (place >= total) return;
+    int v = place % at.vectors, rest = place / at.vectors;
+    int ow = rest % at.out_width;
+    rest /= at.out_width;
+    int oh = rest % at.out_height, n = rest / at.out_height;
+    int first = oh * at.stride_h - at.top, left = ow * at.stride_w - at.left;
+    int below = min(first + at.kernel_h, at.height), right = min(left + at.kernel_w, at.width);
+    first = max(first, 0);
+    left = max(left, 0);
+    float sum[8] = {};
+    for (int r = first; r < below; ++r)
+        for (int s = left; s < right; ++s) {
+            float here[8];
+            widen(x[((size_t)(n * at.height + r) * at.width + s) * at.vectors + v], here);
+#pragma unroll
+            for (int i = 0; i < 8; ++i) sum[i] += here[i];
+        }
+    int pixels = bordered ? at.kernel_h * at.kernel_w : (below - first) * (right - left);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) sum[i] /= pixels;
+    y[place] = narrowed(sum);
+}
+
 struct alignas(16) Four {
     float of[4];
 };
@@ -245,22 +271,30 @@ __device__ __forceinline__ void eight_floats(const Four *from, float *to) {
     }
 }
 
-/* y = act(y + bias [+ z]), in place; rows of `vectors`. */
-extern "C" __global__ void epilogue(Eight *y, const Eight *bias, const Eight *z, int total, int vectors, int act) {
-    int place = blockIdx.x * blockDim.x + threadIdx.x;
-    if (place >= total) return;
-    float sum[8], more[8];
-    widen(y[place], sum);
-    widen(bias[place % vectors], more);
+__device__ __forceinline__ void add(float *sum, Eight from) {
+    float more[8];
+    widen(from, more);
 #pragma unroll
     for (int i = 0; i < 8; ++i) sum[i] += more[i];
-    if (z) {
-        widen(z[place], more);
-#pragma unroll
-        for (int i = 0; i < 8; ++i) sum[i] += more[i];
-    }
+}
+
+/* act(sum + bias + z), or with `late` act(sum + bias) + z; z may be left out. */
+__device__ __forceinline__ Eight finished(float *sum, Eight bias, const Eight *z, int act, int late) {
+    add(sum, bias);
+    if (z && !late) add(sum, *z);
     activate_any(sum, act);
-    y[place] = narrowed(sum);
+    if (z && late) add(sum, *z);
+    return narrowed(sum);
+}
+
+/* y = act(y + bias [+ z]), in place; rows of `vectors`. */
+extern "C" __global__ void epilogue(Eight *y, const Eight *bias, const Eight *z, int total, int vectors, int act,
+                                    int late) {
+    int place = blockIdx.x * blockDim.x + threadIdx.x;
+    if (place >= total) return;
+    float sum[8];
+    widen(y[place], sum);
+    y[place] = finished(sum, bias[place % vectors], z ? z + place : z, act, late);
 }
 
 /* y = act(x * scale + shift), scale and shift: C; rows of `vectors`. */
@@ -275,7 +309,7 @@ extern "C" __global__ void affine(const Eight *x, const Four *scale, const Four 
     eight_floats(shift + 2 * v, more);
 #pragma unroll
     for (int i = 0; i < 8; ++i) value[i] = fmaf(value[i], by[i], more[i]);
-    activate(value, act);
+    activate_any(value, act);
     y[place] = narrowed(value);
 }
 
@@ -347,7 +381,7 @@ __device__ __forceinline__ void depthwise(const Eight *x, const Four *weight, co
 #pragma unroll
         for (int t = 0; t < TILE; ++t)
             if (ow + t < at.out_width) {
-                activate(sum[t], act);
+                activate_any(sum[t], act);
 #pragma unroll
                 for (int i = 0; i < 8; ++i) total[i] += sum[t][i];
                 to[t * at.vectors] = narrowed(sum[t]);
@@ -368,8 +402,9 @@ __device__ __forceinline__ void depthwise(const Eight *x, const Four *weight, co
     }
 }
 
+/* At least four blocks at a time of the one that is met most, which GELU would take one from. */
 #define DEPTHWISE(K, S, T)                                                                                          \
-    extern "C" __global__ void __launch_bounds__(128) depthwise_##K##_##S##_##T(                                    \
+    extern "C" __global__ void __launch_bounds__(128, K == 3 && S == 1 && T == 7 ? 4 : 0) depthwise_##K##_##S##_##T( \
         const Eight *x, const Four *weight, const Four *bias, Eight *y, float *sums, Window at, int act) {          \
         depthwise<K, S, T>(x, weight, bias, y, sums, at, act);                                                      \
     }
@@ -456,13 +491,13 @@ extern "C" __global__ void __launch_bounds__(1024) excite(const Four *sums, cons
     }
 }
 
-/* Products of few columns: y = act((x * scale) w^T + bias [+ z]). x: rows, K; w: N, K; scale: images, K, an image being
+/* Products of few columns: y = act((x * scale) w^T + bias [+ z]), z after the activation where it is `late`. x: rows, K; w: N, K; scale: images, K, an image being
  * `pixels` rows. Block: 128 rows by COLUMNS, four warps one below the other, steps of 32 along K. What the next step
  * reads is under way while this one is multiplied. */
 constexpr int ROWS = 128, DEPTH = 32, PITCH = DEPTH + 8;
 
 struct Product {
-    int rows, depth, columns, pixels, act;
+    int rows, depth, columns, pixels, act, late;
 };
 
 template <int COLUMNS>
@@ -551,19 +586,10 @@ __device__ __forceinline__ void product(const __half *x, const __half *w, const 
     for (int i = threadIdx.x; i < ROWS * VECTORS; i += 128) {
         int row = first + i / VECTORS, column = left / 8 + i % VECTORS;
         if (row >= of.rows || column >= of.columns / 8) continue;
-        float here[8], more[8];
+        float here[8];
         eight_floats((const Four *)(staged + i / VECTORS * STAGE + i % VECTORS * 8), here);
         size_t place = (size_t)row * (of.columns / 8) + column;
-        widen(bias[column], more);
-#pragma unroll
-        for (int c = 0; c < 8; ++c) here[c] += more[c];
-        if (z) {
-            widen(z[place], more);
-#pragma unroll
-            for (int c = 0; c < 8; ++c) here[c] += more[c];
-        }
-        activate_any(here, of.act);
-        y[place] = narrowed(here);
+        y[place] = finished(here, bias[column], z ? z + place : z, of.act, of.late);
     }
 }
 

@@ -1,11 +1,12 @@
 /* The operators of domain `ampgraph`, all float16 with channels last, as onnxruntime's custom operators on CUDA.
  *
- * Conv(x, w, bias, z?, scale?): act(conv(x * scale, w) + bias + z); w lies K, R, S, C; scale N, C.
+ * Conv(x, w, bias, z?, scale?): act(conv(x * scale, w) + bias + z), with late=1 z added after the activation; w lies
+ * K, R, S, C; scale N, C.
  * Linear(x, w, bias?, z?): act(x w^T + bias + z) over rows; without a bias the product alone.
  * DepthwiseConv(x, w, bias) -> y, means?: w lies R, S, C, in float32 like the bias; means: N, parts, C in float32,
  * which add up to the mean of y.
  * Excite(means, w1, b1, w2, b2): gate(w2^T act(w1 means + b1) + b2), N, C; w1 and w2 lie hidden, C.
- * MaxPool(x), Mean(x) -> N, C, 1, 1; Image(x): N, C, H, W of float32 or float16 -> N, H, W, 8,
+ * MaxPool(x), AveragePool(x), Mean(x) -> N, C, 1, 1, with keepdims=0 N, C; Image(x): N, C, H, W of float32 or float16 -> N, H, W, 8,
  * with block=2 N, H / 2, W / 2, 16; Gated(a, b?, bias?): act(a) * b, with second=1 a * act(b); without b,
  * of the halves of a's rows, both after the bias. Rotary(x, positions, cos, sin) -> q, k, v: parts of x's rows, q and k
  * `width` wide and turned by their positions.
@@ -61,7 +62,7 @@ struct Node {
     Api *api;
     void (*compute)(Node *, Call *);
     int64_t strides[2], pads[4], dilations[2], kernel[2], wider[2];
-    int64_t block, turned, groups, first, second, simple, length;
+    int64_t block, turned, groups, first, second, simple, length, late, bordered, keepdims;
     float epsilon;
     int act, gate;
     Sized *known;
@@ -200,7 +201,8 @@ static void convolve_image(Node *node, Call *call, const int64_t size[4], int tr
         .out_width = size[2], .kernel_h = w->size[1], .kernel_w = w->size[2], .stride_h = node->strides[0],
         .stride_w = node->strides[1], .top = node->pads[0], .left = node->pads[1], .bottom = node->pads[2],
         .right = node->pads[3], .dilation_h = node->dilations[0], .dilation_w = node->dilations[1], .act = node->act,
-        .residual = call->in[3].data != NULL, .scaled = call->in[4].data != NULL, .biased = 1, .transposed = transposed,
+        .residual = !call->in[3].data ? NO_RESIDUAL : node->late ? LATE_RESIDUAL : RESIDUAL,
+        .scaled = call->in[4].data != NULL, .biased = 1, .transposed = transposed,
     };
     Tensors at = {x->data, w->data, call->in[2].data, call->in[3].data, call->in[4].data, output(call, 0, size, 4)};
     if (call->status || size[0] * size[1] * size[2] == 0) return;
@@ -256,15 +258,23 @@ static Window window(const Node *node, const Array *x, const int64_t size[4]) {
                     (int)node->pads[0], (int)node->pads[1]};
 }
 
-static void max_pool(Node *node, Call *call) {
+static void pool(Node *node, Call *call, enum Kernel which) {
     const Array *x = &call->in[0];
     int64_t size[4];
     window_size(node, x, node->kernel[0], node->kernel[1], size);
     void *y = output(call, 0, size, 4);
-    int total = (int)(size[0] * size[1] * size[2] * size[3] / 8);
+    int total = (int)(size[0] * size[1] * size[2] * size[3] / 8), bordered = (int)node->bordered;
     Window at = window(node, x, size);
-    void *arguments[] = {(void *)&x->data, &y, &total, &at};
-    start(call, MAX_POOL, blocks(total), BLOCK, 0, arguments);
+    void *arguments[] = {(void *)&x->data, &y, &total, &at, &bordered};
+    start(call, which, blocks(total), BLOCK, 0, arguments);
+}
+
+static void max_pool(Node *node, Call *call) {
+    pool(node, call, MAX_POOL);
+}
+
+static void average_pool(Node *node, Call *call) {
+    pool(node, call, AVERAGE_POOL);
 }
 
 static void mean_into(Call *call, void *y, void *wide) {
@@ -275,9 +285,8 @@ static void mean_into(Call *call, void *y, void *wide) {
 }
 
 static void mean(Node *node, Call *call) {
-    (void)node;
     int64_t size[4] = {call->in[0].size[0], call->in[0].size[3], 1, 1};
-    mean_into(call, output(call, 0, size, 4), NULL);
+    mean_into(call, output(call, 0, size, node->keepdims ? 4 : 2), NULL);
 }
 
 /* As a depthwise convolution gives them beside its image, in one part. */
@@ -632,7 +641,7 @@ static Status *create(const CustomOp *op, Api *api, const Info *info, void **mad
     ints(node, info, "dilations", node->dilations, 2);
     ints(node, info, "kernel_shape", node->kernel, 2);
     ints(node, info, "output_padding", node->wider, 2);
-    node->block = 1;
+    node->block = node->keepdims = 1;
     whole(node, info, "block", &node->block);
     whole(node, info, "width", &node->turned);
     whole(node, info, "groups", &node->groups);
@@ -640,6 +649,9 @@ static Status *create(const CustomOp *op, Api *api, const Info *info, void **mad
     whole(node, info, "second", &node->second);
     whole(node, info, "simple", &node->simple);
     whole(node, info, "length", &node->length);
+    whole(node, info, "late", &node->late);
+    whole(node, info, "count_include_pad", &node->bordered);
+    whole(node, info, "keepdims", &node->keepdims);
     real(node, info, "epsilon", &node->epsilon);
     node->act = activation(node, info, "activation");
     node->gate = activation(node, info, "gate");
@@ -712,6 +724,7 @@ static Operator operators[] = {
     {{0}, "Excite", excite, 5, 5, 1, {FLOAT, FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
     {{0}, "Affine", affine, 3, 3, 1, {FLOAT16, FLOAT, FLOAT}, {FLOAT16}},
     {{0}, "MaxPool", max_pool, 1, 1, 1, {FLOAT16}, {FLOAT16}},
+    {{0}, "AveragePool", average_pool, 1, 1, 1, {FLOAT16}, {FLOAT16}},
     {{0}, "Means", means, 1, 1, 1, {FLOAT16}, {FLOAT}},
     {{0}, "Mean", mean, 1, 1, 1, {FLOAT16}, {FLOAT16}},
     {{0}, "Image", image, 1, 1, 1, {ANY}, {FLOAT16}},

@@ -131,7 +131,7 @@ static void explore(Gpu *gpu, const Problem *p, const Tensors *at, Stream *strea
 }
 
 static int applies(const Problem *p, Try how) {
-    if (how.shape == RESIDUAL_FIRST && !p->residual) return 0;
+    if (how.shape == RESIDUAL_FIRST && p->residual != RESIDUAL) return 0;
     return how.shape == EPILOGUE_APART ? p->act != SIGMOID : fuses(p->act);
 }
 

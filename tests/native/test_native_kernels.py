@@ -58,10 +58,11 @@ def convolved(x: Array, w: Array, down: int, across: int, pad: int) -> Array:
 @pytest.mark.parametrize("kernel", [(3, 1), (3, 2), (5, 1), (5, 2), (7, 1)])
 @pytest.mark.parametrize("tile", [7, 2])
 @pytest.mark.parametrize("down", [1, 2])
-def test_depthwise(gpu: emulation.Emulated, kernel: tuple[int, int], tile: int, down: int) -> None:
+@pytest.mark.parametrize("act", [SILU, GELU])
+def test_depthwise(gpu: emulation.Emulated, kernel: tuple[int, int], tile: int, down: int, act: int) -> None:
     (k, stride), height, width, vectors, batch = kernel, 11, 13, 6, 2
     x, w, bias = low(batch, height, width, 8 * vectors), low(k, k, 8 * vectors), low(8 * vectors)
-    expected = activated(convolved(x, w, down, stride, k // 2) + bias, SILU)
+    expected = activated(convolved(x, w, down, stride, k // 2) + bias, act)
     out_height, out_width = expected.shape[1:3]
     across, rows = 3, 10
     parts = -(-out_height * -(-out_width // tile) // rows)
@@ -69,7 +70,7 @@ def test_depthwise(gpu: emulation.Emulated, kernel: tuple[int, int], tile: int, 
     at = structure(height, width, vectors, out_height, out_width, k, k, down, stride, k // 2, k // 2)
     grid, block = (vectors // across, parts, batch), (across, rows, 1)
     wide = w.astype(np.float32), bias.astype(np.float32)
-    gpu.run(f"depthwise_{k}_{stride}_{tile}", grid, block, x, *wide, y, sums, at, *ints(SILU))
+    gpu.run(f"depthwise_{k}_{stride}_{tile}", grid, block, x, *wide, y, sums, at, *ints(act))
     assert off(expected, y) < ROUNDED
     assert off(expected.mean((1, 2)), sums.sum(1)) < ROUNDED
 
@@ -77,8 +78,9 @@ def test_depthwise(gpu: emulation.Emulated, kernel: tuple[int, int], tile: int, 
 @pytest.mark.parametrize(("rows", "depth", "columns", "pixels"), [(200, 40, 80, 100), (130, 16, 24, 13), (5, 72, 8, 5)])
 @pytest.mark.parametrize("block", [32, 64])
 @pytest.mark.parametrize("further", [True, False])
+@pytest.mark.parametrize("late", [True, False])
 def test_products(
-    gpu: emulation.Emulated, rows: int, depth: int, columns: int, pixels: int, block: int, further: bool
+    gpu: emulation.Emulated, rows: int, depth: int, columns: int, pixels: int, block: int, further: bool, late: bool
 ) -> None:
     x, w, bias, z, scale = (
         low(rows, depth),
@@ -88,14 +90,14 @@ def test_products(
         low(rows // pixels, depth),
     )
     scaled = (x * np.repeat(scale, pixels, 0)).astype(np.float16) if further else x
-    total = scaled.astype(np.float64) @ w.astype(np.float64).T + bias + (z if further else 0)
+    total, more = scaled.astype(np.float64) @ w.astype(np.float64).T + bias, z if further else 0
     y = np.zeros((rows, columns), np.float16)
-    of = structure(rows, depth, columns, pixels, GELU)
+    of = structure(rows, depth, columns, pixels, GELU, late)
     grid = -(-columns // block), -(-rows // 128), 1
     gpu.run(
         f"product_{block}", grid, (128, 1, 1), x, w, bias, z if further else None, scale if further else None, y, of
     )
-    assert off(activated(total, GELU), y) < ROUNDED
+    assert off(activated(total, GELU) + more if late else activated(total + more, GELU), y) < ROUNDED
 
 
 @pytest.mark.parametrize(
@@ -114,7 +116,7 @@ def test_excite(gpu: emulation.Emulated, channels: int, hidden: int, parts: int,
     assert off(expected, y) < ROUNDED
 
 
-@pytest.mark.parametrize("kind", [NONE, RELU, RELU6, HARD_SWISH])
+@pytest.mark.parametrize("kind", [NONE, RELU, RELU6, HARD_SWISH, GELU])
 def test_affine(gpu: emulation.Emulated, kind: int) -> None:
     x, scale, shift = 4 * low(37, 24), low(24).astype(np.float32), low(24).astype(np.float32)
     y = np.zeros_like(x)
@@ -123,11 +125,12 @@ def test_affine(gpu: emulation.Emulated, kind: int) -> None:
 
 
 @pytest.mark.parametrize("kind", [NONE, RELU, RELU6, SILU, HARD_SWISH, GELU])
-@pytest.mark.parametrize("residual", [True, False])
-def test_epilogue(gpu: emulation.Emulated, kind: int, residual: bool) -> None:
-    y, bias, z = 3 * low(37, 24), low(24), low(37, 24)
-    expected = activated(y.astype(np.float64) + bias + (z if residual else 0), kind)
-    gpu.run("epilogue", (1, 1, 1), (256, 1, 1), y, bias, z if residual else None, *ints(37 * 3, 3, kind))
+@pytest.mark.parametrize("residual", ["none", "before", "late"])
+def test_epilogue(gpu: emulation.Emulated, kind: int, residual: str) -> None:
+    y, bias, more, late = 3 * low(37, 24), low(24), low(37, 24), residual == "late"
+    total, z = y.astype(np.float64) + bias, None if residual == "none" else more
+    expected = activated(total + (more if residual == "before" else 0), kind) + (more if late else 0)
+    gpu.run("epilogue", (1, 1, 1), (256, 1, 1), y, bias, z, *ints(37 * 3, 3, kind, late))
     assert off(expected, y) < ROUNDED
 
 
@@ -135,7 +138,7 @@ def test_gelu_in_the_tails(gpu: emulation.Emulated) -> None:
     """Far below zero, where one minus the error function is nothing but rounding."""
     y = np.linspace(-8, 8, 512).astype(np.float16)
     expected = activated(y, GELU)
-    gpu.run("epilogue", (1, 1, 1), (64, 1, 1), y, np.zeros(8, np.float16), None, *ints(64, 1, GELU))
+    gpu.run("epilogue", (1, 1, 1), (64, 1, 1), y, np.zeros(8, np.float16), None, *ints(64, 1, GELU, False))
     assert np.abs(expected - y).max() < 4e-3
     small = np.abs(expected) < 1e-2
     assert np.abs(expected - y)[small].max() < 1e-5
@@ -159,6 +162,19 @@ def test_images_in_blocks(gpu: emulation.Emulated, channels: int) -> None:
     expected = padded.reshape(2, channels, 3, 2, 3, 2).transpose(0, 2, 4, 3, 5, 1).reshape(2, 3, 3, 4 * channels)
     assert np.array_equal(y[..., : 4 * channels], expected.astype(np.float16))
     assert not y[..., 4 * channels :].any()
+
+
+@pytest.mark.parametrize("bordered", [True, False])
+def test_means_of_windows(gpu: emulation.Emulated, bordered: bool) -> None:
+    x, y = low(2, 7, 9, 16), np.zeros((2, 4, 5, 16), np.float16)
+    window = structure(7, 9, 2, 4, 5, 3, 3, 2, 2, 1, 1)
+    gpu.run("average_pool", (1, 1, 1), (128, 1, 1), x, y, *ints(80), window, *ints(bordered))
+
+    def sums(image: Array) -> Array:
+        padded = np.pad(image.astype(np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
+        return sum(padded[:, r : r + 8 : 2, s : s + 10 : 2][:, :4, :5] for r in range(3) for s in range(3))
+
+    assert off(sums(x) / (9 if bordered else sums(np.ones_like(x))), y) < ROUNDED
 
 
 def test_max_pool_and_mean(gpu: emulation.Emulated) -> None:

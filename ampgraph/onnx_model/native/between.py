@@ -14,7 +14,7 @@ from ampgraph.onnx_model.fuse.net import Net
 from ampgraph.onnx_model.native.affine import affine_slots
 from ampgraph.onnx_model.native.conv import VECTOR
 from ampgraph.onnx_model.native.excite import mean_at
-from ampgraph.onnx_model.native.pool import max_pool_attributes
+from ampgraph.onnx_model.native.pool import flat_or_not, window_attributes
 from ampgraph.onnx_model.native.step import DOMAIN, NOTHING, Slot, Step, constant, image
 
 LAST = (0, 2, 3, 1)
@@ -153,9 +153,9 @@ def _pooled(net: Net, each: NodeProto) -> Between | None:
     if net.source.kinds.get(name) != TensorProto.FLOAT16 or net.shapes[name][_CHANNELS] % VECTOR:
         return None
     if mean_at(net, each) == (each,):
-        return Between("Mean", (image(name),), DOMAIN, last=False)
-    how = max_pool_attributes(net, each)
-    return None if how is None else Between("MaxPool", (image(name),), DOMAIN, attributes=how)
+        return Between("Mean", (image(name),), DOMAIN, last=False, attributes=flat_or_not(net, (each,)))
+    how = window_attributes(net, each)
+    return None if how is None else Between(each.op_type, (image(name),), DOMAIN, attributes=how)
 
 
 _BY_SIZES: Mapping[str, Callable[[Net, NodeProto], Between | None]] = {

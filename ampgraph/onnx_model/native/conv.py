@@ -10,7 +10,7 @@ import numpy as np
 from onnx import NodeProto, TensorProto
 
 from ampgraph.onnx_model.attributes import plain_attributes
-from ampgraph.onnx_model.fuse.net import Array, Net
+from ampgraph.onnx_model.fuse.net import CONTRIB, Array, Net
 from ampgraph.onnx_model.native.step import HARD_SIGMOIDS, NOTHING, Slot, Step, constant, image
 
 PADDED, BLOCKS = "_image", "_image_in_blocks"  # names of images whose channels are padded, in fours, end so
@@ -28,6 +28,7 @@ class Chain:
     """A convolution and the nodes after it that go with it, so far: `output` is the value they make.
 
     `norm`: what a batch normalization multiplies by and adds, by channel, which becomes part of weights and bias.
+    `late`: whether the residual is added after the activation.
     """
 
     conv: NodeProto
@@ -37,16 +38,17 @@ class Chain:
     norm: tuple[Array, Array] | None = None
     residual: str = ""
     activation: str = ""
+    late: bool = False
 
 
-def chain_of(net: Net, conv: NodeProto, taken: Collection[int] = ()) -> Chain:
+def chain_of(net: Net, conv: NodeProto, taken: Collection[int] = (), *, sums: bool = True) -> Chain:
     """A convolution with all that can go with it: each is the only reader of what is before it.
 
-    `taken`: ids of nodes that go with others.
+    `taken`: ids of nodes that go with others. `sums`: with other images, too.
     """
     given = conv.input[2] if len(conv.input) > 2 else ""
     chain = Chain(conv, (conv,), conv.output[0], given)
-    for further in (_with_norm, _with_bias, _with_residual, _with_activation):
+    for further in (_with_norm, _with_bias, *_SUMS) if sums else (_with_norm, _with_bias, _with_activation):
         longer = further(net, chain)
         if any(id(each) in taken for each in longer.old):
             break
@@ -99,7 +101,7 @@ def _with_bias(net: Net, chain: Chain) -> Chain:
 
 def _with_residual(net: Net, chain: Chain) -> Chain:
     add = net.sole_reader(chain.output, "Add")
-    if add is None:
+    if add is None or chain.residual:
         return chain
     other = _other(add, chain.output)
     if other in net.constants or not alike(net, other, chain.output):
@@ -115,11 +117,22 @@ def _with_activation(net: Net, chain: Chain) -> Chain:
     return replace(chain, old=(*chain.old, *nodes), output=nodes[-1].output[0], activation=kind)
 
 
+def _with_late_residual(net: Net, chain: Chain) -> Chain:
+    found = _with_residual(net, chain)
+    return replace(found, late=True) if found is not chain and chain.activation else chain
+
+
+_SUMS = (_with_residual, _with_activation, _with_late_residual)
+
+
 def activation(net: Net, name: str) -> tuple[str, tuple[NodeProto, ...]] | None:
     """The activation that alone reads a value, with its nodes."""
     alone = net.sole_reader(name, "Relu", "HardSwish")
     if alone is not None:
         return ("Relu" if alone.op_type == "Relu" else "HardSwish"), (alone,)
+    gelu = _gelu(net, name)
+    if gelu is not None:
+        return "Gelu", (gelu,)
     cut = net.sole_reader(name, "Clip")
     if cut is not None:
         return ("Relu6", (cut,)) if _bounds(net, cut) == _SIX else None
@@ -133,6 +146,15 @@ def activation(net: Net, name: str) -> tuple[str, tuple[NodeProto, ...]] | None:
     if product is None or {*product.input} != {name, gates[0].output[0]}:
         return None
     return _GATED[gates[0].op_type], (gates[0], product)
+
+
+def _gelu(net: Net, name: str) -> NodeProto | None:
+    """GELU by erf that alone reads a value, ONNX's or onnxruntime's."""
+    readers = net.readers.get(name, ())
+    if name in net.fixed or len(readers) != 1 or readers[0].op_type != "Gelu":
+        return None
+    exact = plain_attributes(readers[0]).get("approximate", "none") in ("none", b"none")
+    return readers[0] if exact and readers[0].domain in ("", "ai.onnx", CONTRIB) else None
 
 
 def _bounds(net: Net, cut: NodeProto) -> tuple[float | None, ...]:
@@ -174,14 +196,16 @@ def conv_step(net: Net, conv: NodeProto, taken: Collection[int] = ()) -> Step | 
     group, plain = how.get("group", 1), how.get("auto_pad", "NOTSET") == "NOTSET"
     if not plain or weight.shape[0] % VECTOR:
         return None
+    depthwise = group == weight.shape[0] and weight.shape[1] == 1
+    if depthwise:
+        chain = chain_of(net, conv, taken, sums=False)
+        return _depthwise(net, chain, _scaled(chain, weight)) if _has_kernel(how, weight) else None
     chain = chain_of(net, conv, taken)
     weight = _scaled(chain, weight)
     if group == 1 and weight.shape[1] % VECTOR == 0:
         return _dense(net, chain, weight, image(conv.input[0]))
     if group == 1 and weight.shape[1] < VECTOR and conv.input[0] not in net.constants:
         return _of_image(net, chain, weight)
-    if group == weight.shape[0] and weight.shape[1] == 1 and not chain.residual and _has_kernel(how, weight):
-        return _depthwise(net, chain, weight)
     if weight.shape[1] > 1 and group * weight.shape[1] % VECTOR == 0:
         step = _dense(net, chain, weight, image(conv.input[0]))
         return replace(step, attributes={**step.attributes, "group": group})
@@ -230,7 +254,8 @@ def _bias(net: Net, chain: Chain, channels: int) -> Slot:
 
 
 def _step(net: Net, chain: Chain, op: str, inputs: tuple[Slot, ...], extra: tuple[NodeProto, ...] = ()) -> Step:
-    attributes = {**_window(chain.conv), **({"activation": chain.activation} if chain.activation else {})}
+    attributes: dict[str, Any] = {"activation": chain.activation} if chain.activation else {}
+    attributes |= {**_window(chain.conv), **({"late": 1} if chain.late else {})}
     return Step(op, inputs, chain.output, (*extra, *chain.old), attributes=attributes)
 
 

@@ -59,7 +59,7 @@ def _is_of_pixels(net: Net, reduction: NodeProto) -> bool:
     how = plain_attributes(reduction)
     axes = net.values(reduction.input[1]) if len(reduction.input) > 1 else how.get("axes", ())
     given = [] if axes is None else [int(axis) % _RANK for axis in np.asarray(axes).reshape(-1)]
-    return sorted(given) == [2, 3] and how.get("keepdims", 1) == 1
+    return sorted(given) == [2, 3] and len(net.shapes.get(reduction.input[0], ())) == _RANK
 
 
 def excite_at(net: Net, first: NodeProto) -> Excite | None:

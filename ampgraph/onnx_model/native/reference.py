@@ -76,7 +76,7 @@ def _expanded(node: NodeProto, model: ModelProto) -> Iterator[NodeProto]:
     yield from scope.nodes
 
 
-_HOW = ("strides", "pads", "dilations", "kernel_shape", "group", "output_padding")
+_HOW = ("strides", "pads", "dilations", "kernel_shape", "group", "output_padding", "count_include_pad")
 
 
 def _window(how: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,9 +98,13 @@ def _convolved(op: str, scope: _Scope, inputs: list[str], outputs: list[str], ho
     first = scope.add("Transpose", x, perm=FIRST)
     laid = scope.add("Transpose", weight, perm=_TO_WEIGHTS)
     found = scope.add(op, first, laid, bias, **_window(how))
-    if residual:
-        found = scope.add("Add", found, scope.add("Transpose", residual, perm=FIRST))
-    scope.add("Transpose", scope.activated(found, how.get("activation", "")), perm=LAST, output=outputs[0])
+    other = scope.add("Transpose", residual, perm=FIRST) if residual else ""
+    if other and not how.get("late"):
+        found = scope.add("Add", found, other)
+    found = scope.activated(found, how.get("activation", ""))
+    if other and how.get("late"):
+        found = scope.add("Add", found, other)
+    scope.add("Transpose", found, perm=LAST, output=outputs[0])
 
 
 def _linear(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
@@ -134,7 +138,15 @@ def _excite(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[s
 
 
 def _max_pool(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
-    found = scope.add("MaxPool", scope.add("Transpose", inputs[0], perm=FIRST), **_window(how))
+    _pooled("MaxPool", scope, inputs, outputs, how)
+
+
+def _average_pool(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
+    _pooled("AveragePool", scope, inputs, outputs, {"count_include_pad": 0, **how})
+
+
+def _pooled(op: str, scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
+    found = scope.add(op, scope.add("Transpose", inputs[0], perm=FIRST), **_window(how))
     scope.add("Transpose", found, perm=LAST, output=outputs[0])
 
 
@@ -145,7 +157,11 @@ def _affine(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[s
 
 
 def _mean(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
-    scope.add("GlobalAveragePool", scope.add("Transpose", inputs[0], perm=FIRST), output=outputs[0])
+    first = scope.add("Transpose", inputs[0], perm=FIRST)
+    if how.get("keepdims", 1):
+        scope.add("GlobalAveragePool", first, output=outputs[0])
+    else:
+        scope.reshaped(scope.add("GlobalAveragePool", first), 0, -1, output=outputs[0])
 
 
 def _means(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
@@ -251,6 +267,7 @@ _WAYS: Mapping[str, Callable[[_Scope, list[str], list[str], Mapping[str, Any]], 
     "ConvTranspose": _transposed,
     "Excite": _excite,
     "MaxPool": _max_pool,
+    "AveragePool": _average_pool,
     "Mean": _mean,
     "Image": _image,
     "Means": _means,

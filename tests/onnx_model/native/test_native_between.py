@@ -95,7 +95,8 @@ def test_parts_and_borders(part: str) -> None:
         'm = Resize<mode="linear">(c, , twice)',
         "m = Softmax<axis=1>(c)",
         "m = Transpose<perm=[0,1,3,2]>(c)",
-        "m = AveragePool<kernel_shape=[3,3], pads=[1,1,1,1]>(c)",
+        "m = LpPool<kernel_shape=[3,3], pads=[1,1,1,1]>(c)",
+        'm = AveragePool<kernel_shape=[3,3], auto_pad="SAME_UPPER">(c)',
     ],
 )
 def test_other_operators_stay_as_they_are(middle: str) -> None:
@@ -109,6 +110,36 @@ def test_means_and_largest_values_are_ours_whoever_made_the_image() -> None:
     model = model_of(graph, WEIGHTS)
     left = kept(model)
     assert (left["MaxPool"], left["GlobalAveragePool"]) == (0, 0)
+
+
+@pytest.mark.parametrize("border", ["", ", pads=[1,1,1,1]", ", pads=[1,1,1,1], count_include_pad=1"])
+def test_means_of_windows_are_ours(border: str) -> None:
+    graph = f"""g (float16[N,8,6,6] x) => (float16[N,8,A,B] y)
+        {{ c = {CONV}(x, w, b)  p = AveragePool<kernel_shape=[3,3]{border}>(c)  r = Tanh(p)
+           q = AveragePool<kernel_shape=[2,2], strides=[2,2]{border}>(r)  y = {CONV}(q, v) }}"""
+    found = own(model_of(graph, WEIGHTS))
+    assert found == {"Conv": 2, "AveragePool": 2}
+    assert kept(model_of(graph, WEIGHTS)) == {"Transpose": 2, "Tanh": 1}
+
+
+def test_means_of_windows_whose_sizes_are_rounded_up_are_ours_where_nothing_is_added() -> None:
+    def pooled(size: int) -> int:
+        graph = f"""g (float16[N,8,{size},{size}] x) => (float16[N,8,a,b] y)
+            {{ c = {CONV}(x, w, b)  p = AveragePool<kernel_shape=[2,2], strides=[2,2], ceil_mode=1>(c)
+               y = {CONV}(p, v) }}"""
+        return own(model_of(graph, WEIGHTS))["AveragePool"]
+
+    assert (pooled(6), pooled(7)) == (1, 0)
+
+
+@pytest.mark.parametrize("before", ["", "r = Tanh(c)"])
+def test_the_mean_of_an_image_as_a_row_is_ours(before: str) -> None:
+    graph = f"""g (float16[N,8,6,6] x) => (float16[N,16] y)
+        {{ c = {CONV}(x, w, b)  {before}  axes = Constant<value_ints=[-1,-2]>()
+           y = ReduceMean<keepdims=0>({"r" if before else "c"}, axes) }}"""
+    model = model_of(graph, WEIGHTS)
+    assert own(model) == {"Conv": 1, "Mean": 1}
+    assert kept(model)["Transpose"] == 1
 
 
 @pytest.mark.parametrize("size", [6, 7])

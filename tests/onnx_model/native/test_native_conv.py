@@ -82,6 +82,35 @@ def test_a_residual_of_the_same_shape_goes_with_it_and_the_later_convolution_kee
     assert own(model_of(graph, {**B, "v": (16, 8, 3, 3)})) == {"Conv": 2}
 
 
+@pytest.mark.parametrize("order", ["r, z", "z, r"])
+@pytest.mark.parametrize("active", ["r = Relu(c)", "s = Sigmoid(c)  r = Mul(s, c)", "r = Gelu(c)"])
+def test_a_sum_after_the_activation_goes_with_it(active: str, order: str) -> None:
+    graph = f"""g (float16[N,8,6,6] x, float16[N,16,6,6] z) => (float16[N,16,6,6] y)
+        {{ c = {CONV}(x, w, b)  {active}  y = Add({order}) }}"""
+    model = model_of(graph, B)
+    assert own(model) == {"Conv": 1}
+    assert set(kept(model)) == {"Transpose"}
+
+
+def test_a_second_sum_stays_and_so_does_one_after_a_depthwise_convolution() -> None:
+    graph = f"""g (float16[N,8,6,6] x, float16[N,16,6,6] z) => (float16[N,16,6,6] y)
+        {{ c = {CONV}(x, w, b)  d = Add(c, z)  r = Relu(d)  y = Add(r, z) }}"""
+    assert kept(model_of(graph, B))["Add"] == 1
+    depthwise = """g (float16[N,16,6,6] x) => (float16[N,16,6,6] y)
+        { c = Conv<group=16, kernel_shape=[3,3], pads=[1,1,1,1]>(x, w, b)  r = Relu(c)  y = Add(r, x) }"""
+    model = model_of(depthwise, {"w": (16, 1, 3, 3), "b": (16,)})
+    assert own(model) == {"DepthwiseConv": 1}
+    assert kept(model)["Add"] == 1
+
+
+@pytest.mark.parametrize("how", ["", '<approximate="tanh">'])
+@pytest.mark.parametrize("conv", [CONV, "Conv<group=8, kernel_shape=[3,3], pads=[1,1,1,1]>"])
+def test_gelu_goes_with_it_but_for_the_one_by_tanh(conv: str, how: str) -> None:
+    channels, weights = (8, {"w": (8, 1, 3, 3), "b": (8,)}) if "group" in conv else (16, B)
+    graph = f"g (float16[N,8,6,6] x) => (float16[N,{channels},6,6] y) {{ c = {conv}(x, w, b)  y = Gelu{how}(c) }}"
+    assert kept(model_of(graph, weights))["Gelu"] == bool(how)
+
+
 @pytest.mark.parametrize(
     ("inputs", "nodes", "stays"),
     [

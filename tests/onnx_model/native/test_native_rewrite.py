@@ -56,13 +56,13 @@ def test_means_over_pixels_however_they_are_written() -> None:
 
 def test_other_means_and_pools_stay() -> None:
     for after, shape in (
-        ("m = ReduceMean<keepdims=0>(c, axes)", "N,8"),
+        ("m = ReduceMean<keepdims=0>(c, row)", "N,8,6"),
         ("m = ReduceMean<keepdims=1>(c, channel)", "N,1,6,6"),
         ("m = MaxPool<kernel_shape=[2,2], dilations=[2,2]>(c)", "N,8,4,4"),
         ('m = MaxPool<kernel_shape=[2,2], auto_pad="SAME_UPPER">(c)', "N,8,6,6"),
     ):
         graph = f"""g (float16[N,8,6,6] x) => (float16[{shape}] m)
-            <int64[2] axes = {{2, 3}}, int64[1] channel = {{1}}> {{ c = {CONV}(x, w, b)  {after} }}"""
+            <int64[1] row = {{2}}, int64[1] channel = {{1}}> {{ c = {CONV}(x, w, b)  {after} }}"""
         assert own(model_of(graph, WEIGHTS)) == {"Conv": 1}, after
 
 
