@@ -98,7 +98,8 @@ def _is_ours(op: Op, graph: PrecisionGraph) -> bool:
     if group == 1 or depth > 1:
         return group * depth % _VECTOR == 0 or (group == 1 and depth < _VECTOR)
     strides, dilations = (op.attributes.get(name, (1, 1)) for name in ("strides", "dilations"))
-    return group == count and dilations == (1, 1) and (tuple(kernel), strides) in _DEPTHWISE
+    whole = (1, 1) in (dilations, strides)
+    return group == count and whole and (tuple(kernel), strides) in _DEPTHWISE
 
 
 def _carried(conv: Op, graph: PrecisionGraph) -> Iterator[tuple[Op, ...]]:

@@ -65,7 +65,12 @@ CONVOLUTIONS = {
     ),
     "depthwise, stride 3": (f"y = Conv<{SAME}, group = 16, strides = [3, 1]>(x, w, b)", (16, 1, 3, 3), False),
     "depthwise, wide": ("y = Conv<pads = [4, 4, 4, 4], group = 16>(x, w, b)", (16, 1, 9, 9), False),
-    "depthwise, dilated": (f"y = Conv<{SAME}, group = 16, dilations = [2, 2]>(x, w, b)", (16, 1, 3, 3), False),
+    "depthwise, dilated": (f"y = Conv<{SAME}, group = 16, dilations = [2, 3]>(x, w, b)", (16, 1, 3, 3), True),
+    "depthwise, dilated with strides": (
+        f"y = Conv<{SAME}, group = 16, dilations = [2, 2], strides = [2, 2]>(x, w, b)",
+        (16, 1, 3, 3),
+        False,
+    ),
     "in groups": (f"y = Conv<{SAME}, group = 2>(x, w, b)", (16, 8, 3, 3), True),
     "padded by a word": ('y = Conv<auto_pad = "SAME_UPPER">(x, w, b)', (16, 16, 3, 3), False),
     "transposed": ("y = ConvTranspose<strides = [2, 2]>(x, w, b)", (16, 24, 2, 2), True),

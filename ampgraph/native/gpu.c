@@ -8,11 +8,12 @@
 #include "kernels_ptx.h"
 
 static const char *const NAMES[KERNELS] = {
-    "image_float", "image_half", "image_blocks_float", "image_blocks_half", "max_pool", "average_pool", "mean", "epilogue", "affine",
-    "scaled",
+    "image_float", "image_half", "image_blocks_float", "image_blocks_half", "max_pool", "average_pool", "mean",
+    "epilogue", "affine", "scaled",
     "depthwise_3_1_7", "depthwise_3_2_7", "depthwise_5_1_7", "depthwise_5_2_7", "depthwise_7_1_7", "depthwise_3_1_2",
-    "depthwise_3_2_2", "depthwise_5_1_2", "depthwise_5_2_2", "depthwise_7_1_2", "product_32", "product_64", "excite",
-    "gated", "rotary", "rows", "moments_first_float", "moments_first_half", "moments_last", "normalize_last",
+    "depthwise_3_2_2", "depthwise_5_1_2", "depthwise_5_2_2", "depthwise_7_1_2", "dilated_3_7", "dilated_5_7",
+    "dilated_7_7", "dilated_3_2", "dilated_5_2", "dilated_7_2", "product_32", "product_64", "excite", "gated",
+    "rotary", "rows", "moments_first_float", "moments_first_half", "moments_last", "normalize_last",
     "normalize_first_float", "normalize_first_half", "sum_first",
     "layer_norm_3", "layer_norm_4", "layer_norm_5",
 };

@@ -16,13 +16,13 @@ typedef struct Handle Handle; /* cuDNN's */
 typedef void *Descriptor;     /* cuDNN's or cuBLASLt's */
 typedef struct BlasHandle BlasHandle;
 
-/* Kernels of kernels.cu: depthwise convolutions by size, stride across and pixels a thread, products by columns a
- * block, layer normalizations by vectors a thread. */
+/* Kernels of kernels.cu: depthwise convolutions by size, stride across where none is dilated, and pixels a thread,
+ * products by columns a block, layer normalizations by vectors a thread. */
 enum Kernel {
-    IMAGE_FLOAT, IMAGE_HALF, IMAGE_BLOCKS_FLOAT, IMAGE_BLOCKS_HALF, MAX_POOL, AVERAGE_POOL, MEAN, EPILOGUE, AFFINE, SCALED,
-    DEPTHWISE_3_1_7,
-    DEPTHWISE_3_2_7, DEPTHWISE_5_1_7, DEPTHWISE_5_2_7, DEPTHWISE_7_1_7, DEPTHWISE_3_1_2, DEPTHWISE_3_2_2,
-    DEPTHWISE_5_1_2, DEPTHWISE_5_2_2, DEPTHWISE_7_1_2, PRODUCT_32, PRODUCT_64, EXCITE, GATED, ROTARY, ROWS, MOMENTS_FIRST_FLOAT,
+    IMAGE_FLOAT, IMAGE_HALF, IMAGE_BLOCKS_FLOAT, IMAGE_BLOCKS_HALF, MAX_POOL, AVERAGE_POOL, MEAN, EPILOGUE, AFFINE,
+    SCALED, DEPTHWISE_3_1_7, DEPTHWISE_3_2_7, DEPTHWISE_5_1_7, DEPTHWISE_5_2_7, DEPTHWISE_7_1_7, DEPTHWISE_3_1_2,
+    DEPTHWISE_3_2_2, DEPTHWISE_5_1_2, DEPTHWISE_5_2_2, DEPTHWISE_7_1_2, DILATED_3_7, DILATED_5_7, DILATED_7_7,
+    DILATED_3_2, DILATED_5_2, DILATED_7_2, PRODUCT_32, PRODUCT_64, EXCITE, GATED, ROTARY, ROWS, MOMENTS_FIRST_FLOAT,
     MOMENTS_FIRST_HALF, MOMENTS_LAST, NORMALIZE_LAST, NORMALIZE_FIRST_FLOAT, NORMALIZE_FIRST_HALF, SUM_FIRST,
     LAYER_NORM_3, LAYER_NORM_4, LAYER_NORM_5, KERNELS
 };

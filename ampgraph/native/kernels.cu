@@ -324,14 +324,15 @@ extern "C" __global__ void scaled(const Eight *x, const Eight *scale, Eight *y, 
     y[place] = here;
 }
 
-/* Thread: 8 channels of TILE output pixels in a row, whose windows are STRIDE pixels from each other.
+/* Thread: 8 channels of TILE output pixels in a row, whose windows are STRIDE pixels from each other. Taps are `down_gap`
+ * rows and `gap` pixels apart, and so are a thread's pixels, which makes their windows overlap as without gaps.
  * Block: threadIdx.x over vectors, threadIdx.y over tiles of an
  * image (blockIdx.z). weight: K, K, C. With `sums` (N, gridDim.y, C): what the block's pixels add to the mean. All
  * pixels of a row are asked for before one is used; the weights of the block's channels lie in shared memory:
  * max(K * K, blockDim.y), blockDim.x, 8 floats. */
 template <int K, int STRIDE, int TILE>
 __device__ __forceinline__ void depthwise(const Eight *x, const Four *weight, const Four *bias, Eight *y, float *sums,
-                                          const Window &at, int act) {
+                                          const Window &at, int act, int down_gap, int gap) {
     constexpr int SPAN = (TILE - 1) * STRIDE + K;
     extern __shared__ float part[];
     Four *taps = (Four *)part;
@@ -341,9 +342,9 @@ __device__ __forceinline__ void depthwise(const Eight *x, const Four *weight, co
     copied();
     __syncthreads();
     int v = blockIdx.x * blockDim.x + threadIdx.x;
-    int across = (at.out_width + TILE - 1) / TILE;
+    int across = (at.out_width + TILE * gap - 1) / (TILE * gap) * gap;
     int tile = blockIdx.y * blockDim.y + threadIdx.y;
-    int oh = tile / across, ow = (tile - oh * across) * TILE;
+    int oh = tile / across, place = tile - oh * across, ow = place / gap * TILE * gap + place % gap;
     float total[8] = {};
     if (oh < at.out_height) {
         float sum[TILE][8];
@@ -355,12 +356,14 @@ __device__ __forceinline__ void depthwise(const Eight *x, const Four *weight, co
         int left = ow * STRIDE - at.left;
         int first = oh * at.stride_h - at.top;
 #pragma unroll 1
-        for (int r = max(0, -first); r < min(K, at.height - first); ++r) {
-            const Eight *from = x + ((size_t)(blockIdx.z * at.height + first + r) * at.width + left) * at.vectors + v;
+        for (int r = first < 0 ? (down_gap - 1 - first) / down_gap : 0; r < K && first + r * down_gap < at.height; ++r) {
+            int h = first + r * down_gap;
+            const Eight *from = x + ((size_t)(blockIdx.z * at.height + h) * at.width + left) * at.vectors + v;
             Eight row[SPAN];
 #pragma unroll
             for (int column = 0; column < SPAN; ++column)
-                row[column] = read_within(from + column * at.vectors, (unsigned)(left + column) < (unsigned)at.width);
+                row[column] =
+                    read_within(from + column * gap * at.vectors, (unsigned)(left + column * gap) < (unsigned)at.width);
             float by[K][8];
 #pragma unroll
             for (int s = 0; s < K; ++s) eight_floats(taps + (r * K + s) * pairs + 2 * threadIdx.x, by[s]);
@@ -380,11 +383,11 @@ __device__ __forceinline__ void depthwise(const Eight *x, const Four *weight, co
         Eight *to = y + ((size_t)(blockIdx.z * at.out_height + oh) * at.out_width + ow) * at.vectors + v;
 #pragma unroll
         for (int t = 0; t < TILE; ++t)
-            if (ow + t < at.out_width) {
+            if (ow + t * gap < at.out_width) {
                 activate_any(sum[t], act);
 #pragma unroll
                 for (int i = 0; i < 8; ++i) total[i] += sum[t][i];
-                to[t * at.vectors] = narrowed(sum[t]);
+                to[t * gap * at.vectors] = narrowed(sum[t]);
             }
     }
     if (sums == nullptr) return;
@@ -406,7 +409,13 @@ __device__ __forceinline__ void depthwise(const Eight *x, const Four *weight, co
 #define DEPTHWISE(K, S, T)                                                                                          \
     extern "C" __global__ void __launch_bounds__(128, K == 3 && S == 1 && T == 7 ? 4 : 0) depthwise_##K##_##S##_##T( \
         const Eight *x, const Four *weight, const Four *bias, Eight *y, float *sums, Window at, int act) {          \
-        depthwise<K, S, T>(x, weight, bias, y, sums, at, act);                                                      \
+        depthwise<K, S, T>(x, weight, bias, y, sums, at, act, 1, 1);                                                \
+    }
+#define DILATED(K, T)                                                                                               \
+    extern "C" __global__ void __launch_bounds__(128) dilated_##K##_##T(                                            \
+        const Eight *x, const Four *weight, const Four *bias, Eight *y, float *sums, Window at, int act,            \
+        int down_gap, int gap) {                                                                                    \
+        depthwise<K, 1, T>(x, weight, bias, y, sums, at, act, down_gap, gap);                                       \
     }
 
 DEPTHWISE(3, 1, 7)
@@ -419,6 +428,12 @@ DEPTHWISE(3, 2, 2)
 DEPTHWISE(5, 1, 2)
 DEPTHWISE(5, 2, 2)
 DEPTHWISE(7, 1, 2)
+DILATED(3, 7)
+DILATED(5, 7)
+DILATED(7, 7)
+DILATED(3, 2)
+DILATED(5, 2)
+DILATED(7, 2)
 
 /* Squeeze and excite: means -> hidden -> gates, a block an image. sums: N, parts, C; w1: hidden, C; w2: hidden, C
  * (transposed); y: N, C; C a multiple of 8. What is read in one step is asked for at once: a block has nothing else to

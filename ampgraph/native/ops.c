@@ -331,9 +331,18 @@ static int vectors_of_block(int vectors, int64_t taps) {
 
 enum { ENOUGH_THREADS = 24000, WIDE_TILE = 7, NARROW_TILE = 2 };
 
+/* Of a row, each of pixels `gap` apart. */
+static int64_t tiles_across(int64_t width, int tile, int gap) {
+    return reached_up(width, (int64_t)tile * gap) * gap;
+}
+
 /* The kernel and how many pixels a thread has: many where that leaves threads enough for the device. */
 static enum Kernel depthwise_kernel(const Node *node, int64_t wide_threads, int *tile) {
-    int is_wide = wide_threads >= ENOUGH_THREADS;
+    int is_wide = wide_threads >= ENOUGH_THREADS, size = (int)(node->kernel[0] - 3) / 2;
+    if (node->dilations[0] > 1 || node->dilations[1] > 1) {
+        *tile = is_wide ? WIDE_TILE : NARROW_TILE;
+        return (enum Kernel)((is_wide ? DILATED_3_7 : DILATED_3_2) + size);
+    }
     int place = node->kernel[0] == 7 ? 4 : (node->kernel[0] == 5 ? 2 : 0) + (node->strides[1] == 2);
     *tile = is_wide ? WIDE_TILE : NARROW_TILE;
     return (enum Kernel)((is_wide ? DEPTHWISE_3_1_7 : DEPTHWISE_3_1_2) + place);
@@ -347,14 +356,16 @@ static void depthwise(Node *node, Call *call) {
     node->kernel[1] = w->size[1];
     window_size(node, x, w->size[0], w->size[1], size);
     Window at = window(node, x, size);
-    int64_t wide_threads = size[0] * size[1] * reached_up(size[2], WIDE_TILE) * at.vectors;
+    int down_gap = (int)node->dilations[0], gap = (int)node->dilations[1];
+    int64_t wide_threads = size[0] * size[1] * tiles_across(size[2], WIDE_TILE, gap) * at.vectors;
     enum Kernel which = depthwise_kernel(node, wide_threads, &tile);
     int64_t taps = w->size[0] * w->size[1];
     int across = vectors_of_block(at.vectors, taps), rows = DEPTHWISE_THREADS / across;
-    int tiles = at.out_height * ((at.out_width + tile - 1) / tile), parts = (tiles + rows - 1) / rows;
+    int tiles = at.out_height * (int)tiles_across(at.out_width, tile, gap), parts = (tiles + rows - 1) / rows;
     int64_t means_size[3] = {size[0], parts, size[3]};
     void *y = output(call, 0, size, 4), *means = call->outputs > 1 ? output(call, 1, means_size, 3) : NULL;
-    void *arguments[] = {(void *)&x->data, (void *)&w->data, (void *)&call->in[2].data, &y, &means, &at, &node->act};
+    void *arguments[] = {(void *)&x->data, (void *)&w->data, (void *)&call->in[2].data, &y, &means, &at, &node->act,
+                         &down_gap, &gap};
     Size grid = {(unsigned)(at.vectors / across), (unsigned)parts, (unsigned)size[0]};
     unsigned shared = (unsigned)((taps > rows ? taps : rows) * across * 8 * (int64_t)sizeof(float));
     start(call, which, grid, (Size){(unsigned)across, (unsigned)rows, 1}, shared, arguments);

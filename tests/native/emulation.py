@@ -47,6 +47,7 @@ def emulated(folder: Path) -> Emulated:
     names += [
         f"depthwise_{'_'.join(each)}" for each in re.findall(r"^DEPTHWISE\((\d), (\d), (\d)\)", text, re.MULTILINE)
     ]
+    names += [f"dilated_{'_'.join(each)}" for each in re.findall(r"^DILATED\((\d), (\d)\)", text, re.MULTILINE)]
     names += [f"product_{each}" for each in re.findall(r"^PRODUCT\((\d+)\)", text, re.MULTILINE)]
     names += [f"layer_norm_{each}" for each in re.findall(r"^LAYER_NORM\((\d+)\)", text, re.MULTILINE)]
     starts = "".join(

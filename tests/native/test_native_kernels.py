@@ -41,14 +41,14 @@ def off(expected: Array, found: Array) -> float:
     return float(np.linalg.norm(wide - found) / np.linalg.norm(wide))
 
 
-def convolved(x: Array, w: Array, down: int, across: int, pad: int) -> Array:
-    """Depthwise, channels last, with these strides. x: N, H, W, C; w: K, K, C."""
-    padded = np.pad(x.astype(np.float64), ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    k, height = w.shape[0], (x.shape[1] + 2 * pad - w.shape[0]) // down + 1
-    width = (x.shape[2] + 2 * pad - k) // across + 1
+def convolved(x: Array, w: Array, down: int, across: int, pads: tuple[int, int]) -> Array:
+    """Depthwise, channels last, with these strides. x: N, H, W, C; w: R, S, C."""
+    padded = np.pad(x.astype(np.float64), ((0, 0), (pads[0], pads[0]), (pads[1], pads[1]), (0, 0)))
+    height = (x.shape[1] + 2 * pads[0] - w.shape[0]) // down + 1
+    width = (x.shape[2] + 2 * pads[1] - w.shape[1]) // across + 1
     out = np.zeros((x.shape[0], height, width, x.shape[3]))
-    for r in range(k):
-        for s in range(k):
+    for r in range(w.shape[0]):
+        for s in range(w.shape[1]):
             out += (
                 padded[:, r : r + down * height : down, s : s + across * width : across][:, :height, :width] * w[r, s]
             )
@@ -62,7 +62,7 @@ def convolved(x: Array, w: Array, down: int, across: int, pad: int) -> Array:
 def test_depthwise(gpu: emulation.Emulated, kernel: tuple[int, int], tile: int, down: int, act: int) -> None:
     (k, stride), height, width, vectors, batch = kernel, 11, 13, 6, 2
     x, w, bias = low(batch, height, width, 8 * vectors), low(k, k, 8 * vectors), low(8 * vectors)
-    expected = activated(convolved(x, w, down, stride, k // 2) + bias, act)
+    expected = activated(convolved(x, w, down, stride, (k // 2, k // 2)) + bias, act)
     out_height, out_width = expected.shape[1:3]
     across, rows = 3, 10
     parts = -(-out_height * -(-out_width // tile) // rows)
@@ -71,6 +71,28 @@ def test_depthwise(gpu: emulation.Emulated, kernel: tuple[int, int], tile: int, 
     grid, block = (vectors // across, parts, batch), (across, rows, 1)
     wide = w.astype(np.float32), bias.astype(np.float32)
     gpu.run(f"depthwise_{k}_{stride}_{tile}", grid, block, x, *wide, y, sums, at, *ints(act))
+    assert off(expected, y) < ROUNDED
+    assert off(expected.mean((1, 2)), sums.sum(1)) < ROUNDED
+
+
+@pytest.mark.parametrize("k", [3, 5, 7])
+@pytest.mark.parametrize("tile", [7, 2])
+@pytest.mark.parametrize("gaps", [(2, 2), (1, 3), (4, 1), (20, 25)])
+def test_depthwise_with_gaps_between_taps(gpu: emulation.Emulated, k: int, tile: int, gaps: tuple[int, int]) -> None:
+    (down, gap), height, width, vectors, batch = gaps, 11, 23, 6, 2
+    x, w, bias = low(batch, height, width, 8 * vectors), low(k, k, 8 * vectors), low(8 * vectors)
+    spread = np.zeros((down * (k - 1) + 1, gap * (k - 1) + 1, 8 * vectors), np.float16)
+    spread[::down, ::gap] = w
+    pads = down * (k // 2), gap * (k // 2)
+    expected = activated(convolved(x, spread, 1, 1, pads) + bias, RELU)
+    across, rows = 3, 10
+    tiles = height * -(-width // (tile * gap)) * gap
+    parts = -(-tiles // rows)
+    y, sums = np.zeros(expected.shape, np.float16), np.zeros((batch, parts, 8 * vectors), np.float32)
+    at = structure(height, width, vectors, height, width, k, k, 1, 1, *pads)
+    wide = w.astype(np.float32), bias.astype(np.float32)
+    grid, block = (vectors // across, parts, batch), (across, rows, 1)
+    gpu.run(f"dilated_{k}_{tile}", grid, block, x, *wide, y, sums, at, *ints(RELU, down, gap))
     assert off(expected, y) < ROUNDED
     assert off(expected.mean((1, 2)), sums.sum(1)) < ROUNDED
 

@@ -235,7 +235,8 @@ def _weight(net: Net, conv: NodeProto) -> Array | None:
 def _has_kernel(how: Mapping[str, Any], weight: Array) -> bool:
     strides, dilations = how.get("strides", (1, 1)), how.get("dilations", (1, 1))
     square = weight.shape[2] == weight.shape[3] and strides[0] in _DOWN
-    return square and dilations == (1, 1) and (weight.shape[2], strides[1]) in _DEPTHWISE
+    whole = tuple(dilations) == (1, 1) or tuple(strides) == (1, 1)
+    return square and whole and (weight.shape[2], strides[1]) in _DEPTHWISE
 
 
 def _window(conv: NodeProto) -> dict[str, tuple[int, ...]]:

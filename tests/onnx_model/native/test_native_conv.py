@@ -144,7 +144,7 @@ def test_an_output_in_the_middle_stays_an_output() -> None:
         (8, 'auto_pad="SAME_UPPER", kernel_shape=[3,3]', (16, 8, 3, 3)),
         (16, "group=16, kernel_shape=[3,3]", (32, 1, 3, 3)),  # two filters a channel
         (16, "group=16, kernel_shape=[1,3]", (16, 1, 1, 3)),
-        (16, "group=16, kernel_shape=[3,3], dilations=[2,2]", (16, 1, 3, 3)),
+        (16, "group=16, kernel_shape=[3,3], dilations=[2,2], strides=[2,2]", (16, 1, 3, 3)),
         (16, "group=16, kernel_shape=[3,3], strides=[3,1]", (16, 1, 3, 3)),
         (16, "group=16, kernel_shape=[9,9], pads=[4,4,4,4]", (16, 1, 9, 9)),
     ],
@@ -214,6 +214,15 @@ def test_depthwise_convolutions(kernel: int, stride: int, down: int, size: int) 
         {{ c = Conv<{how}>(x, w)  a = Add(c, r)  s = Sigmoid(a)  y = Mul(a, s) }}"""
     model = model_of(graph, {"w": (8, 1, kernel, kernel), "r": (1, 8, 1, 1)})
     assert own(model) == ({} if (kernel, stride) == (7, 2) else {"DepthwiseConv": 1})
+
+
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+@pytest.mark.parametrize("gaps", [(2, 2), (3, 1), (2, 6)])
+def test_depthwise_convolutions_with_gaps(kernel: int, gaps: tuple[int, int]) -> None:
+    pads = [gap * (kernel // 2) for gap in gaps] * 2
+    how = f"group=8, kernel_shape=[{kernel},{kernel}], dilations=[{gaps[0]},{gaps[1]}], pads=[{', '.join(map(str, pads))}]"
+    graph = f"g (float16[N,8,9,30] x) => (float16[N,8,9,30] y) {{ c = Conv<{how}>(x, w, b)  y = Relu(c) }}"
+    assert own(model_of(graph, {"w": (8, 1, kernel, kernel), "b": (8,)})) == {"DepthwiseConv": 1}
 
 
 @settings(max_examples=60, deadline=None)
