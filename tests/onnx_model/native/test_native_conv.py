@@ -220,7 +220,7 @@ def test_depthwise_convolutions(kernel: int, stride: int, down: int, size: int) 
 @pytest.mark.parametrize("gaps", [(2, 2), (3, 1), (2, 6)])
 def test_depthwise_convolutions_with_gaps(kernel: int, gaps: tuple[int, int]) -> None:
     pads = [gap * (kernel // 2) for gap in gaps] * 2
-    how = f"group=8, kernel_shape=[{kernel},{kernel}], dilations=[{gaps[0]},{gaps[1]}], pads=[{', '.join(map(str, pads))}]"
+    how = f"group=8, kernel_shape=[{kernel},{kernel}], dilations={[*gaps]}, pads={pads}"
     graph = f"g (float16[N,8,9,30] x) => (float16[N,8,9,30] y) {{ c = Conv<{how}>(x, w, b)  y = Relu(c) }}"
     assert own(model_of(graph, {"w": (8, 1, kernel, kernel), "b": (8,)})) == {"DepthwiseConv": 1}
 
