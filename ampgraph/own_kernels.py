@@ -24,7 +24,7 @@ _GELUS = ("Gelu", "com.microsoft.Gelu")
 _SIX = (0.0, 6.0)
 _FEW = 12  # of ours for each other one, before and after which images may be turned, see native/rewrite.py
 _SIXTH = 1 / 6
-_IMAGE_RANK = 4
+_RANKS = (3, 4)  # of what convolutions along one axis work on, and of images
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _is_ours(op: Op, graph: PrecisionGraph) -> bool:
     weight = graph.values[op.inputs[1].value]
     if op.scope or weight.constant is None or weight.shape is None:
         return False
-    if len(weight.shape) != _IMAGE_RANK or op.attributes.get("auto_pad", "NOTSET") != "NOTSET":
+    if len(weight.shape) not in _RANKS or op.attributes.get("auto_pad", "NOTSET") != "NOTSET":
         return False
     count, depth, *kernel = weight.shape
     group = op.attributes.get("group", 1)
@@ -97,7 +97,7 @@ def _is_ours(op: Op, graph: PrecisionGraph) -> bool:
         return False
     if group == 1 or depth > 1:
         return group * depth % _VECTOR == 0 or (group == 1 and depth < _VECTOR)
-    strides, dilations = (op.attributes.get(name, (1, 1)) for name in ("strides", "dilations"))
+    strides, dilations = (op.attributes.get(name, (1,) * len(kernel)) for name in ("strides", "dilations"))
     whole = (1, 1) in (dilations, strides)
     return group == count and whole and (tuple(kernel), strides) in _DEPTHWISE
 
@@ -132,9 +132,11 @@ def _bias(conv: Op, value: str, graph: PrecisionGraph) -> Op | None:
     if add is None or len(conv.inputs) > 2:
         return None
     other = graph.values[_other(add, value)]
-    channels = graph.values[conv.inputs[1].value].shape
-    wanted = (channels[int(conv.type == "ConvTranspose")], 1, 1) if channels else None
-    return add if other.constant is not None and other.shape is not None and other.shape[-3:] == wanted else None
+    weight = graph.values[conv.inputs[1].value].shape
+    if weight is None or other.constant is None or other.shape is None:
+        return None
+    wanted = (weight[int(conv.type == "ConvTranspose")], *(1 for _ in weight[2:]))
+    return add if other.shape[-len(wanted) :] == wanted else None
 
 
 def _sum(_: Op, value: str, graph: PrecisionGraph) -> Op | None:

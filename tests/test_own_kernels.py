@@ -78,6 +78,35 @@ CONVOLUTIONS = {
 }
 
 
+ALONG_ONE_AXIS = {
+    "dense": ("y = Conv<pads = [1, 1], strides = [2]>(x, w, b)", (24, 16, 3), True),
+    "odd channels made": ("y = Conv(x, w, b)", (12, 16, 3), False),
+    "depthwise": ("y = Conv<group = 16>(x, w, b)", (16, 1, 3), False),
+    "in groups": ("y = Conv<group = 2>(x, w, b)", (16, 8, 3), True),
+    "transposed": ("y = ConvTranspose<strides = [2]>(x, w, b)", (16, 24, 2), True),
+}
+
+
+@pytest.mark.parametrize("name", ALONG_ONE_AXIS)
+def test_those_along_one_axis_likewise(name: str) -> None:
+    body, weight, ours = ALONG_ONE_AXIS[name]
+    made = weight[1] if name == "transposed" else weight[0]
+    model = images(body, {"w": weight, "b": (made,)})
+    model.graph.input[0].type.tensor_type.shape.dim.pop()
+    model.graph.output[0].type.tensor_type.shape.dim.pop()
+    assert bool(found(model).convolutions) is ours
+    low = ampgraph.convert(model, objective="coverage").model
+    assert (by_rule(low, {}, cuda_graph=True) is not None) is ours
+
+
+def test_a_row_goes_with_one_along_one_axis() -> None:
+    model = images("c = Conv<pads = [1, 1]>(x, w)  d = Add(c, b)  y = Gelu(d)", {"w": (16, 16, 3), "b": (1, 16, 1)})
+    model.graph.input[0].type.tensor_type.shape.dim.pop()
+    model.graph.output[0].type.tensor_type.shape.dim.pop()
+    model.opset_import[0].version = 20
+    assert kinds(model) == (["Conv"], ["Add", "Gelu"])
+
+
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_those_of_a_graph_are_those_of_the_converted_model(name: str) -> None:
     body, weight, ours = CONVOLUTIONS[name]

@@ -12,20 +12,21 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.fuse.fuse import other_sizes
 from ampgraph.onnx_model.fuse.net import Array, Net, Source, copy_without, fresh, node, read, with_origin
 from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.native.between import LAST, between, wanted_with_channels_last
+from ampgraph.onnx_model.native.inferred import kinds_of, shapes_of
+from ampgraph.onnx_model.native.lines import as_images, has_lines
 from ampgraph.onnx_model.native.search import steps_of
 from ampgraph.onnx_model.native.step import DOMAIN, Slot, Step
 from ampgraph.onnx_model.prepare import captured, in_order
-from ampgraph.onnx_model.types import bodies, fixed_size, infer, modelled_inputs, types_in
+from ampgraph.onnx_model.types import bodies, fixed_size, modelled_inputs
 
 FIRST, TURNED = (0, 3, 1, 2), (0, 2, 1)
-_KINDS = {"float16": TensorProto.FLOAT16, "float32": TensorProto.FLOAT}
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
 Convolutions = Literal["any", "most", "none"]
 _FEW, _SOME = 6, 2  # of our convolutions for each change of layout beside others, and where there are no others
@@ -55,10 +56,21 @@ def rewrite(
     leave float16 ones to others and images were turned for them time and again. `norms`: also normalizations and
     copies of rows that save no launch.
     """
+    if convolutions != "none" and has_lines(model):
+        lifted = as_images(model, shapes_of(model, modelled_inputs(model, shapes)))
+        found = _rewritten(lifted, shapes, convolutions, products, norms)
+        if found is not None:
+            return found
+    return _rewritten(model, shapes, convolutions, products, norms)
+
+
+def _rewritten(
+    model: ModelProto, shapes: Mapping[str, Shape], convolutions: Convolutions, products: bool, norms: bool
+) -> Rewritten | None:
     sizes = modelled_inputs(model, shapes)
-    one, other = _shapes(model, sizes), _shapes(model, other_sizes(model, sizes))
+    one, other = shapes_of(model, sizes), shapes_of(model, other_sizes(model, sizes))
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    net = read(model, one, {}, other, Source(weights, kinds=_kinds(model, sizes)))
+    net = read(model, one, {}, other, Source(weights, kinds=kinds_of(model, sizes)))
     steps = steps_of(net, products, norms)
     ours = {name for step in steps.values() for old in step.old if old.op_type in _CONVOLUTIONS for name in old.output}
     if not steps or (ours and convolutions == "none"):
@@ -93,41 +105,6 @@ def has_known_sizes(model: ModelProto, shapes: Mapping[str, Shape]) -> bool:
 def _is_fixed(value: ValueInfoProto) -> bool:
     tensor = value.type.tensor_type
     return tensor.HasField("shape") and None not in map(fixed_size, tensor.shape.dim)
-
-
-def _kinds(model: ModelProto, sizes: Mapping[str, Shape]) -> dict[str, int]:
-    """Element types of values, where they are known and this is about them."""
-    found = types_in(infer(model, sizes).graph)
-    return {name: _KINDS[each.dtype] for name, each in found.items() if each.dtype in _KINDS}
-
-
-def _shapes(model: ModelProto, sizes: Mapping[str, Shape]) -> dict[str, Shape]:
-    """Shapes of values at these sizes: inferred, with what the model declares of what contrib operators make."""
-    symbols = {
-        dim.dim_param: size
-        for value in model.graph.input
-        for dim, size in zip(value.type.tensor_type.shape.dim, sizes.get(value.name, ()), strict=False)
-        if dim.dim_param
-    }
-    inferred = _shapes_in(infer(model, sizes).graph)
-    declared = [each for value in model.graph.value_info if (each := _at(value, symbols)) and each.name not in inferred]
-    if not declared:
-        return inferred
-    said = {value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim) for value in declared}
-    return {**said, **_shapes_in(infer(model, sizes, declared=declared).graph), **inferred}
-
-
-def _shapes_in(graph: GraphProto) -> dict[str, Shape]:
-    return {name: each.shape for name, each in types_in(graph).items() if each.shape is not None}
-
-
-def _at(value: ValueInfoProto, symbols: Mapping[str, int]) -> ValueInfoProto | None:
-    """A declared type with sizes for its symbols, where all are known."""
-    if not value.type.tensor_type.HasField("shape"):
-        return None
-    dims = value.type.tensor_type.shape.dim
-    found = [symbols.get(dim.dim_param) if dim.dim_param else fixed_size(dim) for dim in dims]
-    return None if None in found else helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, found)
 
 
 @dataclass

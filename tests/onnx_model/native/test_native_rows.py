@@ -5,7 +5,8 @@ import pytest
 from onnx import ModelProto, numpy_helper, parser
 from own import error, own
 
-from ampgraph.onnx_model.native.rewrite import _shapes, rewrite
+from ampgraph.onnx_model.native.inferred import shapes_of
+from ampgraph.onnx_model.native.rewrite import rewrite
 
 CONTRIB = "com.microsoft"
 
@@ -72,6 +73,6 @@ def test_declared_shapes_of_contrib_results_lead_on() -> None:
         {{ h = {CONTRIB}.BiasSplitGelu(x, b)  r = Reshape(h, flat)  y = Reshape(r, last) }}"""
     model = parser.parse_model(f'<ir_version: 10, opset_import: ["": 20, "{CONTRIB}": 1]> {graph}')
     model.graph.initializer.append(numpy_helper.from_array(np.zeros(32, np.float16), "b"))
-    assert _shapes(model, {"x": (2, 7, 16)}).get("r") is None
+    assert shapes_of(model, {"x": (2, 7, 16)}).get("r") is None
     model.graph.value_info.append(parser.parse_graph("g (float16[N,7,16] h) => () {}").input[0])
-    assert _shapes(model, {"x": (2, 7, 16)})["r"] == (2, 7, 16)
+    assert shapes_of(model, {"x": (2, 7, 16)})["r"] == (2, 7, 16)
