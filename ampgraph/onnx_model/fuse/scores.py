@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 from onnx import NodeProto
 
 from ampgraph.onnx_model.attributes import plain_attributes
+from ampgraph.onnx_model.fuse.known import computed
 from ampgraph.onnx_model.fuse.masks import UNSEEN_BESIDE, Mask
-from ampgraph.onnx_model.fuse.net import Net
+from ampgraph.onnx_model.fuse.net import Array, Net
 from ampgraph.onnx_model.fuse.rows import Draft
 
 _SOFTMAX_OF_ONE_AXIS = 13  # the opset from which Softmax is over one axis, the last where none is named
@@ -42,6 +44,19 @@ def unscaled(draft: Draft, name: str) -> tuple[str, float]:
         else:
             break
     return name, scale
+
+
+def unscaled_by_head(net: Net, name: str) -> tuple[str, Array | None]:
+    """Scores (batch, heads, tokens, tokens) without the constant number that those of each head are multiplied by."""
+    times, heads = net.maker(name, "Mul"), net.shapes.get(name, (0, 0))[1]
+    for value, factor in (times.input, reversed(times.input)) if times is not None else ():
+        shape = net.shapes.get(factor, ())
+        if shape[-3:] == (heads, 1, 1) and prod(shape) == heads:
+            array = net.table(factor)
+            array = computed(net, [factor]).get(factor) if array is None else array
+            if array is not None:
+                return value, array.reshape(-1)
+    return name, None
 
 
 def unbounded(draft: Draft, name: str) -> tuple[str, float, float]:

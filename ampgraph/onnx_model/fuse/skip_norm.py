@@ -86,7 +86,7 @@ def layer_norm(net: Net, each: NodeProto) -> Norm | None:
 def root_mean_square(net: Net, mean: NodeProto) -> Norm | None:
     """x / sqrt(mean(x^2) + epsilon) * scale, from its mean."""
     square = net.maker(mean.input[0], "Pow", "Mul") if mean.op_type == "ReduceMean" else None
-    if square is None or not _is_square(net, square) or not _is_last_axis(net, mean):
+    if square is None or not _is_square(net, square) or not is_last_axis(net, mean):
         return None
     value = square.input[0]
     plus = net.sole_reader(mean.output[0], "Add")
@@ -121,7 +121,8 @@ def _is_square(net: Net, each: NodeProto) -> bool:
     return each.input[0] == each.input[1] if each.op_type == "Mul" else net.scalar(each.input[1]) == 2.0
 
 
-def _is_last_axis(net: Net, mean: NodeProto) -> bool:
+def is_last_axis(net: Net, mean: NodeProto) -> bool:
+    """Whether a reduction is over the last axis, which stays as one place."""
     said = plain_attributes(mean)
     given = net.values(mean.input[1]) if len(mean.input) > 1 else None
     old = said.get("axes", ())  # an attribute before opset 18

@@ -21,12 +21,14 @@ from math import prod
 import numpy as np
 from onnx import NodeProto
 
+from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.fuse.attention import SHORTEST
 from ampgraph.onnx_model.fuse.known import computed, without_data
 from ampgraph.onnx_model.fuse.net import CONTRIB, Array, node
 from ampgraph.onnx_model.fuse.rolls import rolled
 from ampgraph.onnx_model.fuse.rows import Draft
-from ampgraph.onnx_model.fuse.scores import softmax_of, unscaled
+from ampgraph.onnx_model.fuse.scores import softmax_of, unscaled, unscaled_by_head
+from ampgraph.onnx_model.fuse.unit import unit_heads, unit_of
 from ampgraph.onnx_model.fuse.view import Factor, Shape, View, transposed
 
 LARGEST = 256  # tokens of a window: 16 x 16
@@ -76,6 +78,8 @@ class _Windows:
     scale: float
     bias: Array | None
     nodes: tuple[NodeProto, ...]  # that it stands for, beside what moves data
+    unit: float | None = None  # the least length that heads of queries and keys are divided by, where they are
+    by_head: Array | None = None  # what scores of each head are multiplied by
 
     @property
     def filled(self) -> int:
@@ -92,12 +96,14 @@ def windows_of(draft: Draft, product: NodeProto) -> View | None:
         return None
     scores, sums = _summed(draft, soft.input[0])
     scores, scale = unscaled(draft, scores)
+    scores, by_head = unscaled_by_head(net, scores)
     inner = net.maker(scores, "MatMul")
     if inner is None or net.shapes[scores][-2] != net.shapes[scores][-1]:
         return None
     left, left_scale = unscaled(draft, inner.input[0])
     right, right_scale = unscaled(draft, inner.input[1])
-    views = [draft.view(name) for name in (left, right, product.input[1])]
+    queries, keys, unit = _of_products(draft, left, right)
+    views = (queries, keys, draft.view(product.input[1]))
     operands = _operands(draft, views)
     if not operands or not _is_for_windows(draft, operands[0][0], plain=not sums):
         return None
@@ -106,8 +112,22 @@ def windows_of(draft: Draft, product: NodeProto) -> View | None:
         return None
     nodes = (inner, *(sum_ for sum_, _ in sums), soft, product)
     parts = tuple(part for _, part in operands)
-    result = _emitted(draft, product, _Windows(operands[0][0], parts, scale * left_scale * right_scale, bias, nodes))
+    scale *= left_scale * right_scale
+    result = _emitted(draft, product, _Windows(operands[0][0], parts, scale, bias, nodes, unit, by_head))
     return _with_windows_apart(result, views[0]) if len(shape) == 5 else result
+
+
+def _of_products(draft: Draft, left: str, right: str) -> tuple[View | None, View | None, float | None]:
+    """Queries and turned keys, before they were divided by their lengths if both are, and the least of those."""
+    change = draft.net.maker(right, "Transpose")
+    query, key = (unit_of(draft.net, name) for name in (left, change.input[0] if change is not None else ""))
+    turned = draft.view(key.value) if key is not None else None
+    if change is None or turned is None or query is None or key is None or query.floor != key.floor:
+        return draft.view(left), draft.view(right), None
+    order = plain_attributes(change).get("perm")
+    if order != (*range(len(turned.dims) - 2), len(turned.dims) - 1, len(turned.dims) - 2):
+        return None, None, None
+    return draft.view(query.value), transposed(turned, [int(axis) for axis in order]), query.floor
 
 
 def _with_windows_apart(view: View, like: View | None) -> View:
@@ -246,9 +266,13 @@ def _emitted(draft: Draft, product: NodeProto, found: _Windows) -> View:
     order, back = _orders(found)
     rows = _gathered(draft, name, source, places.reshape(-1)[order], product)
     query, key, value = (_projected(draft, rows, each, product) for each in found.parts)
-    bias, shift = _part(draft, found.parts[0], "bias"), _part(draft, found.parts[2], "bias")
-    if bias:  # a key's adds the same to all scores of a query, and goes
-        query = draft.add(node("Add", [query, bias], [f"{query}_biased"]), draft.shapes[query], product)
+    query, shift = _biased(draft, query, found.parts[0], product), _part(draft, found.parts[2], "bias")
+    if found.unit is not None:  # else a key's bias adds the same to all scores of a query, and goes
+        key = unit_heads(draft, _biased(draft, key, found.parts[1], product), heads.heads, found.unit, product)
+        query = unit_heads(draft, query, heads.heads, found.unit, product)
+    if found.by_head is not None:
+        row = draft.table(f"{name}_by_head", np.repeat(found.by_head, heads.size).astype(np.float32))
+        query = draft.add(node("Mul", [query, row], [f"{query}_by_head"]), draft.shapes[query], product)
     attended = _attended(draft, found, (query, key, value), product)
     index = draft.integers(f"{name}_places", back)
     width = found.parts[2].width
@@ -281,6 +305,11 @@ def _projected(draft: Draft, rows: str, part: _Projection, old: NodeProto) -> st
     weight = _part(draft, part, "weight")
     shape = (*draft.shapes[rows][:2], part.width)
     return draft.add(node("MatMul", [rows, weight], [f"{old.output[0]}_projected"]), shape, old)
+
+
+def _biased(draft: Draft, rows: str, part: _Projection, old: NodeProto) -> str:
+    bias = _part(draft, part, "bias")
+    return draft.add(node("Add", [rows, bias], [f"{rows}_biased"]), draft.shapes[rows], old) if bias else rows
 
 
 def _part(draft: Draft, part: _Projection, which: str) -> str:

@@ -288,3 +288,50 @@ def test_images_and_their_windows_may_be_two_axes(summed: str, size: Size) -> No
     counts = counts_of(model, {"x": (3, size.side, size.side, WIDTH)})
     assert (counts["MultiHeadAttention"], counts["Softmax"]) == (1, 0)
     assert moved(counts, masked=False)
+
+
+def cosines(of_keys: str = "Clip(kl, least)", axes: str = "[-1]", factor: str = "s0 = Mul(s00, by_head)") -> str:
+    """Scores of queries and keys that are divided by their lengths."""
+    return f"""
+      ql = ReduceL2<axes = {axes}, keepdims = 1>(q)  qc = Clip(ql, least)  sizes = Shape(q)  qe = Expand(qc, sizes)
+      qu = Div(q, qe)  kl = ReduceL2<axes = {axes}, keepdims = 1>(k)  kc = {of_keys}  ku = Div(k, kc)
+      kt = Transpose<perm = [0, 1, 3, 2]>(ku)  s00 = MatMul(qu, kt)  {factor}  s1 = Add(s0, table)"""
+
+
+BY_HEAD = np.array([2.5, 11], np.float32).reshape(HEADS, 1, 1)
+
+
+def cosine_block(operands: str, scores: str, mask: str = UNMASKED, by: int = 0) -> ModelProto:
+    bounds = {"least": np.float32(1e-12), "larger": np.float32(1e-6)}
+    return block_of(f"{operands} {scores} {mask} {REST}", by, by_head=BY_HEAD, **bounds)
+
+
+@pytest.mark.parametrize("operands", [PACKED, SEPARATE.replace("ks = Reshape(km", "kb = Add(km, bq)  ks = Reshape(kb")])
+@pytest.mark.parametrize(("mask", "by"), [(UNMASKED, 0), (MASKED, 3)])
+@pytest.mark.parametrize("factor", ["s0 = Mul(s00, by_head)", "s0 = Mul(by_head, s00)", "s0 = Identity(s00)"])
+def test_cosines_of_queries_and_keys_are_rows_that_a_kernel_normalizes(operands, mask, by, factor):
+    """The bias of a key counts: it changes the direction."""
+    counts = counts_of(cosine_block(operands, cosines(factor=factor), mask, by), {"x": SHAPE})
+    assert (counts["MultiHeadAttention"], counts["Softmax"]) == (1, 0)
+    assert (counts["SkipSimplifiedLayerNormalization"], counts["ReduceL2"], counts["Div"]) == (2, 0, 0)
+    assert counts["Mul"] == ("by_head" in factor)
+    assert moved(counts, mask is MASKED)
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        cosines(of_keys="Clip(kl, larger)"),
+        cosines(of_keys="Clip(kl, least, larger)"),
+        cosines(of_keys="Add(kl, least)"),
+        cosines(axes="[-2]"),
+        cosines().replace("ku = Div(k, kc)", "ku = Identity(k)"),
+        cosines().replace("ku = Div(k, kc)", "ku = Div(kc, k)"),
+        cosines().replace("by_head", "wide_by_head"),
+    ],
+)
+def test_other_lengths_and_factors_stay(scores):
+    model = cosine_block(PACKED, scores)
+    wide = np.broadcast_to(BY_HEAD[None], (1, HEADS, 1, PLAIN.tokens))  # one for every key
+    model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(wide), "wide_by_head"))
+    assert counts_of(model, {"x": SHAPE})["MultiHeadAttention"] == 0
