@@ -58,6 +58,7 @@ def _torchvision() -> Mapping[str, Callable[[], nn.Module]]:
         "torchvision vit": lambda: models.VisionTransformer(224, 16, 2, 3, 192, 384, num_classes=_CLASSES),
         "torchvision swin_t": lambda: models.swin_t(num_classes=_CLASSES),
         "torchvision swin_v2_t": lambda: models.swin_v2_t(num_classes=_CLASSES),
+        "torchvision maxvit_t": lambda: models.maxvit_t(num_classes=_CLASSES),
     }
 
 

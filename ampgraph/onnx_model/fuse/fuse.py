@@ -18,6 +18,7 @@ from ampgraph.onnx_model.fuse.bias import fuse_bias
 from ampgraph.onnx_model.fuse.bias_add import fuse_bias_add
 from ampgraph.onnx_model.fuse.carry import fuse_carry
 from ampgraph.onnx_model.fuse.causal import causal_scores, has_masks
+from ampgraph.onnx_model.fuse.einsum import fuse_einsum
 from ampgraph.onnx_model.fuse.fast_gelu import fuse_fast_gelu
 from ampgraph.onnx_model.fuse.gelu import fuse_bias_gelu, fuse_gelu
 from ampgraph.onnx_model.fuse.grids import fuse_grids
@@ -45,6 +46,7 @@ PASSES: tuple[Callable[[Net], Fusion], ...] = (
     fuse_affine_after,
     fuse_affine_before,
     fuse_turned,
+    fuse_einsum,
     fuse_group_norm,
     fuse_pool,
     fuse_patches,
@@ -70,6 +72,7 @@ _ANCHORS: Mapping[str, tuple[str, ...] | None] = {
     "MatMul": ("Softmax", "Where", "Identity"),
     "Erf": None,
     "Clip": ("Add",),
+    "Einsum": ("Softmax",),
     "Conv": None,
     "ConvTranspose": None,
     "Gelu": ("Add", "Split", "Slice"),
@@ -80,7 +83,7 @@ _ANCHORS: Mapping[str, tuple[str, ...] | None] = {
     "Reshape": ("Softmax", "Where"),
     "Tanh": ("Mul",),
 }
-_HEAVY = frozenset(("MatMul", "Gemm", "FusedMatMul", "Conv", "Attention", "MultiHeadAttention"))
+_HEAVY = frozenset(("MatMul", "Einsum", "Gemm", "FusedMatMul", "Conv", "Attention", "MultiHeadAttention"))
 FUSED = (
     "Attention",
     "BiasAdd",

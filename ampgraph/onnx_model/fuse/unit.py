@@ -49,7 +49,7 @@ def _floor(net: Net, cut: NodeProto) -> float | None:
 
 
 def unit_heads(draft: Draft, rows: str, heads: int, floor: float, old: NodeProto) -> str:
-    """Rows (batch, tokens, heads * size) of heads side by side, each head divided by its length; the batch alone is free.
+    """Rows (batch, tokens, heads * size) of heads side by side, each divided by its length; the batch may be free.
 
     The kernel for sums adds a row of zeros to every row, which is one of as many as there are heads of tokens.
     """
