@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.detector import SIDE, Detector
+
 Inputs = tuple[Tensor, ...]
 
 _NOTHING, _TRAINED = 1e-5, 0.1
@@ -29,6 +31,18 @@ class FirstOutput(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return self.model(*inputs)[0]
+
+
+class Segmented(nn.Module):
+    """The scores of a torchvision segmentation model."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> Tensor:
+        scores: Tensor = self.model(image)["out"]
+        return scores
 
 
 class Block(nn.Module):
@@ -72,8 +86,8 @@ def _ids(vocabulary: int, batch: int, length: int) -> Tensor:
     return torch.randint(0, vocabulary, (batch, length))
 
 
-def _images(batch: int) -> Inputs:
-    return (torch.randn(batch, 3, 224, 224),)
+def _images(batch: int, side: int = 224) -> Inputs:
+    return (torch.randn(batch, 3, side, side),)
 
 
 def _bert() -> nn.Module:
@@ -135,6 +149,24 @@ def _vision(name: str, **how: bool) -> Callable[[], nn.Module]:
     return build
 
 
+def _segmentation(name: str) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        from torchvision.models import segmentation
+
+        return Segmented(getattr(segmentation, name)(weights=None, weights_backbone=None))
+
+    return build
+
+
+def _transformers(model: str, configuration: str, **sizes: Any) -> Callable[[], nn.Module]:  # noqa: ANN401
+    def build() -> nn.Module:
+        import transformers
+
+        return FirstOutput(getattr(transformers, model)(getattr(transformers, configuration)(**sizes)))
+
+    return build
+
+
 def _bert_inputs(batch: int) -> Inputs:
     return _ids(30000, batch, 384), torch.ones(batch, 384, dtype=torch.int64)
 
@@ -155,19 +187,60 @@ ROWS: Mapping[str, Row] = {
     "sd_unet_block": (Block, _block_inputs, 2),
     "whisper_small": (_whisper, lambda batch: (torch.randn(batch, 80, 3000),), 4),
 }
-# Measured where they are named in full: what else kernels of ours have to fit.
+# Measured where they are named in full: what else fusing and kernels of ours have to fit.
+_OF_TORCHVISION: Mapping[str, dict[str, bool]] = {
+    "mobilenet_v2": {},
+    "mobilenet_v3_large": {},
+    "densenet121": {},
+    "googlenet": {"aux_logits": False, "init_weights": False},
+    "squeezenet1_1": {},
+    "resnext50_32x4d": {},
+    "regnet_y_400mf": {},
+    "resnet18": {},
+    "vgg16_bn": {},
+    "mnasnet1_0": {},
+    "shufflenet_v2_x1_0": {},
+    "efficientnet_v2_s": {},
+    "swin_v2_t": {},
+    "maxvit_t": {},
+}
 FURTHER: Mapping[str, Row] = {
-    name: (_vision(name, **how), _images, 32)
-    for name, how in {
-        "mobilenet_v2": {},
-        "mobilenet_v3_large": {},
-        "densenet121": {},
-        "googlenet": {"aux_logits": False, "init_weights": False},
-        "squeezenet1_1": {},
-        "resnext50_32x4d": {},
-        "regnet_y_400mf": {},
-    }.items()
-} | {"u_net": (Unet, lambda batch: (torch.randn(batch, 3, 256, 256),), 8)}
+    **{name: (_vision(name, **how), _images, 32) for name, how in _OF_TORCHVISION.items()},
+    "inception_v3": (
+        _vision("inception_v3", aux_logits=False, init_weights=False),
+        lambda batch: _images(batch, 299),
+        32,
+    ),
+    "u_net": (Unet, lambda batch: _images(batch, 256), 8),
+    "detector": (Detector, lambda batch: _images(batch, SIDE), 16),
+    "deeplabv3_mobilenet_v3_large": (
+        _segmentation("deeplabv3_mobilenet_v3_large"),
+        lambda batch: _images(batch, 512),
+        4,
+    ),
+    "fcn_resnet50": (_segmentation("fcn_resnet50"), lambda batch: _images(batch, 512), 4),
+    "segformer_b0": (
+        _transformers("SegformerForSemanticSegmentation", "SegformerConfig", num_labels=150),
+        lambda batch: _images(batch, 512),
+        8,
+    ),
+    "clip_vit_b_32": (_transformers("CLIPVisionModelWithProjection", "CLIPVisionConfig"), _images, 32),
+    "dinov2_small": (
+        _transformers("Dinov2Model", "Dinov2Config", hidden_size=384, num_attention_heads=6),
+        _images,
+        32,
+    ),
+    "gpt2": (
+        _transformers("GPT2LMHeadModel", "GPT2Config", use_cache=False),
+        lambda batch: (_ids(50257, batch, 512),),
+        4,
+    ),
+    "wav2vec2_base": (
+        _transformers("Wav2Vec2Model", "Wav2Vec2Config"),
+        lambda batch: (torch.randn(batch, 80000),),
+        4,
+    ),
+}
 
 
 def row(name: str) -> Row:
@@ -202,7 +275,7 @@ def build(name: str) -> nn.Module:
             norm.momentum = None  # of all batches seen: this one
             norm.train()
         with torch.no_grad():
-            network(torch.randn(8, 3, 224, 224))
+            network(*row(name)[1](8))
     return network.eval()
 
 
