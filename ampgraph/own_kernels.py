@@ -7,7 +7,7 @@ session takes these kernels where images are seldom turned between theirs and ot
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
@@ -58,7 +58,8 @@ def own_kernels(graph: PrecisionGraph, judgement: Judgement, options: Options) -
         return NONE
     found = [op for op in graph.ops.values() if op.type in ("Conv", "ConvTranspose")]
     found = [op for op in found if _may_be_low(op, graph, judgement) and _pixels(op, graph) != 1]
-    ours = [op for op in found if _is_ours(op, graph)]
+    wide = frozenset(_widened(found, graph))
+    ours = [op for op in found if _is_ours(op, graph, wide)]
     if _FEW * (len(found) - len(ours)) > len(ours):
         return NONE
     carried: dict[str, str] = {}
@@ -83,7 +84,28 @@ def _pixels(op: Op, graph: PrecisionGraph) -> int:
     return math.prod(shape[2:]) if shape is not None else 0
 
 
-def _is_ours(op: Op, graph: PrecisionGraph) -> bool:
+def _widened(convolutions: Sequence[Op], graph: PrecisionGraph) -> Iterator[str]:
+    """What convolutions make, and what goes with them, whose channels are made whole vectors for others to read."""
+    for op in convolutions:
+        weight = graph.values[op.inputs[1].value].shape
+        if op.type != "Conv" or weight is None or weight[0] % _VECTOR == 0 or not _is_of_all(op):
+            continue
+        made = op.outputs[0].value
+        bias = _bias(op, made, graph)
+        made = bias.outputs[0].value if bias is not None else made
+        active = tuple(each for each in _activation(made, graph) if each.type != "Clip")
+        made = active[-1].outputs[0].value if active else made
+        readers = _readers(made, graph)
+        if readers and all(each.type == "Conv" and _is_of_all(each) for each in readers):
+            yield from (op.outputs[0].value, made)
+
+
+def _is_of_all(conv: Op) -> bool:
+    """Whether each filter reads all channels."""
+    return conv.attributes.get("group", 1) == 1 and conv.attributes.get("auto_pad", "NOTSET") == "NOTSET"
+
+
+def _is_ours(op: Op, graph: PrecisionGraph, wide: Collection[str]) -> bool:
     weight = graph.values[op.inputs[1].value]
     if op.scope or weight.constant is None or weight.shape is None:
         return False
@@ -93,8 +115,10 @@ def _is_ours(op: Op, graph: PrecisionGraph) -> bool:
     group = op.attributes.get("group", 1)
     if op.type == "ConvTranspose":
         return group == 1 and "output_shape" not in op.attributes and count % _VECTOR == depth % _VECTOR == 0
-    if count % _VECTOR or not isinstance(group, int):
+    if (count % _VECTOR and op.outputs[0].value not in wide) or not isinstance(group, int):
         return False
+    if op.inputs[0].value in wide:
+        return group == 1
     if group == 1 or depth > 1:
         return group * depth % _VECTOR == 0 or (group == 1 and depth < _VECTOR)
     strides, dilations = (op.attributes.get(name, (1,) * len(kernel)) for name in ("strides", "dilations"))

@@ -78,6 +78,32 @@ CONVOLUTIONS = {
 }
 
 
+@pytest.mark.parametrize(
+    ("middle", "ours"),
+    [
+        ("d = Relu(c)", 2),
+        ("s = Sigmoid(c) d = Mul(c, s)", 2),
+        ("a = Add(c, r) d = HardSwish(a)", 2),
+        ("d = Clip(c, zero, six)", 0),
+        ("d = Softmax<axis = 1>(c)", 0),
+        ("d = BatchNormalization(c, n, n, n, n)", 0),
+        ("d = Add(c, c)", 0),
+    ],
+)
+def test_channels_between_convolutions_are_made_whole(middle: str, ours: int) -> None:
+    weights = {"w": (12, 16, 3, 3), "v": (24, 12, 1, 1), "r": (1, 12, 1, 1), "n": (12,)}
+    model = images(f"c = Conv<{SAME}>(x, w) {middle} y = Conv(d, v)", weights)
+    model.graph.initializer.extend(numpy_helper.from_array(np.float32(value), name) for name, value in BOUNDS.items())
+    for tensor in model.graph.initializer:
+        if tensor.name == "n":
+            tensor.raw_data = np.abs(np.frombuffer(tensor.raw_data, np.float32)).tobytes()
+    assert len(found(model).convolutions) == ours
+    low = ampgraph.convert(model, objective="coverage", fuse=False).model
+    rewritten = by_rule(low, {}, cuda_graph=True)
+    assert (rewritten.counts["Conv"] if rewritten is not None else 0) == ours
+
+
+BOUNDS = {"zero": 0, "six": 6}
 ALONG_ONE_AXIS = {
     "dense": ("y = Conv<pads = [1, 1], strides = [2]>(x, w, b)", (24, 16, 3), True),
     "odd channels made": ("y = Conv(x, w, b)", (12, 16, 3), False),

@@ -260,7 +260,8 @@ static Size blocks(int64_t threads) {
 
 static int scale_first(Gpu *gpu, const Problem *p, const Tensors *at, Address to, Stream *stream) {
     int total = (int)(input_elements(p) / 8), vectors = (int)(p->channels / 8), pixels = (int)(p->height * p->width);
-    void *arguments[] = {(void *)&at->x, (void *)&at->scale, &to, &total, &vectors, &pixels};
+    int added = 0;
+    void *arguments[] = {(void *)&at->x, (void *)&at->scale, &to, &total, &vectors, &pixels, &added};
     return launch(gpu, SCALED, blocks(total), (Size){256, 1, 1}, 0, stream, arguments);
 }
 

@@ -313,15 +313,18 @@ extern "C" __global__ void affine(const Eight *x, const Four *scale, const Four 
     y[place] = narrowed(value);
 }
 
-/* y = x * scale, scale: N, C. */
-extern "C" __global__ void scaled(const Eight *x, const Eight *scale, Eight *y, int total, int vectors, int pixels) {
+/* y = x * scale, with `added` x * scale + x; scale: N, C. */
+extern "C" __global__ void scaled(const Eight *x, const Eight *scale, Eight *y, int total, int vectors, int pixels,
+                                  int added) {
     int place = blockIdx.x * blockDim.x + threadIdx.x;
     if (place >= total) return;
     int v = place % vectors, n = place / vectors / pixels;
-    Eight here = x[place], by = scale[(size_t)n * vectors + v];
+    float here[8], by[8];
+    widen(x[place], here);
+    widen(scale[(size_t)n * vectors + v], by);
 #pragma unroll
-    for (int i = 0; i < 4; ++i) here.pair[i] = packed(__hmul2(halves(here.pair[i]), halves(by.pair[i])));
-    y[place] = here;
+    for (int i = 0; i < 8; ++i) here[i] = fmaf(here[i], by[i], added ? here[i] : 0.f);
+    y[place] = narrowed(here);
 }
 
 /* Thread: 8 channels of TILE output pixels in a row, whose windows are STRIDE pixels from each other. Taps are `down_gap`

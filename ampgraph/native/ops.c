@@ -6,6 +6,7 @@
  * DepthwiseConv(x, w, bias) -> y, means?: w lies R, S, C, in float32 like the bias; means: N, parts, C in float32,
  * which add up to the mean of y.
  * Excite(means, w1, b1, w2, b2): gate(w2^T act(w1 means + b1) + b2), N, C; w1 and w2 lie hidden, C.
+ * Scaled(x, scale): x * scale, with added=1 x * scale + x; scale N, C.
  * MaxPool(x), AveragePool(x), Mean(x) -> N, C, 1, 1, with keepdims=0 N, C; Image(x): N, C, H, W of float32 or float16 -> N, H, W, 8,
  * with block=2 N, H / 2, W / 2, 16; Gated(a, b?, bias?): act(a) * b, with second=1 a * act(b); without b,
  * of the halves of a's rows, both after the bias. Rotary(x, positions, cos, sin) -> q, k, v: parts of x's rows, q and k
@@ -62,7 +63,7 @@ struct Node {
     Api *api;
     void (*compute)(Node *, Call *);
     int64_t strides[2], pads[4], dilations[2], kernel[2], wider[2];
-    int64_t block, turned, groups, first, second, simple, length, late, bordered, keepdims;
+    int64_t block, turned, groups, first, second, simple, length, late, bordered, keepdims, added;
     float epsilon;
     int act, gate;
     Sized *known;
@@ -383,6 +384,17 @@ static void excite(Node *node, Call *call) {
     start(call, EXCITE, (Size){(unsigned)size[0], 1, 1}, (Size){threads, 1, 1}, shared, arguments);
 }
 
+static void scaled(Node *node, Call *call) {
+    const Array *x = &call->in[0], *scale = &call->in[1];
+    if (x->rank != 4 || scale->rank != 2 || scale->size[1] != x->size[3])
+        return fail(call, "ampgraph: Scaled takes images, and a number for each of their channels");
+    int vectors = (int)(x->size[3] / 8), pixels = (int)(x->size[1] * x->size[2]), added = (int)node->added;
+    int total = (int)x->size[0] * pixels * vectors;
+    void *y = output(call, 0, x->size, 4);
+    void *arguments[] = {(void *)&x->data, (void *)&scale->data, &y, &total, &vectors, &pixels, &added};
+    start(call, SCALED, blocks(total), BLOCK, 0, arguments);
+}
+
 enum { GATED_ROWS = 4 };
 
 static void gated(Node *node, Call *call) {
@@ -661,6 +673,7 @@ static Status *create(const CustomOp *op, Api *api, const Info *info, void **mad
     whole(node, info, "simple", &node->simple);
     whole(node, info, "length", &node->length);
     whole(node, info, "late", &node->late);
+    whole(node, info, "added", &node->added);
     whole(node, info, "count_include_pad", &node->bordered);
     whole(node, info, "keepdims", &node->keepdims);
     real(node, info, "epsilon", &node->epsilon);
@@ -733,6 +746,7 @@ static Operator operators[] = {
     {{0}, "Linear", linear, 4, 2, 1, {FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
     {{0}, "DepthwiseConv", depthwise, 3, 3, 2, {FLOAT16, FLOAT, FLOAT}, {FLOAT16, FLOAT}},
     {{0}, "Excite", excite, 5, 5, 1, {FLOAT, FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
+    {{0}, "Scaled", scaled, 2, 2, 1, {FLOAT16, FLOAT16}, {FLOAT16}},
     {{0}, "Affine", affine, 3, 3, 1, {FLOAT16, FLOAT, FLOAT}, {FLOAT16}},
     {{0}, "MaxPool", max_pool, 1, 1, 1, {FLOAT16}, {FLOAT16}},
     {{0}, "AveragePool", average_pool, 1, 1, 1, {FLOAT16}, {FLOAT16}},

@@ -221,8 +221,9 @@ def test_gated_and_scaled(gpu: emulation.Emulated, apart: bool) -> None:
     assert off(activated(a, SILU) * b, y) < ROUNDED
     x, scale = low(2, 5, 16), low(2, 16)
     out = np.zeros_like(x)
-    gpu.run("scaled", (1, 1, 1), (32, 1, 1), x, scale, out, *ints(20, 2, 5))
-    assert off(x.astype(np.float64) * scale[:, None], out) < ROUNDED
+    for added in (False, True):
+        gpu.run("scaled", (1, 1, 1), (32, 1, 1), x, scale, out, *ints(20, 2, 5, added))
+        assert off(x.astype(np.float64) * (scale[:, None] + np.float64(added)), out) < ROUNDED
 
 
 @pytest.mark.parametrize("positions", [[3], [3, 4, 5, 0, 1, 2]])

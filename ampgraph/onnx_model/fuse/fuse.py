@@ -26,6 +26,7 @@ from ampgraph.onnx_model.fuse.group_norm import fuse_group_norm
 from ampgraph.onnx_model.fuse.hard_swish import fuse_hard_swish
 from ampgraph.onnx_model.fuse.layout import WINDOWS, fuse_layout
 from ampgraph.onnx_model.fuse.net import CONTRIB, Array, Fusion, Net, Source, read, rewritten
+from ampgraph.onnx_model.fuse.ones import fuse_ones
 from ampgraph.onnx_model.fuse.patches import fuse_patches
 from ampgraph.onnx_model.fuse.pool import fuse_pool
 from ampgraph.onnx_model.fuse.recipes import Recipe
@@ -43,6 +44,7 @@ from ampgraph.onnx_model.skeleton import is_stripped, large_constant, large_data
 from ampgraph.onnx_model.types import fixed_size, sizes_at, weightless
 
 PASSES: tuple[Callable[[Net], Fusion], ...] = (
+    fuse_ones,
     fuse_affine_after,
     fuse_affine_before,
     fuse_turned,

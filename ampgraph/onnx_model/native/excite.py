@@ -1,4 +1,7 @@
-"""Squeeze and excite: means of an image, two products with them, and gates that the image is multiplied by."""
+"""Squeeze and excite: means of an image, two products with them, and gates that the image is multiplied by.
+
+The image may be added to what it is then (PP-OCR's detection).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from onnx import NodeProto, TensorProto
 from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.fuse.net import Array, Net
 from ampgraph.onnx_model.native.conv import activation, slope_of
-from ampgraph.onnx_model.native.step import Slot, Step, constant
+from ampgraph.onnx_model.native.step import Slot, Step, constant, image
 
 _GATES = ("Sigmoid", "HardSigmoid")
 _HIDDEN = ("", "Relu", "Silu")  # what the kernel knows between the products
@@ -22,12 +25,16 @@ _WITH_BIAS = 3  # inputs of a convolution
 
 @dataclass(frozen=True)
 class Excite:
-    """The gates of `source`, as a step that reads its means, and the product with them, which `conv` alone reads."""
+    """The gates of `source`, as a step that reads its means, and the product with them.
+
+    `conv`: the convolution that alone reads the product, where one does. `total`: its sum with the source, likewise.
+    """
 
     step: Step
     source: str
     product: NodeProto
-    conv: NodeProto
+    conv: NodeProto | None
+    total: NodeProto | None
 
     @property
     def means(self) -> str:
@@ -37,7 +44,14 @@ class Excite:
     @property
     def nodes(self) -> tuple[NodeProto, ...]:
         """All nodes that go."""
-        return (*self.step.old, self.product)
+        return (*self.step.old, self.product, *([self.total] if self.total is not None else []))
+
+    @property
+    def scaled(self) -> Step:
+        """The product, and the sum after it, as a step of its own."""
+        last, old = self.nodes[-1], self.nodes[len(self.step.old) :]
+        how = {"added": 1} if self.total is not None else {}
+        return Step("Scaled", (image(self.source), Slot(self.step.output)), last.output[0], old, attributes=how)
 
 
 def mean_at(net: Net, first: NodeProto) -> tuple[NodeProto, ...]:
@@ -67,14 +81,18 @@ def excite_at(net: Net, first: NodeProto) -> Excite | None:
     source, pool = first.input[0], mean_at(net, first)
     readers = net.readers.get(source, ())
     products = [each for each in readers if each.op_type == "Mul" and not each.domain]
-    if not pool or source in net.fixed or len(readers) != 2 or len(products) != 1:
+    if not pool or source in net.fixed or len(products) != 1:
+        return None
+    total = net.sole_reader(products[0].output[0], "Add")
+    total = total if total is not None and {*total.input} == {source, products[0].output[0]} else None
+    if len(readers) != (2 if total is None else 3):
         return None
     hidden, nodes = _gate(net, pool[-1], products[0])
-    conv = net.sole_reader(products[0].output[0], "Conv")
-    arrays = _weights(net, nodes) if nodes and conv is not None else None
-    if arrays is None or conv is None:
+    arrays = _weights(net, nodes) if nodes else None
+    if arrays is None:
         return None
-    return Excite(_step(source, products[0].output[0], (*pool, *nodes), hidden, arrays), source, products[0], conv)
+    step = _step(source, products[0].output[0], (*pool, *nodes), hidden, arrays)
+    return Excite(step, source, products[0], net.sole_reader(products[0].output[0], "Conv"), total)
 
 
 def _step(source: str, product: str, nodes: tuple[NodeProto, ...], hidden: str, arrays: tuple[Array, ...]) -> Step:

@@ -17,6 +17,7 @@ from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.fuse.net import copy_without, node
 from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.native.conv import VECTOR
+from ampgraph.onnx_model.native.inferred import constants_of
 from ampgraph.onnx_model.prepare import captured
 from ampgraph.onnx_model.types import bodies
 
@@ -35,13 +36,13 @@ _BESIDE: Mapping[str, int] = {"strides": 1, "dilations": 1, "kernel_shape": 1, "
 
 def has_lines(model: ModelProto) -> bool:
     """Whether there is a convolution along one axis that a kernel of ours computes as one of an image."""
-    weights = _weights(model)
+    weights = constants_of(model)
     return any(_is_ours(each, weights) for each in model.graph.node)
 
 
 def as_images(model: ModelProto, shapes: Mapping[str, Shape]) -> ModelProto:
     """The model with those convolutions over images, and what is between them. `shapes`: of values, as far as known."""
-    weights, nodes = _weights(model), list(model.graph.node)
+    weights, nodes = constants_of(model), list(model.graph.node)
     lifted, images = _lifted(nodes, weights, shapes)
     stay = [each for place, each in enumerate(nodes) if place not in lifted]
     lifting = _Lifting(weights, shapes, images, _needed(model, stay))
@@ -54,12 +55,6 @@ def as_images(model: ModelProto, shapes: Mapping[str, Shape]) -> ModelProto:
     new.graph.node.extend(lifting.nodes)
     new.graph.initializer.extend(lifting.constants.values())
     return new
-
-
-def _weights(model: ModelProto) -> dict[str, TensorProto]:
-    """Initializers that nobody can override."""
-    inputs = {value.name for value in model.graph.input}
-    return {tensor.name: tensor for tensor in model.graph.initializer if tensor.name not in inputs}
 
 
 def _is_ours(each: NodeProto, weights: Mapping[str, TensorProto]) -> bool:
@@ -151,7 +146,7 @@ class _Lifting:
         first = each.input[:1]
         if each.op_type in _CONVOLUTIONS:
             weight = self.weights[each.input[1]]
-            laid = self._constant(weight, (*weight.dims[:2], 1, weight.dims[2]))
+            laid = self._constant(each.input[1], weight, (*weight.dims[:2], 1, weight.dims[2]))
             return [*map(self._image, first), laid, *each.input[2:]]
         if each.op_type == "Pad":
             return [*map(self._image, first), self._pads(each.input[1]), *each.input[2:]]
@@ -164,7 +159,7 @@ class _Lifting:
         weight = self.weights.get(name)
         if weight is not None:
             dims = tuple(weight.dims)
-            return self._constant(weight, (*dims[:-1], 1, dims[-1])) if np.prod(dims) > 1 else name
+            return self._constant(name, weight, (*dims[:-1], 1, dims[-1])) if np.prod(dims) > 1 else name
         if not self.shapes.get(name):
             return name
         if name not in self.images and name not in self.made:
@@ -172,12 +167,12 @@ class _Lifting:
             self.nodes.append(self._reshaped(name, _image_of(name), _TO_IMAGE))
         return _image_of(name)
 
-    def _constant(self, weight: TensorProto, dims: tuple[int, ...]) -> str:
+    def _constant(self, name: str, weight: TensorProto, dims: tuple[int, ...]) -> str:
         """The same numbers in another shape."""
-        new = self.constants.setdefault(_image_of(weight.name), TensorProto())
+        new = self.constants.setdefault(_image_of(name), TensorProto())
         if not new.name:
             new.CopyFrom(weight)
-            new.name = _image_of(weight.name)
+            new.name = _image_of(name)
             del new.dims[:]
             new.dims.extend(dims)
         return str(new.name)

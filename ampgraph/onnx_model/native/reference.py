@@ -137,6 +137,14 @@ def _excite(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[s
     scope.add("Identity", scope.activated(scope.add("Add", found, excite_bias), how["gate"]), output=outputs[0])
 
 
+def _scaled(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
+    gates = scope.add("Unsqueeze", inputs[1], scope.constant(np.array([1, 2], np.int64)))
+    if how.get("added"):
+        scope.add("Add", scope.add("Mul", inputs[0], gates), inputs[0], output=outputs[0])
+    else:
+        scope.add("Mul", inputs[0], gates, output=outputs[0])
+
+
 def _max_pool(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
     _pooled("MaxPool", scope, inputs, outputs, how)
 
@@ -266,6 +274,7 @@ _WAYS: Mapping[str, Callable[[_Scope, list[str], list[str], Mapping[str, Any]], 
     "Affine": _affine,
     "ConvTranspose": _transposed,
     "Excite": _excite,
+    "Scaled": _scaled,
     "MaxPool": _max_pool,
     "AveragePool": _average_pool,
     "Mean": _mean,

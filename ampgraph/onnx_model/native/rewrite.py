@@ -23,6 +23,7 @@ from ampgraph.onnx_model.native.inferred import kinds_of, shapes_of
 from ampgraph.onnx_model.native.lines import as_images, has_lines
 from ampgraph.onnx_model.native.search import steps_of
 from ampgraph.onnx_model.native.step import DOMAIN, Slot, Step
+from ampgraph.onnx_model.native.wide import widened
 from ampgraph.onnx_model.prepare import captured, in_order
 from ampgraph.onnx_model.types import bodies, fixed_size, modelled_inputs
 
@@ -56,9 +57,10 @@ def rewrite(
     leave float16 ones to others and images were turned for them time and again. `norms`: also normalizations and
     copies of rows that save no launch.
     """
-    if convolutions != "none" and has_lines(model):
-        lifted = as_images(model, shapes_of(model, modelled_inputs(model, shapes)))
-        found = _rewritten(lifted, shapes, convolutions, products, norms)
+    if convolutions != "none":
+        lines = has_lines(model)
+        other = widened(as_images(model, shapes_of(model, modelled_inputs(model, shapes))) if lines else model)
+        found = _rewritten(other, shapes, convolutions, products, norms) if other is not model else None
         if found is not None:
             return found
     return _rewritten(model, shapes, convolutions, products, norms)

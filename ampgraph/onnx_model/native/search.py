@@ -84,8 +84,8 @@ def _look(net: Net, each: NodeProto, search: Search) -> None:
             _take(net, each, residual, search)
     elif each.input and (source := search.steps.get(each.input[0])) is not None and source.last:
         excite = excite_at(net, each)
-        if excite is not None and _goes_between(net, excite, search):
-            _take_excite(source, excite, search)
+        if excite is not None and not any(id(node) in search.taken for node in excite.nodes):
+            _take_excite(net, source, excite, search)
         elif (pool := pool_step(net, each)) is not None:
             _take(net, each, pool, search)
 
@@ -118,19 +118,20 @@ def _take(net: Net, each: NodeProto, step: Step, search: Search) -> None:
 
 def _goes_between(net: Net, excite: Excite, search: Search) -> bool:
     """Whether a kernel takes the gates beside the image."""
-    if any(id(each) in search.taken for each in excite.nodes):
-        return False
-    after = conv_step(net, excite.conv, search.taken)
+    after = conv_step(net, excite.conv, search.taken) if excite.conv is not None else None
     return after is not None and after.op == "Conv" and after.inputs[0].image
 
 
-def _take_excite(source: Step, excite: Excite, search: Search) -> None:
+def _take_excite(net: Net, source: Step, excite: Excite, search: Search) -> None:
     if source.op == "DepthwiseConv":  # gives the means beside the image
         search.steps[source.output] = replace(source, further=(excite.means,))
     else:
         search.steps[excite.means] = Step("Means", (image(excite.source),), excite.means, (), last=False)
     search.steps[excite.step.output] = excite.step
-    search.scaled[excite.product.output[0]] = excite
+    if _goes_between(net, excite, search):
+        search.scaled[excite.product.output[0]] = excite
+    else:
+        search.steps[excite.scaled.output] = excite.scaled
     search.taken.update(id(each) for each in excite.nodes)
 
 

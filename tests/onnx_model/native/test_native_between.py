@@ -18,13 +18,13 @@ INTEGERS = (
 )
 
 
-def between(middle: str, last: str = f"y = {CONV}(m, v)", size: str = "H,V") -> Counter[str]:
+def between(middle: str, last: str = f"y = {CONV}(m, v)", size: str = "H,V", convolutions: int = 2) -> Counter[str]:
     """The standard operators that are left of a model with this between two convolutions of ours."""
     graph = (
         f"g (float16[N,8,6,6] x) => (float16[N,8,{size}] y) <{INTEGERS}> {{ c = {CONV}(x, w, b)  {middle}  {last} }}"
     )
     model = model_of(graph, WEIGHTS)
-    assert own(model)["Conv"] == 2
+    assert own(model)["Conv"] == convolutions
     return kept(model)
 
 
@@ -155,8 +155,8 @@ def test_sizes_that_are_rounded_up_are_ours_where_they_are_known(pool: str, size
 
 
 def test_one_pixel_is_turned_by_a_name_alone() -> None:
-    gates = "p = GlobalAveragePool(c)  q = Conv(p, squeeze)  r = Relu(q)  s = Conv(r, excite)  g = Sigmoid(s)"
-    found = between(f"{gates}  e = Mul(c, g)  m = Tanh(e)")
+    gates = "p = GlobalAveragePool(c)  q = Conv(p, squeeze)  r = Relu(q)  s = Conv(r, excite)  g = Softplus(s)"
+    found = between(f"{gates}  e = Mul(c, g)  m = Tanh(e)", convolutions=4)
     assert (found["Transpose"], found["Mul"], found["Tanh"]) == (2, 1, 1)
     assert found["Reshape"] >= 1
 

@@ -54,7 +54,6 @@ PLAIN = f"i = {POINT}(m, s, t)  j = Relu(i)  k = {POINT}(j, e, u)  g = Sigmoid(k
 @pytest.mark.parametrize(
     "graph",
     [
-        squeezed(PLAIN, tail="z = Mul(g, r)  q = Tanh(z)  y = Conv<kernel_shape=[1,1]>(q, w)"),  # not a convolution's
         squeezed(PLAIN, tail=f"z = Mul(g, r)  n = {POINT}(z, w)  o = {POINT}(r, w)  y = Add(n, o)"),  # a third reader
         squeezed(PLAIN, output=", float16[N,16,1,1] g"),
         squeezed(PLAIN.replace("Sigmoid(k)", "HardSigmoid<alpha=0.3>(k)")),  # of another slope
@@ -66,6 +65,29 @@ PLAIN = f"i = {POINT}(m, s, t)  j = Relu(i)  k = {POINT}(j, e, u)  g = Sigmoid(k
 )
 def test_what_is_not_quite_that_is_taken_apart_and_still_right(graph: str) -> None:
     assert "Excite" not in own(model_of(graph, WEIGHTS))
+
+
+def test_where_no_convolution_reads_the_product_it_is_one_more() -> None:
+    graph = squeezed(PLAIN, tail=f"z = Mul(g, r)  q = Tanh(z)  y = {POINT}(q, w)")
+    assert own(model_of(graph, WEIGHTS)) == {"DepthwiseConv": 1, "Excite": 1, "Scaled": 1, "Conv": 1}
+    graph = squeezed(PLAIN, tail=f"z = Mul(g, r)  y = {POINT}(z, w)", output=", float16[N,16,6,6] z")
+    assert own(model_of(graph, WEIGHTS)) == {"DepthwiseConv": 1, "Excite": 1, "Scaled": 1, "Conv": 1}
+
+
+@pytest.mark.parametrize("order", ["z, r", "r, z"])
+@pytest.mark.parametrize("conv", [DEPTHWISE + "(x, d, b)", POINT + "(x, point, b)"])
+def test_the_image_may_be_added_to_the_product(conv: str, order: str) -> None:
+    tail = f"z = Mul(g, r)  q = Add({order})  y = {POINT}(q, w)"
+    found = own(model_of(squeezed(PLAIN, f"c = {conv}  r = Relu(c)", tail), WEIGHTS))
+    assert (found["Excite"], found["Scaled"]) == (1, 1)
+    assert kept(model_of(squeezed(PLAIN, f"c = {conv}  r = Relu(c)", tail), WEIGHTS)) == {"Transpose": 2}
+
+
+def test_another_sum_after_it_stays() -> None:
+    tail = f"z = Mul(g, r)  h = Tanh(x)  q = Add(z, h)  y = {POINT}(q, w)"
+    model = model_of(squeezed(PLAIN, tail=tail), WEIGHTS)
+    assert own(model)["Scaled"] == 1
+    assert kept(model)["Add"] == 1
 
 
 def test_means_in_float32_are_the_same() -> None:
