@@ -138,7 +138,7 @@ _PATTERNS = {
     "GroupNormalization": 4,
 }
 _SLOW_BIAS, _OTHER_BIAS = 2, 0.5  # the same of convolutions with a bias, in groups or of few channels and others
-_SHORTEST_ATTENTION = 16  # tokens, see onnx_model/fuse/attention.py
+_SHORTEST_ATTENTION = 4  # tokens, see onnx_model/fuse/attention.py
 
 
 def most_saved_by_fusing(graph: PrecisionGraph, costs: Costs) -> int:

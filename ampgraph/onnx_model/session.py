@@ -244,7 +244,7 @@ class Session:
         if self._plain is None:
             return False
         self._loaded, self._plain = self._plain, None
-        self._setup = replace(self._setup, library=None)
+        self._setup = settled(replace(self._setup, library=None), self._loaded.model, self._asked)
         self._captured.clear()
         self.note(f"without kernels of our own: {said}")
         return True
@@ -252,6 +252,7 @@ class Session:
     def _take_kernels(self, shapes: Mapping[str, Sequence[int]], find: Find = rewrite) -> None:
         own = with_kernels(self._loaded, shapes, self._place, self._setup.provider, find)
         self._loaded, self._setup = own.loaded, replace(self._setup, library=own.library)
+        self._setup = settled(self._setup, self._loaded.model, self._asked)
         self.note(f"kernels of our own: {own.words}")
 
     def _open(self) -> ort.InferenceSession:

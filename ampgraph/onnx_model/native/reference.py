@@ -94,7 +94,7 @@ def _transposed(scope: _Scope, inputs: list[str], outputs: list[str], how: Mappi
 def _convolved(op: str, scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
     x, weight, bias, residual, scale = inputs[:5]
     if scale:
-        x = scope.add("Mul", x, scope.add("Unsqueeze", scale, scope.constant(np.array([1, 2], np.int64))))
+        x = scope.add("Mul", x, scope.reshaped(scale, 0, 1, 1, -1))
     first = scope.add("Transpose", x, perm=FIRST)
     laid = scope.add("Transpose", weight, perm=_TO_WEIGHTS)
     found = scope.add(op, first, laid, bias, **_window(how))
@@ -138,7 +138,7 @@ def _excite(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[s
 
 
 def _scaled(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
-    gates = scope.add("Unsqueeze", inputs[1], scope.constant(np.array([1, 2], np.int64)))
+    gates = scope.reshaped(inputs[1], 0, 1, 1, -1)
     if how.get("added"):
         scope.add("Add", scope.add("Mul", inputs[0], gates), inputs[0], output=outputs[0])
     else:

@@ -122,7 +122,7 @@ def test_what_is_no_attention_stays(body):
 
 
 @pytest.mark.parametrize(
-    ("batch", "tokens", "fused"), [(2, 49, True), (2, 12, False), (300, 49, False), (300, 72, True)]
+    ("batch", "tokens", "fused"), [(2, 49, True), (2, 9, True), (2, 3, False), (300, 49, False), (300, 72, True)]
 )
 def test_few_tokens_are_fused_where_launches_take_the_time(batch, tokens, fused):
     text = graph_of(PROJECTIONS + TORCHSCRIPT + MERGE).replace("72", str(tokens))
