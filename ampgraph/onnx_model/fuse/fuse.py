@@ -20,6 +20,7 @@ from ampgraph.onnx_model.fuse.carry import fuse_carry
 from ampgraph.onnx_model.fuse.causal import causal_scores, has_masks
 from ampgraph.onnx_model.fuse.einsum import fuse_einsum
 from ampgraph.onnx_model.fuse.fast_gelu import fuse_fast_gelu
+from ampgraph.onnx_model.fuse.folded import with_folded
 from ampgraph.onnx_model.fuse.gelu import fuse_bias_gelu, fuse_gelu
 from ampgraph.onnx_model.fuse.grids import fuse_grids
 from ampgraph.onnx_model.fuse.group_norm import fuse_group_norm
@@ -119,7 +120,8 @@ def fuse(model: ModelProto, shapes: Mapping[str, Shape]) -> Fused | None:
     if model.training_info or not _has_anchor(model):  # training graphs name values that fusing would take away
         return None
     bones = skeleton(model)
-    simple = with_plain_casts(rewritten(bones, [simplify(bones)]))
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    simple = with_folded(with_plain_casts(rewritten(bones, [simplify(bones)])), weights)
     looks = _agreed(model, simple, shapes)
     if looks is None:
         return None

@@ -21,7 +21,12 @@ _RANDOM = frozenset(("Bernoulli", "Dropout", "Multinomial", "RandomNormalLike", 
 def without_data(net: Net) -> set[str]:
     """Values that follow from constants and from sizes."""
     apart = {name for name, tensor in net.constants.items() if tensor.data_location == TensorProto.EXTERNAL}
-    sure = {"", *net.constants, *_sizes(net)} - apart
+    return following(net, {*net.constants, *_sizes(net)} - apart)
+
+
+def following(net: Net, known: Iterable[str]) -> set[str]:
+    """These values and what follows from them alone."""
+    sure = {"", *known}
     for each in net.graph.node:
         plain = each.domain in ("", "ai.onnx") and each.op_type not in _RANDOM and not any(bodies(each))
         if plain and each.input and sure.issuperset(each.input):

@@ -92,12 +92,12 @@ class Net:
         tensor = self.constants.get(name)
         if tensor is None or tensor.data_location == TensorProto.EXTERNAL:
             return None
-        return numpy_helper.to_array(tensor) if _has_data(tensor) else None
+        return numpy_helper.to_array(tensor) if has_data(tensor) else None
 
     def table(self, name: str) -> Array | None:
         """The elements of a constant of any size."""
         tensor = self.constants.get(name)
-        full = self.source.weights.get(tensor.name) if tensor is not None and not _has_data(tensor) else None
+        full = self.source.weights.get(tensor.name) if tensor is not None and not has_data(tensor) else None
         return self.values(name) if full is None else numpy_helper.to_array(full)
 
     def scalar(self, name: str) -> float | None:
@@ -123,7 +123,7 @@ class Net:
         return self.is_float(name) and self.constants[name].data_location != TensorProto.EXTERNAL
 
 
-def _has_data(tensor: TensorProto) -> bool:
+def has_data(tensor: TensorProto) -> bool:
     """Whether a constant's elements are here: not those of large ones, nor of those that are still to be made."""
     return bool(tensor.raw_data) or 0 in tensor.dims or any(len(getattr(tensor, name)) for name in _DATA)
 

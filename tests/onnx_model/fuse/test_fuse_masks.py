@@ -94,13 +94,13 @@ def test_a_bias_out_of_a_table_and_a_choice_are_a_choice(chosen: str):
 
 
 @pytest.mark.parametrize(
-    ("bias", "lowest"), [("Exp(table)", "lowest"), ("Identity(large)", "lowest"), ("Identity(table)", "low")]
+    ("bias", "lowest"), [("Mul(table, top)", "lowest"), ("Identity(large)", "lowest"), ("Identity(table)", "low")]
 )
 def test_what_may_be_seen_beside_a_mask_is_added(bias: str, lowest: str):
     low = (
         "low = Constant<value_float = -10000.0>()  factor = Constant<value_float = 1e25>()  large = Mul(table, factor)"
     )
-    mask = f"some = Greater(keys, zero)  mask = Where(some, zero, {lowest})"
+    mask = f"some = Greater(keys, zero)  mask = Where(some, zero, {lowest})  top = ReduceMax<keepdims = 0>(x)"
     found = fused_of(f"{low} {mask} bias = {bias} {layer_of(TWO)}", {"table": (1, 4, 72, 72)}, keys=KEPT["keys"])
     assert (found["Attention"], found["Softmax"], found["Add"]) == (1, 0, 1)
 
