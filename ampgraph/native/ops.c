@@ -2,6 +2,8 @@
  *
  * Conv(x, w, bias, z?, scale?): act(conv(x * scale, w) + bias + z), with late=1 z added after the activation; w lies
  * K, R, S, C; scale N, C.
+ * TransposedConv(x, w, bias, z?): likewise, w lies C, R, S, K; onnxruntime leaves what is called ConvTranspose and has
+ * uneven pads to the CPU, whoever's it is.
  * Linear(x, w, bias?, z?): act(x w^T + bias + z) over rows; without a bias the product alone.
  * DepthwiseConv(x, w, bias) -> y, means?: w lies R, S, C, in float32 like the bias; means: N, parts, C in float32,
  * which add up to the mean of y.
@@ -742,7 +744,7 @@ static int none(const CustomOp *op) {
 
 static Operator operators[] = {
     {{0}, "Conv", conv, 5, 3, 1, {FLOAT16, FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
-    {{0}, "ConvTranspose", conv_transpose, 4, 3, 1, {FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
+    {{0}, "TransposedConv", conv_transpose, 4, 3, 1, {FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
     {{0}, "Linear", linear, 4, 2, 1, {FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
     {{0}, "DepthwiseConv", depthwise, 3, 3, 2, {FLOAT16, FLOAT, FLOAT}, {FLOAT16, FLOAT}},
     {{0}, "Excite", excite, 5, 5, 1, {FLOAT, FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},

@@ -16,6 +16,7 @@ Dims = tuple[int, ...]
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 _LOW = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _IMAGE_RANK, _LINE_RANK = 4, 3  # axes of the weights
+_VECTOR, _SEVERAL = 8, 8  # channels that tensor cores want at least, convolutions that decide where others are few
 _PRODUCTS = ("MatMul", "Gemm", "Einsum", "Attention", "MultiHeadAttention", "GroupQueryAttention", "PackedAttention")
 
 
@@ -80,19 +81,30 @@ def prefers_channels_last(model: ModelProto, tf32: bool) -> bool:
     Along one axis they are in TF32, in groups or not, see `prefers_tf32`. Where kernels of our own compute all of them,
     the runtime has none to lay out, and moves changes of layout around for nothing: on one H200, float16, channels
     first and last, PP-OCRv4 rec at batch 1 0.384 and 0.421, SqueezeNet at 32 0.421 and 0.474, MaxViT at 1 1.47 and
-    1.51, Inception at 32 1.88 and 1.92, but VGG-16 1.93 and 1.87.
+    1.51, Inception at 32 1.88 and 1.92, but VGG-16 1.93 and 1.87. Channels last want whole vectors of channels in low
+    precision: ShuffleNetV2 at 32, most of whose convolutions have 58 or 116, 1.02 and 1.21; with one such left beside
+    ours, U-Net at 8 1.83 and 1.77.
 
     On one H100, CUDA graphs, milliseconds, channels first and last: ResNet-50 in TF32 at batch 32 5.50 and 3.46, at
     batch 1 0.84 and 0.54. With convolutions in groups: EfficientNet-B0 3.83 and 4.18, PP-OCRv4 det 1.39 and 1.44.
     """
     if has_low_convolutions(model):
-        return True
+        return not _has_odd_channels(model)
     if convolves_along_lines(model):
         return tf32
     images = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) == _IMAGE_RANK}
     found = [node for node in model.graph.node if _is_standard(node)]
     grouped = any(entry.name == "group" and entry.i > 1 for node in found for entry in node.attribute)
     return tf32 and not grouped and any(not images.isdisjoint(node.input) for node in found)
+
+
+def _has_odd_channels(model: ModelProto) -> bool:
+    """Whether several and most low convolutions of all channels read or make some that are no whole vectors."""
+    weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer if tensor.data_type in _LOW}
+    found = [node for node in model.graph.node if _is_standard(node) and not _is_grouped(node)]
+    dims = [weights[node.input[1]] for node in found if node.input[1] in weights]
+    odd = [each for each in dims if each[0] % _VECTOR or (each[1] % _VECTOR and each[1] > _VECTOR)]
+    return len(odd) >= _SEVERAL and 2 * len(odd) > len(dims)
 
 
 def takes_biases_inside(model: ModelProto) -> bool:

@@ -1,5 +1,7 @@
 """What is read off a model about the session that runs it fastest."""
 
+from itertools import pairwise
+
 import numpy as np
 import onnx
 import pytest
@@ -70,6 +72,25 @@ def test_convolutions_of_images_in_tf32_prefer_channels_last(weight, group, tf32
         <float[{weight}] w> {{ y = Conv<group = {group}>(x, w) }}""")
     model.graph.initializer.add(name="w", data_type=1, dims=map(int, weight.split(",")))
     assert prefers_channels_last(model, tf32) is last
+
+
+@pytest.mark.parametrize(("channels", "count", "last"), [(58, 8, False), (64, 8, True), (58, 7, True)])
+def test_low_convolutions_of_odd_channels_prefer_channels_first(channels, count, last):
+    names = ["x", *(f"c{place}" for place in range(count + 3))]
+    pairs = list(pairwise(names))
+    body = " ".join(f"{new} = Conv({old}, {'w' if place < count else 'v'})" for place, (old, new) in enumerate(pairs))
+    model = parser.parse_model(f"""<ir_version: 8, opset_import: ["" : 17]>
+        g (float16[1,{channels},8,8] x) => ({names[-1]}) {{ {body} }}""")
+    for name, size in (("w", channels), ("v", 64)):
+        model.graph.initializer.add(name=name, data_type=10, dims=[size, size, 1, 1])
+    assert prefers_channels_last(model, tf32=True) is last
+
+
+def test_convolutions_of_our_own_are_none_to_lay_out():
+    model = parser.parse_model("""<ir_version: 8, opset_import: ["" : 17, "ampgraph" : 1]>
+        g (float16[1,8,8,8] x) => (y) { y = ampgraph.Conv(x, w) }""")
+    model.graph.initializer.add(name="w", data_type=10, dims=[8, 1, 1, 8])
+    assert not prefers_channels_last(model, tf32=True)
 
 
 SOUND = "c = Conv(x, w)"

@@ -220,7 +220,7 @@ def transposed_step(net: Net, conv: NodeProto, taken: Collection[int] = ()) -> S
         return None
     chain = chain_of(net, conv, taken)
     weight = _scaled(chain, weight)
-    step = _dense(net, chain, weight, image(conv.input[0]), "ConvTranspose")
+    step = _dense(net, chain, weight, image(conv.input[0]), "TransposedConv")
     wider = tuple(how.get("output_padding", (0, 0)))  # type: ignore[arg-type]
     return replace(step, attributes={**step.attributes, "output_padding": wider})
 

@@ -184,7 +184,7 @@ def test_transposed_convolutions_with_what_goes_with_them(how: str, kernel: tupl
     graph = f"""g (float16[N,16,6,6] x) => (float16[N,24,{sizes}] y)
         {{ c = ConvTranspose<{how}>(x, w)  a = Add(c, b)  y = Relu(a) }}"""
     model = model_of(graph, {"w": (16, 24, *kernel), "b": (1, 24, 1, 1)})
-    assert own(model) == {"ConvTranspose": 1}
+    assert own(model) == {"TransposedConv": 1}
     assert kept(model) == {"Transpose": 2}
 
 

@@ -123,5 +123,5 @@ def test_whatever_the_window(
     model = model_of(graph, {"w": shape, "b": (16,)})
     found = rewrite(model, {})
     assert found is not None
-    assert found.counts == {op: 1}
+    assert found.counts == {"TransposedConv" if transposed else "Conv": 1}
     assert error(model, found.model, {"x": (2, 16, length)}) < ROUNDED
