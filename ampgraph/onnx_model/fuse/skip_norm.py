@@ -33,7 +33,7 @@ class Norm:
     @property
     def kernel(self) -> str:
         """The kernel of onnxruntime's that adds before it normalizes so."""
-        is_layer = self.nodes[0].op_type == "LayerNormalization"
+        is_layer = self.nodes[0].op_type in ("LayerNormalization", "ReduceMean")  # which takes off the mean
         return "SkipLayerNormalization" if is_layer else "SkipSimplifiedLayerNormalization"
 
 
@@ -84,7 +84,7 @@ def layer_norm(net: Net, each: NodeProto) -> Norm | None:
 
 
 def root_mean_square(net: Net, mean: NodeProto) -> Norm | None:
-    """x / sqrt(mean(x^2) + epsilon) * scale, from its mean."""
+    """x / sqrt(mean(x^2) + epsilon) * scale, from its mean; with x less its mean before and a shift after a layer's."""
     square = net.maker(mean.input[0], "Pow", "Mul") if mean.op_type == "ReduceMean" else None
     if square is None or not _is_square(net, square) or not is_last_axis(net, mean):
         return None
@@ -100,7 +100,23 @@ def root_mean_square(net: Net, mean: NodeProto) -> Norm | None:
     scale = next((name for name in last.input if shape and net.is_vector(name, shape[-1])), "")
     if epsilon is None or not scale or len(shape) < _ROWS:
         return None
-    return Norm((square, mean, plus, root, *divided, last), value, scale, "", epsilon)
+    norm = Norm((square, mean, plus, root, *divided, last), value, scale, "", epsilon)
+    return _centered(net, norm) or norm
+
+
+def _centered(net: Net, norm: Norm) -> Norm | None:
+    """The layer normalization that an RMS normalization is the end of, as exporters before opset 17 write it."""
+    less = net.maker(norm.value, "Sub")
+    mean = net.maker(less.input[1], "ReduceMean") if less is not None else None
+    shifted = net.sole_reader(norm.output, "Add")
+    if less is None or mean is None or shifted is None or mean.input[0] != less.input[0] or not is_last_axis(net, mean):
+        return None
+    shift = next((name for name in shifted.input if net.is_vector(name, net.shapes[norm.value][-1])), "")
+    mine = {id(each) for each in norm.nodes}
+    alone = all(id(each) in mine for each in net.readers[norm.value]) and norm.value not in net.fixed
+    if not shift or not alone or net.sole_reader(mean.output[0], "Sub") is not less:
+        return None
+    return Norm((mean, less, *norm.nodes, shifted), less.input[0], norm.scale, shift, norm.epsilon)
 
 
 def _divided(net: Net, root: NodeProto, value: str) -> tuple[NodeProto, ...]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from onnx import numpy_helper
+from onnx import ModelProto, numpy_helper
 
 from ampgraph.onnx_model.fuse.fuse import fuse
 from tests.onnx_model.fuse.answers import counts_of, model_of
@@ -23,6 +23,41 @@ def test_a_root_mean_square_of_what_is_no_sum_is_one_too():
         c = Reciprocal(r)  i = Mul(a, c)  y = Mul(g, i) }"""
     found = counts_of(model_of(text, {"w": (16, 16), **ROW}), {"x": (2, 6, 16)})
     assert found == {"MatMul": 1, "Reshape": 2, "SkipSimplifiedLayerNormalization": 1}
+
+
+PARTS = """m = ReduceMean<axes = [-1]>(t)  d = Sub(t, m)  q = Pow(d, two)  n = ReduceMean<axes = [-1]>(q)
+    v = Add(n, small)  r = Sqrt(v)  e = Div(d, r)  i = Mul(e, g)"""
+
+
+def in_parts(before: str, parts: str, after: str) -> ModelProto:
+    """A layer normalization as exporters before opset 17 write it."""
+    text = f"""g (float[n,6,16] x) => (float[n,6,16] y) <float small = {{0.001}}, float two = {{2.0}}> {{
+        {before} {parts} {after} }}"""
+    return model_of(text, {"w": (16, 16), **ROW}, opset=16)
+
+
+def test_a_layer_normalization_in_parts_is_one():
+    shapes = {"x": (2, 6, 16)}
+    alone = counts_of(in_parts("t = MatMul(x, w)", PARTS, "y = Add(i, h)"), shapes)
+    assert alone == {"MatMul": 1, "Reshape": 2, "SkipLayerNormalization": 1}
+    sums = counts_of(in_parts("a = MatMul(x, w)  t = Add(x, a)", PARTS, "y = Add(h, i)"), shapes)
+    assert sums == {"MatMul": 1, "SkipLayerNormalization": 1}
+
+
+@pytest.mark.parametrize(
+    ("parts", "after"),
+    [
+        (PARTS, "y = Add(i, x)"),  # no shift
+        (PARTS, "s = Add(i, h)  y = Add(s, m)"),  # the mean is read
+        (PARTS, "s = Add(i, h)  y = Mul(s, d)"),
+        (PARTS.replace("Sub(t, m)", "Sub(x, m)"), "y = Add(i, h)"),  # of something else
+        (PARTS.replace("m = ReduceMean<axes = [-1]>", "m = ReduceMean<axes = [1]>"), "y = Add(i, h)"),
+    ],
+)
+def test_what_takes_off_something_else_is_no_layer_normalization(parts: str, after: str):
+    counts = counts_of(in_parts("t = MatMul(x, w)", parts, after), {"x": (2, 6, 16)})
+    assert counts["SkipLayerNormalization"] == 0
+    assert counts["SkipSimplifiedLayerNormalization"] == 1
 
 
 def test_it_takes_the_bias_before_it_along():
