@@ -7,6 +7,7 @@ and bounds its factors each time it runs.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import prod
 
 from onnx import ModelProto, TensorProto, numpy_helper
@@ -24,21 +25,28 @@ def with_folded(model: ModelProto, weights: Mapping[str, TensorProto]) -> ModelP
 
     `weights`: initializers with the data that the model, a skeleton, may lack.
     """
+    net = read(model, {}, {}, source=Source(weights))
+    if not decided(net):
+        return model
     known = types_in(infer(weightless(model), {}).graph)
     shapes = {name: each.shape for name, each in known.items() if each.shape is not None and None not in each.shape}
-    return rewritten(model, [folded(read(model, shapes, {}, source=Source(weights)))])
+    return rewritten(model, [folded(replace(net, shapes=shapes))])
 
 
 def folded(net: Net) -> Fusion:
     """Those constants, and the nodes that they stand for."""
-    small = [name for name, tensor in net.constants.items() if prod(tensor.dims) <= _LARGEST and _is_here(net, tensor)]
-    sure = following(net, small) - net.constants.keys()
-    sure = {name for name in sure if 0 < prod(net.shapes.get(name, (0,))) <= _LARGEST}
+    sure = {name for name in decided(net) if 0 < prod(net.shapes.get(name, (0,))) <= _LARGEST}
     read = {name for name in sure if any(sure.isdisjoint(each.output) for each in net.readers.get(name, ()))}
     wanted = sorted(name for name in read - net.fixed if len(net.makers[name].output) == 1)
     found = {name: array for name, array in computed(net, wanted).items() if str(array.dtype) == _FLOAT}
     constants = tuple(numpy_helper.from_array(array, name) for name, array in found.items())
     return Fusion((), removed=tuple(net.makers[name] for name in found), constants=constants)
+
+
+def decided(net: Net) -> set[str]:
+    """Values that small constants decide."""
+    small = [name for name, tensor in net.constants.items() if prod(tensor.dims) <= _LARGEST and _is_here(net, tensor)]
+    return following(net, small) - net.constants.keys() - {""}
 
 
 def _is_here(net: Net, tensor: TensorProto) -> bool:
