@@ -88,7 +88,8 @@ def _widened(convolutions: Sequence[Op], graph: PrecisionGraph) -> Iterator[str]
     """What convolutions make, and what goes with them, whose channels are made whole vectors for others to read."""
     for op in convolutions:
         weight = graph.values[op.inputs[1].value].shape
-        if op.type != "Conv" or weight is None or weight[0] % _VECTOR == 0 or not _is_of_all(op):
+        is_image = op.type == "Conv" and weight is not None and len(weight) == _RANKS[1] and _is_of_all(op)
+        if not is_image or weight is None or weight[0] % _VECTOR == 0:
             continue
         made = op.outputs[0].value
         bias = _bias(op, made, graph)

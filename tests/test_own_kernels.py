@@ -107,6 +107,7 @@ BOUNDS = {"zero": 0, "six": 6}
 ALONG_ONE_AXIS = {
     "dense": ("y = Conv<pads = [1, 1], strides = [2]>(x, w, b)", (24, 16, 3), True),
     "odd channels made": ("y = Conv(x, w, b)", (12, 16, 3), False),
+    "odd channels between": ("c = Conv(x, w, b) y = Conv(c, v)", (12, 16, 3), False),
     "depthwise": ("y = Conv<group = 16>(x, w, b)", (16, 1, 3), False),
     "in groups": ("y = Conv<group = 2>(x, w, b)", (16, 8, 3), True),
     "transposed": ("y = ConvTranspose<strides = [2]>(x, w, b)", (16, 24, 2), True),
@@ -117,7 +118,7 @@ ALONG_ONE_AXIS = {
 def test_those_along_one_axis_likewise(name: str) -> None:
     body, weight, ours = ALONG_ONE_AXIS[name]
     made = weight[1] if name == "transposed" else weight[0]
-    model = images(body, {"w": weight, "b": (made,)})
+    model = images(body, {"w": weight, "b": (made,), "v": (24, 12, 1)})
     model.graph.input[0].type.tensor_type.shape.dim.pop()
     model.graph.output[0].type.tensor_type.shape.dim.pop()
     assert bool(found(model).convolutions) is ours
