@@ -103,8 +103,14 @@ def _is_the_same(each: NodeProto, weights: Mapping[str, TensorProto]) -> bool:
     if each.op_type in _POOLS:
         return how.get("auto_pad", "NOTSET") == "NOTSET" and len(each.output) == 1
     if each.op_type == "Pad":
-        return each.input[1] in weights and len(each.input) <= 3
+        return _says_pads(each, weights)
     return each.op_type in _OF_ONE or each.op_type in _OF_SEVERAL
+
+
+def _says_pads(pad: NodeProto, weights: Mapping[str, TensorProto]) -> bool:
+    """Whether a Pad is of all axes, by a constant: before opset 11 an attribute, from 18 on perhaps of some."""
+    pads = weights.get(pad.input[1]) if 2 <= len(pad.input) <= 3 else None
+    return pads is not None and list(pads.dims) == [2 * _RANK]
 
 
 def _needed(model: ModelProto, stay: Iterable[NodeProto]) -> set[str]:
@@ -133,10 +139,12 @@ class _Lifting:
         """A node over images, and lines of what it makes where they are needed."""
         new = NodeProto()
         new.CopyFrom(each)
-        del new.input[:], new.output[:], new.attribute[:]
+        del new.input[:], new.output[:]
         new.input.extend(self._inputs(each))
         new.output.extend(_image_of(name) for name in each.output)
-        new.attribute.extend(helper.make_attribute(name, value) for name, value in _attributes(each).items())
+        if each.op_type in (*_CONVOLUTIONS, *_POOLS):
+            del new.attribute[:]
+            new.attribute.extend(helper.make_attribute(name, value) for name, value in _attributes(each).items())
         self.nodes.append(new)
         for name in each.output:
             if name in self.needed:
@@ -197,10 +205,10 @@ def _image_of(name: str) -> str:
 
 
 def _attributes(each: NodeProto) -> dict[str, Any]:
+    """Of a convolution or a pool, of an axis more."""
     how: dict[str, Any] = dict(plain_attributes(each))
-    if each.op_type in (*_CONVOLUTIONS, *_POOLS):
-        how |= {name: (beside, *how[name]) for name, beside in _BESIDE.items() if name in how}
-        if "pads" in how:
-            _, before, after = how["pads"]
-            how["pads"] = 0, before, 0, after
+    how |= {name: (beside, *how[name]) for name, beside in _BESIDE.items() if name in how}
+    if "pads" in how:
+        _, before, after = how["pads"]
+        how["pads"] = 0, before, 0, after
     return how

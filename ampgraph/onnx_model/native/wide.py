@@ -127,7 +127,7 @@ def _places(wide: _Wide, conv: NodeProto) -> _Places | None:
             if slot is not None:
                 sums.append((reader, slot))
                 values.append(reader.output[0])
-            elif _stays_nothing(wide, reader, name):
+            elif _stays_nothing(wide, reader):
                 values.extend(each for each in reader.output if each not in values)
             elif reader.input[0] == name and name not in reader.input[1:] and _weight(wide, reader) is not None:
                 ends.append(reader)
@@ -160,7 +160,7 @@ def _slot_of_row(wide: _Wide, sum_: NodeProto, name: str, count: int) -> int | N
     return slot if dims[-3:] == (count, 1, 1) and np.prod(dims) == count else None
 
 
-def _stays_nothing(wide: _Wide, reader: NodeProto, name: str) -> bool:
+def _stays_nothing(wide: _Wide, reader: NodeProto) -> bool:
     """Whether a channel of nothing stays one: an activation, or a gate of the value that it alone is multiplied by."""
     if reader.op_type == "Gelu":
         return True  # onnxruntime's, too

@@ -24,9 +24,11 @@ ROUNDED = 2e-3  # relative L2: what float16 makes of sums in another order
 BY_KERNELS = 5e-3  # and of roundings between operators that kernels do without
 
 
-def model_of(graph: str, weights: Mapping[str, tuple[int, ...]], dtype: Any = np.float16) -> ModelProto:
+def model_of(
+    graph: str, weights: Mapping[str, tuple[int, ...]], dtype: Any = np.float16, opset: int = 20
+) -> ModelProto:
     """A model of a graph's text, with weights of these shapes, drawn from a seed."""
-    model = parser.parse_model(f'<ir_version: 10, opset_import: ["": 20]> {graph}')
+    model = parser.parse_model(f'<ir_version: 10, opset_import: ["": {opset}]> {graph}')
     generator = np.random.default_rng(0)
     for name, shape in weights.items():
         fan = prod(shape[1:]) or 1

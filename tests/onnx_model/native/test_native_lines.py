@@ -61,6 +61,23 @@ def test_others_are_read_as_they_were(middle: str) -> None:
     assert kept(model)["Reshape"] == 4
 
 
+@pytest.mark.parametrize(
+    ("pad", "opset"),
+    [
+        ("Pad<pads=[0,0,2,0,0,1]>(c)", 10),  # pads are an attribute
+        ("Pad(c, ends, nothing, axis)", 20),  # of one axis
+    ],
+)
+def test_a_pad_that_does_not_say_all_axes_in_a_constant_stays(pad: str, opset: int) -> None:
+    graph = f"""g (float16[N,8,30] x) => (float16[N,16,M] y)
+        <int64[2] ends = {{2,1}}, float16 nothing = {{0}}, int64[1] axis = {{2}}>
+        {{ c = {CONV}(x, w, b)  m = {pad}  y = {CONV}(m, v) }}"""
+    model = model_of(graph, W, opset=opset)
+    assert own(model) == {"Conv": 2}
+    assert kept(model)["Pad"] == 1
+    assert kept(model)["Reshape"] == 4
+
+
 def test_rows_after_it_and_before_it_are_not_turned() -> None:
     body = f"""t = Transpose<perm=[0,2,1]>(x)  c = {CONV}(t, w, b)  g = Gelu(c)  u = Transpose<perm=[0,2,1]>(g)
         y = Tanh(u)"""
