@@ -24,7 +24,9 @@ ENOUGH = 1 << 19  # elements of the rows: what the kernel left out takes as long
 
 def attention_steps(net: Net, each: NodeProto) -> tuple[Step, ...]:
     """The steps that stand for an Attention of rows alone; none for what has a mask, a past or other parts."""
-    if each.op_type != "Attention" or any(each.input[3:]) or any(each.output[1:]):
+    if (each.op_type, each.domain) != ("Attention", CONTRIB) or len(each.input) < 3:
+        return ()
+    if any(each.input[3:]) or any(each.output[1:]):
         return ()
     how: dict[str, Any] = dict(plain_attributes(each))
     weight, bias = net.table(each.input[1]), net.table(each.input[2])

@@ -166,6 +166,7 @@ def test_packed_attention_of_many_rows_becomes_three_products(bias: float, produ
     "model",
     [
         attention("x, w, b, mask"),
+        attention("x, w"),
         attention(how="num_heads=2, unidirectional=1"),
         attention(columns=36),
         attention(rows=1 << 10),  # few rows
