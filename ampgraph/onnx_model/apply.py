@@ -17,6 +17,7 @@ from ampgraph.onnx_model import external, tensors
 from ampgraph.onnx_model.annotate import annotate_cast, annotate_constant, annotate_op
 from ampgraph.onnx_model.attributes import constant_tensor
 from ampgraph.onnx_model.dtypes import ELEM_TYPES, precision_of
+from ampgraph.onnx_model.filters import round_filters, terms_of
 from ampgraph.onnx_model.links import LINKS, set_dtype
 from ampgraph.onnx_model.names import all_value_names, node_ids, walk
 from ampgraph.onnx_model.schema import qualified
@@ -63,6 +64,7 @@ class _Context:
     heads: Mapping[str, tuple[Cast, ...]]  # scope -> casts at its head
     copies: Mapping[tuple[str, Precision], str]  # constant value id and precision -> name
     uses: Mapping[tuple[str, int, str], Use]  # (op, slot, scope)
+    filters: frozenset[str]  # ids of values that are weights of convolutions and nothing else
     labels: Mapping[Cast | tuple[str, Precision], str]  # names of new nodes: of casts and of copies of Constant nodes
 
     def walk(self) -> Iterator[str]:
@@ -130,7 +132,17 @@ def _context(model: ModelProto, graph: PrecisionGraph, plan: Plan, folder: Path)
         cast: nodes.make(f"Cast_{graph.values[cast.value].name}_to_{cast.to}") for cast in plan.casts
     }
     labels.update((copy, nodes.make(name)) for copy, name in copies.items() if name != graph.values[copy[0]].name)
-    return _Context(graph, plan, folder, node_ids(model.graph), own, cast_names, after, heads, copies, uses, labels)
+    ids, filters = node_ids(model.graph), _filters(graph)
+    return _Context(graph, plan, folder, ids, own, cast_names, after, heads, copies, uses, filters, labels)
+
+
+def _filters(graph: PrecisionGraph) -> frozenset[str]:
+    found: set[str] = set()
+    others: set[str] = set()
+    for use in graph.uses:
+        op = graph.ops.get(use.op)
+        (found if op is not None and (op.type, use.slot) == ("Conv", 1) else others).add(use.value)
+    return frozenset(found - others)
 
 
 def _native(graph: PrecisionGraph, plan: Plan, value: Value) -> Precision | None:
@@ -252,11 +264,11 @@ def _initializers(context: _Context, source: GraphProto, target: GraphProto, sco
             target.initializer.add().CopyFrom(tensor)
         for precision in wanted:
             name = context.copies.get((value.id, precision), tensor.name)
-            _converted(context, tensor, name, precision, target.initializer.add(), _is_plain(value, precision))
+            _converted(context, tensor, value, name, precision, target.initializer.add())
 
 
 def _converted(
-    context: _Context, tensor: TensorProto, name: str, precision: Precision, target: TensorProto, plain: bool
+    context: _Context, tensor: TensorProto, value: Value, name: str, precision: Precision, target: TensorProto
 ) -> None:
     if tensor.data_type == ELEM_TYPES[precision]:
         target.CopyFrom(tensor)
@@ -265,13 +277,14 @@ def _converted(
     target.name, target.data_type, target.doc_string = name, ELEM_TYPES[precision], tensor.doc_string
     target.dims.extend(tensor.dims)
     target.metadata_props.extend(tensor.metadata_props)
+    terms = terms_of(tensor.dims) if value.id in context.filters else 1
     if external.is_external(tensor):
         target.data_location = TensorProto.EXTERNAL
         target.external_data.extend(tensor.external_data)
-        external.mark_pending(target)
+        external.mark_pending(target, terms)
         return
-    parts = tensors.chunks(tensor, context.folder)
-    target.raw_data = b"".join([tensors.round_to(part, precision, plain=plain).tobytes() for part in parts])
+    parts, plain = tensors.chunks(tensor, context.folder, terms), _is_plain(value, precision)
+    target.raw_data = b"".join([round_filters(part, terms, precision, plain=plain).tobytes() for part in parts])
 
 
 def _is_plain(value: Value, precision: Precision) -> bool:
@@ -300,7 +313,7 @@ def _constant_node(context: _Context, node: NodeProto, target: GraphProto, scope
         if tensor.data_type != ELEM_TYPES[precision]:
             del copy.attribute[:]
             attribute = copy.attribute.add(name="value", type=AttributeProto.TENSOR)
-            _converted(context, tensor, tensor.name, precision, attribute.t, _is_plain(value, precision))
+            _converted(context, tensor, value, tensor.name, precision, attribute.t)
 
 
 def _interface(context: _Context, source: GraphProto, target: GraphProto, scope: str) -> None:

@@ -16,6 +16,7 @@ from ampgraph.precision import Precision
 
 BLOCK = 1 << 22  # bytes read at a time
 _PENDING = "ampgraph.stored_as"
+_TERMS = "ampgraph.terms"
 _PACKED = {"int4": 4, "uint4": 4, "float4e2m1": 4, "int2": 2, "uint2": 2}  # bits of an element
 
 
@@ -24,14 +25,24 @@ def is_external(tensor: TensorProto) -> bool:
     return tensor.data_location == TensorProto.EXTERNAL
 
 
-def mark_pending(tensor: TensorProto) -> None:
-    """Note on a tensor of a low type that its external data are still float32, to be rounded when they are copied."""
+def mark_pending(tensor: TensorProto, terms: int = 1) -> None:
+    """Note on a tensor of a low type that its external data are still float32, to be rounded when they are copied.
+
+    `terms`: of how many elements the sums are to stay (`filters.round_filters`).
+    """
     tensor.external_data.add(key=_PENDING, value=Precision.FLOAT32)
+    if terms > 1:
+        tensor.external_data.add(key=_TERMS, value=str(terms))
 
 
 def is_pending(tensor: TensorProto) -> bool:
     """Whether a tensor's external data are yet to be rounded to its type."""
     return any(entry.key == _PENDING for entry in tensor.external_data)
+
+
+def pending_terms(tensor: TensorProto) -> int:
+    """Of how many elements the sums stay when a pending tensor is rounded; 1: of none."""
+    return next((int(entry.value) for entry in tensor.external_data if entry.key == _TERMS), 1)
 
 
 def byte_size(tensor: TensorProto) -> int:

@@ -19,6 +19,7 @@ from onnx import GraphProto, ModelProto, TensorProto
 from ampgraph.errors import ModelError
 from ampgraph.onnx_model import external, tensors
 from ampgraph.onnx_model.dtypes import ELEM_TYPES
+from ampgraph.onnx_model.filters import round_filters
 from ampgraph.onnx_model.types import bodies
 
 ALIGNMENT = 4096  # of a tensor in a data file, so that it can be mapped
@@ -154,7 +155,9 @@ def _round_data(tensor: TensorProto, source: Path, stream: BinaryIO) -> None:
     original = TensorProto(name=tensor.name, data_type=TensorProto.FLOAT, dims=tensor.dims)
     original.data_location = TensorProto.EXTERNAL
     original.external_data.extend(tensor.external_data)
-    stream.writelines(tensors.round_to(part, precision).tobytes() for part in tensors.chunks(original, source))
+    terms = external.pending_terms(tensor)
+    parts = tensors.chunks(original, source, terms)
+    stream.writelines(round_filters(part, terms, precision).tobytes() for part in parts)
 
 
 def _point_to(tensor: TensorProto, location: str, offset: int, length: int) -> None:

@@ -33,18 +33,22 @@ def element_count(tensor: TensorProto) -> int:
     return count
 
 
-def chunks(tensor: TensorProto, folder: Path) -> Iterator[npt.NDArray[np.float32]]:
-    """The elements of a float32 tensor, in order, flat, at most CHUNK at a time; memory stays flat."""
+def chunks(tensor: TensorProto, folder: Path, terms: int = 1) -> Iterator[npt.NDArray[np.float32]]:
+    """The elements of a float32 tensor, in order, flat, at most CHUNK at a time; memory stays flat.
+
+    `terms`: how many stay together, in a larger chunk where they must.
+    """
+    size = max(1, CHUNK // terms) * terms
     if external.is_external(tensor):
-        yield from (np.frombuffer(block, "<f4") for block in external.blocks(tensor, folder, 4 * CHUNK))
+        yield from (np.frombuffer(block, "<f4") for block in external.blocks(tensor, folder, 4 * size))
         return
     if tensor.raw_data:
         _require_whole(tensor)
         data = np.frombuffer(tensor.raw_data, "<f4")
     else:
         data = np.asarray(numpy_helper.to_array(tensor), np.float32).reshape(-1)
-    for start in range(0, max(data.size, 1), CHUNK):
-        yield data[start : start + CHUNK]
+    for start in range(0, max(data.size, 1), size):
+        yield data[start : start + size]
 
 
 def _require_whole(tensor: TensorProto) -> None:

@@ -1,0 +1,87 @@
+"""Weights of convolutions, rounded so that the sums of filters stay.
+
+Neighbouring pixels are alike, and what follows an activation has one sign: much of a convolution's input is its mean.
+So the rounding errors of a filter's weights add up where those of pixels cancel, and shift a whole channel by the sum
+of the errors times that mean. Each weight becomes one of the two low numbers around it, mostly the nearest; so many
+become the other that
+
+    sum of error^2 + (sum of error)^2
+
+is small over the weights that meet one mean: the taps of a filter for one channel, or the channels of a filter of one
+tap. It is what mean squares come to where an input's mean is as large as its spread; a third or three times as much
+makes no difference. On PP-OCRv4's recognition answers are a fifth nearer (`python -m benchmarks.rounding_draws`).
+Calibrating tools choose roundings for a layer's answers likewise (Nagel et al., "Up or Down? Adaptive Rounding",
+2020); this needs no data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from ampgraph.onnx_model.tensors import round_to
+from ampgraph.precision import FORMATS, Precision
+
+_MOST = 16  # weights of one sum that are not the nearest: of a thousand half a dozen are
+
+
+def terms_of(dims: Sequence[int]) -> int:
+    """How many weights in a row of a Conv's W (M, C/group, k1, ..) meet one mean; 1: nothing can be chosen."""
+    taps = prod(dims[2:])
+    return max(1, dims[1] if taps == 1 and len(dims) > 1 else taps)
+
+
+def round_filters(
+    data: npt.NDArray[np.float32], terms: int, precision: Precision, *, plain: bool = False
+) -> npt.NDArray[np.generic]:
+    """`round_to` for whole sums of so many weights, which keeps the sums as well.
+
+    What is exact, subnormal or out of range is as `round_to` leaves it. The same on every machine: what is summed up is
+    exact in float64.
+    """
+    low = round_to(data, precision, plain=plain)
+    if terms < 2 or not low.size:
+        return low
+    rounded = low.reshape(-1, terms)
+    held = rounded.astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # of weights that are not finite
+        error = held - data.reshape(rounded.shape)
+        other = _across(rounded, error)
+        free = (error != 0) & (np.abs(held) >= FORMATS[precision].smallest_normal) & np.isfinite(error)
+        step = np.where(free, other.astype(np.float32) - held, np.float32(0))
+        step[~np.isfinite(step)] = 0
+        alone = 2 * step * (step + error)  # what a step adds, the sum aside
+        total = error.sum(1, dtype=np.float64)
+        _take_steps(rounded, other, step, alone, total)
+    return rounded.reshape(low.shape)
+
+
+def _across(low: npt.NDArray[np.generic], error: npt.NDArray[np.float32]) -> npt.NDArray[np.generic]:
+    """The low numbers on the other side of what was rounded."""
+    bits = low.view(np.int16)
+    grows = (error < 0) != (bits < 0)  # in magnitude
+    return np.asarray((bits + np.where(grows, np.int16(1), np.int16(-1))).view(low.dtype))
+
+
+def _take_steps(
+    low: npt.NDArray[np.generic],
+    other: npt.NDArray[np.generic],
+    step: npt.NDArray[np.float32],
+    alone: npt.NDArray[np.float32],
+    total: npt.NDArray[np.float64],
+) -> None:
+    """In every row the step that helps most, as long as one does."""
+    rows = np.arange(len(low))
+    for _ in range(min(_MOST, low.shape[1])):
+        change = alone[rows] + 2 * total[rows, None].astype(np.float32) * step[rows]
+        best = change.argmin(1)
+        helps = change[np.arange(len(rows)), best] < 0
+        rows, best = rows[helps], best[helps]
+        if not rows.size:
+            return
+        low[rows, best] = other[rows, best]
+        total[rows] += step[rows, best]
+        step[rows, best] = alone[rows, best] = 0
