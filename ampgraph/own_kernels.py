@@ -51,8 +51,9 @@ def own_kernels(graph: PrecisionGraph, judgement: Judgement, options: Options) -
     measured costs are of onnxruntime's.
 
     Convolutions of one pixel, as in squeeze and excite, turn no image and count for neither side. A bias, an activation
-    and a sum with an image of the same shape, before it or after, go with a convolution that they follow, where nothing
-    else reads what is between.
+    and a sum with an image of the same shape, before it or after, or with numbers by channel after it, go with a
+    convolution that they follow, where nothing else reads what is between; a product with such numbers goes with a
+    depthwise one.
     """
     if not options.native or options.costs is not None or options.precision is not Precision.FLOAT16:
         return NONE
@@ -141,9 +142,30 @@ def _carried(conv: Op, graph: PrecisionGraph) -> Iterator[tuple[Op, ...]]:
             value, summed = op.outputs[0].value, step is _sum
     active = _activation(value, graph)
     yield active
-    last = None if depthwise or summed or not active else _sum(conv, active[-1].outputs[0].value, graph)
-    if last is not None:
+    value = active[-1].outputs[0].value if active else ""
+    for last in _after_activation(conv, value, graph, depthwise) if active and not summed else ():
         yield (last,)
+
+
+def _after_activation(conv: Op, value: str, graph: PrecisionGraph, depthwise: bool) -> Iterator[Op]:
+    """A sum with an image or with numbers by channel; of a depthwise one with numbers alone, a product before it."""
+    product = _by_channel(value, graph, "Mul") if depthwise else None
+    if product is not None:
+        yield product
+        value = product.outputs[0].value
+    add = (None if depthwise else _sum(conv, value, graph)) or _by_channel(value, graph, "Add")
+    if add is not None:
+        yield add
+
+
+def _by_channel(value: str, graph: PrecisionGraph, kind: str) -> Op | None:
+    """What alone reads a value and takes constants beside it, one or a number a channel."""
+    op = _only_reader(value, graph, kind)
+    other, shape = graph.values[_other(op, value)] if op is not None else None, graph.values[value].shape
+    if other is None or other.constant is None or other.shape is None or shape is None or len(other.shape) > len(shape):
+        return None
+    wanted = (shape[1], *(1 for _ in shape[2:]))
+    return op if other.constant.elements == 1 or other.shape in (wanted, (1, *wanted)) else None
 
 
 def _norm(_: Op, value: str, graph: PrecisionGraph) -> Op | None:

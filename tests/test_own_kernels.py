@@ -53,6 +53,7 @@ def kinds(model: ModelProto) -> tuple[list[str], list[str]]:
 
 
 SAME = "pads = [1, 1, 1, 1]"
+NUMBERS: dict[str, tuple[int, ...]] = {"r": (1, 16, 1, 1), "n": (1,), "columns": (16, 1)}
 CONVOLUTIONS = {
     "dense": (f"y = Conv<{SAME}>(x, w, b)", (24, 16, 3, 3), True),
     "odd channels made": (f"y = Conv<{SAME}>(x, w, b)", (12, 16, 3, 3), False),
@@ -165,10 +166,30 @@ def test_an_image_of_few_channels_is_ours() -> None:
         ("s = Sigmoid(c) y = Mul(x, s)", []),
         ("d = Relu(c) e = Tanh(c) y = Add(d, e)", []),
         ("y = Add(c, c)", []),
+        ("d = Relu(c) y = Add(d, r)", ["Add", "Relu"]),
+        ("d = Relu(c) y = Add(d, n)", ["Add", "Relu"]),
+        ("d = Relu(c) y = Add(d, columns)", ["Relu"]),
+        ("d = Relu(c) y = Mul(d, r)", ["Relu"]),
+        ("d = Add(c, x) e = Relu(d) y = Add(e, r)", ["Add", "Relu"]),
     ],
 )
 def test_what_follows_goes_with_a_convolution_that_it_alone_reads(tail: str, carried: list[str]) -> None:
-    model = images(f"c = Conv<{SAME}>(x, w) {tail}", {"w": (16, 16, 3, 3)})
+    model = images(f"c = Conv<{SAME}>(x, w) {tail}", {"w": (16, 16, 3, 3), **NUMBERS})
+    assert kinds(model) == (["Conv"], carried)
+
+
+@pytest.mark.parametrize(
+    ("tail", "carried"),
+    [
+        ("d = Relu(c) y = Add(d, r)", ["Add", "Relu"]),
+        ("d = Relu(c) y = Mul(d, n)", ["Mul", "Relu"]),
+        ("d = Relu(c) e = Mul(n, d) y = Add(r, e)", ["Add", "Mul", "Relu"]),
+        ("d = Relu(c) e = Add(r, d) y = Mul(e, n)", ["Add", "Relu"]),
+        ("d = Relu(c) y = Mul(d, columns)", ["Relu"]),
+    ],
+)
+def test_numbers_go_with_a_depthwise_one(tail: str, carried: list[str]) -> None:
+    model = images(f"c = Conv<{SAME}, group = 16>(x, w) {tail}", {"w": (16, 1, 3, 3), **NUMBERS})
     assert kinds(model) == (["Conv"], carried)
 
 

@@ -105,6 +105,11 @@ int fuses(int64_t act) {
     return act == NONE || act == RELU || act == SILU || act == SIGMOID || act == GELU || act == RELU6;
 }
 
+/* 0, or what the kernels call it: 1 of an image, 2 of a row. */
+static int lateness(const Problem *p) {
+    return p->residual > RESIDUAL ? (int)(p->residual - RESIDUAL) : 0;
+}
+
 static void describe(Draft *draft, const Problem *p, enum Shape shape) {
     int64_t x_size[4] = {p->batch, p->channels, p->height, p->width};
     int64_t filters = p->transposed ? p->channels : p->out_channels, depth = p->transposed ? p->out_channels : p->depth;
@@ -120,7 +125,7 @@ static void describe(Draft *draft, const Problem *p, enum Shape shape) {
     Descriptor sum = between(draft, y_size, DATA_FLOAT), bias = tensor(draft, BIAS, row, DATA_HALF, 0);
     convolution(draft, p, x, w, sum);
     Descriptor added[2] = {bias, NULL};
-    Descriptor z = p->residual ? tensor(draft, Z, y_size, DATA_HALF, 0) : NULL;
+    Descriptor z = p->residual ? tensor(draft, Z, p->residual == LATE_ROW ? row : y_size, DATA_HALF, 0) : NULL;
     if (p->residual == RESIDUAL) {
         added[shape == RESIDUAL_FIRST ? 0 : 1] = z;
         if (shape == RESIDUAL_FIRST) added[1] = bias;
@@ -131,7 +136,7 @@ static void describe(Draft *draft, const Problem *p, enum Shape shape) {
         pointwise(draft, ADD, 0, sum, added[i], to);
         sum = to;
     }
-    Descriptor active = p->residual == LATE_RESIDUAL ? between(draft, y_size, DATA_FLOAT) : y;
+    Descriptor active = lateness(p) ? between(draft, y_size, DATA_FLOAT) : y;
     if (p->act != NONE) pointwise(draft, mode_of(p->act), p->act == RELU6 ? 6. : 0., sum, NULL, active);
     if (active != y) pointwise(draft, ADD, 0, active, z, y);
 }
@@ -214,7 +219,7 @@ Way way_by_plan(Gpu *gpu, const Problem *p, enum Shape shape, Descriptor config)
 }
 
 int way_by_products(Gpu *gpu, const Problem *p, Way *found) {
-    int apart = (p->act != NONE && p->act != RELU) || p->residual == LATE_RESIDUAL;
+    int apart = (p->act != NONE && p->act != RELU) || lateness(p);
     ProductSize size = {p->batch * p->height * p->width, p->channels, p->out_channels, p->biased && !apart,
                         p->residual && !apart, p->act == RELU};
     Product *all[MOST_PRODUCTS];
@@ -267,7 +272,7 @@ static int scale_first(Gpu *gpu, const Problem *p, const Tensors *at, Address to
 
 static int add_after(Gpu *gpu, const Problem *p, const Tensors *at, Stream *stream) {
     int total = (int)(p->batch * p->out_height * p->out_width * p->out_channels / 8);
-    int vectors = (int)(p->out_channels / 8), act = (int)p->act, late = p->residual == LATE_RESIDUAL;
+    int vectors = (int)(p->out_channels / 8), act = (int)p->act, late = lateness(p);
     void *arguments[] = {(void *)&at->y, (void *)&at->bias, (void *)&at->z, &total, &vectors, &act, &late};
     return launch(gpu, EPILOGUE, blocks(total), (Size){256, 1, 1}, 0, stream, arguments);
 }
@@ -276,7 +281,7 @@ static int own(Gpu *gpu, const Way *way, const Problem *p, const Tensors *at, St
     struct {
         int rows, depth, columns, pixels, act, late;
     } of = {(int)(p->batch * p->height * p->width), (int)p->channels, (int)p->out_channels, (int)(p->height * p->width),
-            (int)p->act, p->residual == LATE_RESIDUAL};
+            (int)p->act, lateness(p)};
     void *arguments[] = {(void *)&at->x, (void *)&at->w,     (void *)&at->bias, (void *)&at->z,
                          (void *)&at->scale, (void *)&at->y, &of};
     int columns = way->shape == OWN_32 ? 32 : 64;

@@ -1,12 +1,13 @@
 /* Convolutions with channels last: y = act(conv(x * scale, w) + bias + z), by whichever way is fastest here, or with z
- * added after the activation. Products
- * of pixels and weights may lack the bias, and then have nothing after them. */
+ * added after the activation, an image or a number for each channel. Products of pixels and weights may lack the bias,
+ * and then have nothing after them. */
 #ifndef AMPGRAPH_CONV_H
 #define AMPGRAPH_CONV_H
 
 #include "gpu.h"
 
-enum Residual { NO_RESIDUAL, RESIDUAL, LATE_RESIDUAL };
+/* The last two come after the activation; of a row each channel has a number. */
+enum Residual { NO_RESIDUAL, RESIDUAL, LATE_RESIDUAL, LATE_ROW };
 
 /* Sizes of a problem: all that its fastest way depends on. `depth`: channels that a filter reads, a group's. */
 typedef struct Problem {

@@ -271,6 +271,14 @@ __device__ __forceinline__ void eight_floats(const Four *from, float *to) {
     }
 }
 
+__device__ __forceinline__ void scale_and_shift(float *value, const Four *scale, const Four *shift) {
+    float by[8], more[8];
+    eight_floats(scale, by);
+    eight_floats(shift, more);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) value[i] = fmaf(value[i], by[i], more[i]);
+}
+
 __device__ __forceinline__ void add(float *sum, Eight from) {
     float more[8];
     widen(from, more);
@@ -287,6 +295,9 @@ __device__ __forceinline__ Eight finished(float *sum, Eight bias, const Eight *z
     return narrowed(sum);
 }
 
+/* Where z lies for a result: beside it, or in a row that all have. */
+enum { LATE_ROW = 2 };
+
 /* y = act(y + bias [+ z]), in place; rows of `vectors`. */
 extern "C" __global__ void epilogue(Eight *y, const Eight *bias, const Eight *z, int total, int vectors, int act,
                                     int late) {
@@ -294,7 +305,8 @@ extern "C" __global__ void epilogue(Eight *y, const Eight *bias, const Eight *z,
     if (place >= total) return;
     float sum[8];
     widen(y[place], sum);
-    y[place] = finished(sum, bias[place % vectors], z ? z + place : z, act, late);
+    int v = place % vectors;
+    y[place] = finished(sum, bias[v], z ? z + (late == LATE_ROW ? v : place) : z, act, late);
 }
 
 /* y = act(x * scale + shift), scale and shift: C; rows of `vectors`. */
@@ -303,12 +315,9 @@ extern "C" __global__ void affine(const Eight *x, const Four *scale, const Four 
     int place = blockIdx.x * blockDim.x + threadIdx.x;
     if (place >= total) return;
     int v = place % vectors;
-    float value[8], by[8], more[8];
+    float value[8];
     widen(x[place], value);
-    eight_floats(scale + 2 * v, by);
-    eight_floats(shift + 2 * v, more);
-#pragma unroll
-    for (int i = 0; i < 8; ++i) value[i] = fmaf(value[i], by[i], more[i]);
+    scale_and_shift(value, scale + 2 * v, shift + 2 * v);
     activate_any(value, act);
     y[place] = narrowed(value);
 }
@@ -330,12 +339,13 @@ extern "C" __global__ void scaled(const Eight *x, const Eight *scale, Eight *y, 
 /* Thread: 8 channels of TILE output pixels in a row, whose windows are STRIDE pixels from each other. Taps are `down_gap`
  * rows and `gap` pixels apart, and so are a thread's pixels, which makes their windows overlap as without gaps.
  * Block: threadIdx.x over vectors, threadIdx.y over tiles of an
- * image (blockIdx.z). weight: K, K, C. With `sums` (N, gridDim.y, C): what the block's pixels add to the mean. All
+ * image (blockIdx.z). weight: K, K, C. With `after` (2, C) results are multiplied by its first row, and its second is
+ * added. With `sums` (N, gridDim.y, C): what the block's pixels add to the mean. All
  * pixels of a row are asked for before one is used; the weights of the block's channels lie in shared memory:
  * max(K * K, blockDim.y), blockDim.x, 8 floats. */
 template <int K, int STRIDE, int TILE>
-__device__ __forceinline__ void depthwise(const Eight *x, const Four *weight, const Four *bias, Eight *y, float *sums,
-                                          const Window &at, int act, int down_gap, int gap) {
+__device__ __forceinline__ void depthwise(const Eight *x, const Four *weight, const Four *bias, const Four *after,
+                                          Eight *y, float *sums, const Window &at, int act, int down_gap, int gap) {
     constexpr int SPAN = (TILE - 1) * STRIDE + K;
     extern __shared__ float part[];
     Four *taps = (Four *)part;
@@ -388,6 +398,7 @@ __device__ __forceinline__ void depthwise(const Eight *x, const Four *weight, co
         for (int t = 0; t < TILE; ++t)
             if (ow + t * gap < at.out_width) {
                 activate_any(sum[t], act);
+                if (after) scale_and_shift(sum[t], after + 2 * v, after + 2 * (at.vectors + v));
 #pragma unroll
                 for (int i = 0; i < 8; ++i) total[i] += sum[t][i];
                 to[t * gap * at.vectors] = narrowed(sum[t]);
@@ -411,14 +422,15 @@ __device__ __forceinline__ void depthwise(const Eight *x, const Four *weight, co
 /* At least four blocks at a time of the one that is met most, which GELU would take one from. */
 #define DEPTHWISE(K, S, T)                                                                                          \
     extern "C" __global__ void __launch_bounds__(128, K == 3 && S == 1 && T == 7 ? 4 : 0) depthwise_##K##_##S##_##T( \
-        const Eight *x, const Four *weight, const Four *bias, Eight *y, float *sums, Window at, int act) {          \
-        depthwise<K, S, T>(x, weight, bias, y, sums, at, act, 1, 1);                                                \
+        const Eight *x, const Four *weight, const Four *bias, const Four *after, Eight *y, float *sums, Window at,  \
+        int act) {                                                                                                  \
+        depthwise<K, S, T>(x, weight, bias, after, y, sums, at, act, 1, 1);                                         \
     }
 #define DILATED(K, T)                                                                                               \
     extern "C" __global__ void __launch_bounds__(128) dilated_##K##_##T(                                            \
-        const Eight *x, const Four *weight, const Four *bias, Eight *y, float *sums, Window at, int act,            \
-        int down_gap, int gap) {                                                                                    \
-        depthwise<K, 1, T>(x, weight, bias, y, sums, at, act, down_gap, gap);                                       \
+        const Eight *x, const Four *weight, const Four *bias, const Four *after, Eight *y, float *sums, Window at,  \
+        int act, int down_gap, int gap) {                                                                           \
+        depthwise<K, 1, T>(x, weight, bias, after, y, sums, at, act, down_gap, gap);                                \
     }
 
 DEPTHWISE(3, 1, 7)
@@ -509,9 +521,9 @@ extern "C" __global__ void __launch_bounds__(1024) excite(const Four *sums, cons
     }
 }
 
-/* Products of few columns: y = act((x * scale) w^T + bias [+ z]), z after the activation where it is `late`. x: rows, K; w: N, K; scale: images, K, an image being
- * `pixels` rows. Block: 128 rows by COLUMNS, four warps one below the other, steps of 32 along K. What the next step
- * reads is under way while this one is multiplied. */
+/* Products of few columns: y = act((x * scale) w^T + bias [+ z]), z after the activation where it is `late`. x: rows,
+ * K; w: N, K; scale: images, K, an image being `pixels` rows. Block: 128 rows by COLUMNS, four warps one below the
+ * other, steps of 32 along K. What the next step reads is under way while this one is multiplied. */
 constexpr int ROWS = 128, DEPTH = 32, PITCH = DEPTH + 8;
 
 struct Product {
@@ -607,7 +619,7 @@ __device__ __forceinline__ void product(const __half *x, const __half *w, const 
         float here[8];
         eight_floats((const Four *)(staged + i / VECTORS * STAGE + i % VECTORS * 8), here);
         size_t place = (size_t)row * (of.columns / 8) + column;
-        y[place] = finished(here, bias[column], z ? z + place : z, of.act, of.late);
+        y[place] = finished(here, bias[column], z ? z + (of.late == LATE_ROW ? column : place) : z, of.act, of.late);
     }
 }
 

@@ -1,12 +1,12 @@
 /* The operators of domain `ampgraph`, all float16 with channels last, as onnxruntime's custom operators on CUDA.
  *
- * Conv(x, w, bias, z?, scale?): act(conv(x * scale, w) + bias + z), with late=1 z added after the activation; w lies
- * K, R, S, C; scale N, C.
+ * Conv(x, w, bias, z?, scale?): act(conv(x * scale, w) + bias + z), with late=1 z added after the activation, with
+ * late=2 likewise, z being a number for each channel; w lies K, R, S, C; scale N, C.
  * TransposedConv(x, w, bias, z?): likewise, w lies C, R, S, K; onnxruntime leaves what is called ConvTranspose and has
  * uneven pads to the CPU, whoever's it is.
  * Linear(x, w, bias?, z?): act(x w^T + bias + z) over rows; without a bias the product alone.
- * DepthwiseConv(x, w, bias) -> y, means?: w lies R, S, C, in float32 like the bias; means: N, parts, C in float32,
- * which add up to the mean of y.
+ * DepthwiseConv(x, w, bias, after?) -> y, means?: act(conv(x, w) + bias), with `after` (2, C) times its first row plus its
+ * second; w lies R, S, C, in float32 like the other two; means: N, parts, C in float32, which add up to the mean of y.
  * Excite(means, w1, b1, w2, b2): gate(w2^T act(w1 means + b1) + b2), N, C; w1 and w2 lie hidden, C.
  * Scaled(x, scale): x * scale, with added=1 x * scale + x; scale N, C.
  * MaxPool(x), AveragePool(x), Mean(x) -> N, C, 1, 1, with keepdims=0 N, C; Image(x): N, C, H, W of float32 or float16 -> N, H, W, 8,
@@ -204,7 +204,7 @@ static void convolve_image(Node *node, Call *call, const int64_t size[4], int tr
         .out_width = size[2], .kernel_h = w->size[1], .kernel_w = w->size[2], .stride_h = node->strides[0],
         .stride_w = node->strides[1], .top = node->pads[0], .left = node->pads[1], .bottom = node->pads[2],
         .right = node->pads[3], .dilation_h = node->dilations[0], .dilation_w = node->dilations[1], .act = node->act,
-        .residual = !call->in[3].data ? NO_RESIDUAL : node->late ? LATE_RESIDUAL : RESIDUAL,
+        .residual = call->in[3].data ? RESIDUAL + node->late : NO_RESIDUAL,
         .scaled = call->in[4].data != NULL, .biased = 1, .transposed = transposed,
     };
     Tensors at = {x->data, w->data, call->in[2].data, call->in[3].data, call->in[4].data, output(call, 0, size, 4)};
@@ -367,8 +367,8 @@ static void depthwise(Node *node, Call *call) {
     int tiles = at.out_height * (int)tiles_across(at.out_width, tile, gap), parts = (tiles + rows - 1) / rows;
     int64_t means_size[3] = {size[0], parts, size[3]};
     void *y = output(call, 0, size, 4), *means = call->outputs > 1 ? output(call, 1, means_size, 3) : NULL;
-    void *arguments[] = {(void *)&x->data, (void *)&w->data, (void *)&call->in[2].data, &y, &means, &at, &node->act,
-                         &down_gap, &gap};
+    void *arguments[] = {(void *)&x->data, (void *)&w->data, (void *)&call->in[2].data, (void *)&call->in[3].data,
+                         &y, &means, &at, &node->act, &down_gap, &gap};
     Size grid = {(unsigned)(at.vectors / across), (unsigned)parts, (unsigned)size[0]};
     unsigned shared = (unsigned)((taps > rows ? taps : rows) * across * 8 * (int64_t)sizeof(float));
     start(call, which, grid, (Size){(unsigned)across, (unsigned)rows, 1}, shared, arguments);
@@ -746,7 +746,7 @@ static Operator operators[] = {
     {{0}, "Conv", conv, 5, 3, 1, {FLOAT16, FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
     {{0}, "TransposedConv", conv_transpose, 4, 3, 1, {FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
     {{0}, "Linear", linear, 4, 2, 1, {FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
-    {{0}, "DepthwiseConv", depthwise, 3, 3, 2, {FLOAT16, FLOAT, FLOAT}, {FLOAT16, FLOAT}},
+    {{0}, "DepthwiseConv", depthwise, 4, 3, 2, {FLOAT16, FLOAT, FLOAT, FLOAT}, {FLOAT16, FLOAT}},
     {{0}, "Excite", excite, 5, 5, 1, {FLOAT, FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
     {{0}, "Scaled", scaled, 2, 2, 1, {FLOAT16, FLOAT16}, {FLOAT16}},
     {{0}, "Affine", affine, 3, 3, 1, {FLOAT16, FLOAT, FLOAT}, {FLOAT16}},

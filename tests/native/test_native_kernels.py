@@ -10,6 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.skipif(emulation.COMPILER is None, reason="no C++ compiler")
 NONE, RELU, SILU, SIGMOID, HARD_SIGMOID, HARD_SWISH, GELU, HARD_SIGMOID_FIFTH, RELU6 = range(9)
+ROW = 2  # late: a number for each channel
 ROUNDED = 1e-3  # relative L2 of float16
 Array = np.ndarray
 
@@ -59,10 +60,15 @@ def convolved(x: Array, w: Array, down: int, across: int, pads: tuple[int, int])
 @pytest.mark.parametrize("tile", [7, 2])
 @pytest.mark.parametrize("down", [1, 2])
 @pytest.mark.parametrize("act", [SILU, GELU])
-def test_depthwise(gpu: emulation.Emulated, kernel: tuple[int, int], tile: int, down: int, act: int) -> None:
+@pytest.mark.parametrize("further", [True, False])
+def test_depthwise(
+    gpu: emulation.Emulated, kernel: tuple[int, int], tile: int, down: int, act: int, further: bool
+) -> None:
     (k, stride), height, width, vectors, batch = kernel, 11, 13, 6, 2
     x, w, bias = low(batch, height, width, 8 * vectors), low(k, k, 8 * vectors), low(8 * vectors)
+    after = low(2, 8 * vectors).astype(np.float32) if further else None
     expected = activated(convolved(x, w, down, stride, (k // 2, k // 2)) + bias, act)
+    expected = expected if after is None else expected * after[0] + after[1]
     out_height, out_width = expected.shape[1:3]
     across, rows = 3, 10
     parts = -(-out_height * -(-out_width // tile) // rows)
@@ -70,7 +76,7 @@ def test_depthwise(gpu: emulation.Emulated, kernel: tuple[int, int], tile: int, 
     at = structure(height, width, vectors, out_height, out_width, k, k, down, stride, k // 2, k // 2)
     grid, block = (vectors // across, parts, batch), (across, rows, 1)
     wide = w.astype(np.float32), bias.astype(np.float32)
-    gpu.run(f"depthwise_{k}_{stride}_{tile}", grid, block, x, *wide, y, sums, at, *ints(act))
+    gpu.run(f"depthwise_{k}_{stride}_{tile}", grid, block, x, *wide, after, y, sums, at, *ints(act))
     assert off(expected, y) < ROUNDED
     assert off(expected.mean((1, 2)), sums.sum(1)) < ROUNDED
 
@@ -92,7 +98,7 @@ def test_depthwise_with_gaps_between_taps(gpu: emulation.Emulated, k: int, tile:
     at = structure(height, width, vectors, height, width, k, k, 1, 1, *pads)
     wide = w.astype(np.float32), bias.astype(np.float32)
     grid, block = (vectors // across, parts, batch), (across, rows, 1)
-    gpu.run(f"dilated_{k}_{tile}", grid, block, x, *wide, y, sums, at, *ints(RELU, down, gap))
+    gpu.run(f"dilated_{k}_{tile}", grid, block, x, *wide, None, y, sums, at, *ints(RELU, down, gap))
     assert off(expected, y) < ROUNDED
     assert off(expected.mean((1, 2)), sums.sum(1)) < ROUNDED
 
@@ -100,15 +106,15 @@ def test_depthwise_with_gaps_between_taps(gpu: emulation.Emulated, k: int, tile:
 @pytest.mark.parametrize(("rows", "depth", "columns", "pixels"), [(200, 40, 80, 100), (130, 16, 24, 13), (5, 72, 8, 5)])
 @pytest.mark.parametrize("block", [32, 64])
 @pytest.mark.parametrize("further", [True, False])
-@pytest.mark.parametrize("late", [True, False])
+@pytest.mark.parametrize("late", [0, 1, 2])
 def test_products(
-    gpu: emulation.Emulated, rows: int, depth: int, columns: int, pixels: int, block: int, further: bool, late: bool
+    gpu: emulation.Emulated, rows: int, depth: int, columns: int, pixels: int, block: int, further: bool, late: int
 ) -> None:
     x, w, bias, z, scale = (
         low(rows, depth),
         low(columns, depth),
         low(columns),
-        low(rows, columns),
+        low(columns) if late == ROW else low(rows, columns),
         low(rows // pixels, depth),
     )
     scaled = (x * np.repeat(scale, pixels, 0)).astype(np.float16) if further else x
@@ -147,9 +153,10 @@ def test_affine(gpu: emulation.Emulated, kind: int) -> None:
 
 
 @pytest.mark.parametrize("kind", [NONE, RELU, RELU6, SILU, HARD_SWISH, GELU])
-@pytest.mark.parametrize("residual", ["none", "before", "late"])
+@pytest.mark.parametrize("residual", ["none", "before", "late", "row"])
 def test_epilogue(gpu: emulation.Emulated, kind: int, residual: str) -> None:
-    y, bias, more, late = 3 * low(37, 24), low(24), low(37, 24), residual == "late"
+    late = {"late": 1, "row": ROW}.get(residual, 0)
+    y, bias, more = 3 * low(37, 24), low(24), low(24) if late == ROW else low(37, 24)
     total, z = y.astype(np.float64) + bias, None if residual == "none" else more
     expected = activated(total + (more if residual == "before" else 0), kind) + (more if late else 0)
     gpu.run("epilogue", (1, 1, 1), (256, 1, 1), y, bias, z, *ints(37 * 3, 3, kind, late))

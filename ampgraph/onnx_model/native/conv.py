@@ -11,7 +11,7 @@ from onnx import NodeProto, TensorProto
 
 from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.fuse.net import CONTRIB, Array, Net
-from ampgraph.onnx_model.native.step import HARD_SIGMOIDS, NOTHING, Slot, Step, constant, image
+from ampgraph.onnx_model.native.step import HARD_SIGMOIDS, LATE, LATE_ROW, NOTHING, Slot, Step, constant, image
 
 PADDED, BLOCKS = "_image", "_image_in_blocks"  # names of images whose channels are padded, in fours, end so
 VECTOR = 8  # channels that a thread of the kernels works on, and that tensor cores want
@@ -28,7 +28,8 @@ class Chain:
     """A convolution and the nodes after it that go with it, so far: `output` is the value they make.
 
     `norm`: what a batch normalization multiplies by and adds, by channel, which becomes part of weights and bias.
-    `late`: whether the residual is added after the activation.
+    `late`: whether the residual is added after the activation. `after`: what results are multiplied by then and what is
+    added to them, by channel.
     """
 
     conv: NodeProto
@@ -39,6 +40,7 @@ class Chain:
     residual: str = ""
     activation: str = ""
     late: bool = False
+    after: tuple[Array, Array] | None = None
 
 
 def chain_of(net: Net, conv: NodeProto, taken: Collection[int] = (), *, sums: bool = True) -> Chain:
@@ -48,7 +50,7 @@ def chain_of(net: Net, conv: NodeProto, taken: Collection[int] = (), *, sums: bo
     """
     given = conv.input[2] if len(conv.input) > 2 else ""
     chain = Chain(conv, (conv,), conv.output[0], given)
-    for further in (_with_norm, _with_bias, *_SUMS) if sums else (_with_norm, _with_bias, _with_activation):
+    for further in (_with_norm, _with_bias, *(_SUMS if sums else _NUMBERS_AFTER)):
         longer = further(net, chain)
         if any(id(each) in taken for each in longer.old):
             break
@@ -122,7 +124,37 @@ def _with_late_residual(net: Net, chain: Chain) -> Chain:
     return replace(found, late=True) if found is not chain and chain.activation else chain
 
 
-_SUMS = (_with_residual, _with_activation, _with_late_residual)
+def _with_scale(net: Net, chain: Chain) -> Chain:
+    """A product with constants after the activation."""
+    product = net.sole_reader(chain.output, "Mul")
+    by = _by_channel(net, chain, product) if product is not None and chain.activation else None
+    if product is None or by is None:
+        return chain
+    return replace(chain, old=(*chain.old, product), output=product.output[0], after=(by, np.zeros_like(by)))
+
+
+def _with_shift(net: Net, chain: Chain) -> Chain:
+    """A sum with constants after the activation."""
+    add = net.sole_reader(chain.output, "Add")
+    more = _by_channel(net, chain, add) if add is not None and chain.activation and not chain.residual else None
+    if add is None or more is None:
+        return chain
+    by = np.ones_like(more) if chain.after is None else chain.after[0]
+    return replace(chain, old=(*chain.old, add), output=add.output[0], after=(by, more))
+
+
+def _by_channel(net: Net, chain: Chain, each: NodeProto) -> Array | None:
+    """What a node takes beside a chain's result, a number a channel as float32; None where it is something else."""
+    known, sizes = net.table(_other(each, chain.output)), net.shapes.get(chain.output, ())
+    if known is None or known.dtype != np.float16 or len(sizes) != _RANK or known.ndim > _RANK:
+        return None
+    if known.size != 1 and (known.size != sizes[1] or known.shape[-3:] != (sizes[1], 1, 1)):
+        return None
+    return np.broadcast_to(known.reshape(-1), sizes[1]).astype(np.float32)
+
+
+_SUMS = (_with_residual, _with_activation, _with_late_residual, _with_shift)
+_NUMBERS_AFTER = (_with_activation, _with_scale, _with_shift)
 
 
 def activation(net: Net, name: str) -> tuple[str, tuple[NodeProto, ...]] | None:
@@ -256,15 +288,22 @@ def _bias(net: Net, chain: Chain, channels: int) -> Slot:
 
 def _step(net: Net, chain: Chain, op: str, inputs: tuple[Slot, ...], extra: tuple[NodeProto, ...] = ()) -> Step:
     attributes: dict[str, Any] = {"activation": chain.activation} if chain.activation else {}
-    attributes |= {**_window(chain.conv), **({"late": 1} if chain.late else {})}
+    attributes |= {**_window(chain.conv), **({"late": LATE} if chain.late else {})}
     return Step(op, inputs, chain.output, (*extra, *chain.old), attributes=attributes)
 
 
 def _dense(net: Net, chain: Chain, weight: Array, x: Slot, op: str = "Conv") -> Step:
-    residual = image(chain.residual) if chain.residual else NOTHING
     laid = constant(chain.conv.input[1], np.ascontiguousarray(weight.transpose(0, 2, 3, 1), np.float16))
     bias = _bias(net, chain, weight.shape[0 if op == "Conv" else 1])
-    return _step(net, chain, op, (x, laid, bias, residual))
+    return _with_sum(_step(net, chain, op, (x, laid, bias)), chain)
+
+
+def _with_sum(step: Step, chain: Chain) -> Step:
+    """With the image or the row that is added."""
+    if chain.after is not None:
+        row = constant(f"{chain.output}_row", chain.after[1].astype(np.float16))
+        return replace(step, inputs=(*step.inputs, row), attributes={**step.attributes, "late": LATE_ROW})
+    return replace(step, inputs=(*step.inputs, image(chain.residual) if chain.residual else NOTHING))
 
 
 def _of_image(net: Net, chain: Chain, weight: Array) -> Step:
@@ -278,9 +317,8 @@ def _of_image(net: Net, chain: Chain, weight: Array) -> Step:
         laid, pads = blocks
         window = {"strides": (1, 1), "pads": pads, "dilations": (1, 1)}
     name = f"{chain.conv.input[0]}{PADDED if blocks is None else BLOCKS}"
-    residual = image(chain.residual) if chain.residual else NOTHING
-    inputs = (Slot(name), constant(chain.conv.input[1], laid), _bias(net, chain, laid.shape[0]), residual)
-    step = _step(net, chain, "Conv", inputs)
+    inputs = (Slot(name), constant(chain.conv.input[1], laid), _bias(net, chain, laid.shape[0]))
+    step = _with_sum(_step(net, chain, "Conv", inputs), chain)
     return replace(step, attributes={**step.attributes, **window})
 
 
@@ -332,5 +370,6 @@ def _depthwise(net: Net, chain: Chain, weight: Array) -> Step:
     bias = _bias(net, chain, weight.shape[0])
     assert bias.array is not None
     wide = replace(bias, array=bias.array.astype(np.float32))
-    step = _step(net, chain, "DepthwiseConv", (x, laid, wide))
+    after = () if chain.after is None else (constant(f"{chain.output}_after", np.stack(chain.after)),)
+    step = _step(net, chain, "DepthwiseConv", (x, laid, wide, *after))
     return replace(step, attributes={**step.attributes, "group": weight.shape[0]})

@@ -10,7 +10,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.fuse.net import CONTRIB
-from ampgraph.onnx_model.native.step import DOMAIN, HARD_SIGMOIDS
+from ampgraph.onnx_model.native.step import DOMAIN, HARD_SIGMOIDS, LATE_ROW
 
 LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 _MOST_INPUTS = 7
@@ -98,13 +98,20 @@ def _convolved(op: str, scope: _Scope, inputs: list[str], outputs: list[str], ho
     first = scope.add("Transpose", x, perm=FIRST)
     laid = scope.add("Transpose", weight, perm=_TO_WEIGHTS)
     found = scope.add(op, first, laid, bias, **_window(how))
-    other = scope.add("Transpose", residual, perm=FIRST) if residual else ""
+    other = _added(scope, residual, how) if residual else ""
     if other and not how.get("late"):
         found = scope.add("Add", found, other)
     found = scope.activated(found, how.get("activation", ""))
     if other and how.get("late"):
         found = scope.add("Add", found, other)
     scope.add("Transpose", found, perm=LAST, output=outputs[0])
+
+
+def _added(scope: _Scope, name: str, how: Mapping[str, Any]) -> str:
+    """With channels first: an image, or a number for each channel."""
+    if how.get("late") == LATE_ROW:
+        return scope.reshaped(name, 1, -1, 1, 1)
+    return scope.add("Transpose", name, perm=FIRST)
 
 
 def _linear(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
@@ -116,12 +123,17 @@ def _linear(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[s
 
 
 def _depthwise(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
-    x, weight, bias = inputs[:3]
+    x, weight, bias, after = inputs[:4]
     weight, bias = (scope.add("Cast", each, to=TensorProto.FLOAT16) for each in (weight, bias))
     kernel = scope.add("Unsqueeze", scope.add("Transpose", weight, perm=(2, 0, 1)), scope.constant(np.array([1])))
     first = scope.add("Transpose", x, perm=FIRST)
     scope.nodes.append(helper.make_node("Conv", [first, kernel, bias], [f"{scope.stem}__conv"], **_window(how)))
     found = scope.activated(f"{scope.stem}__conv", how.get("activation", ""))
+    if after:
+        low = scope.add("Cast", after, to=TensorProto.FLOAT16)
+        by, more = (scope.add("Gather", low, scope.constant(np.array([row]))) for row in (0, 1))
+        found = scope.add("Mul", found, scope.reshaped(by, 1, -1, 1, 1))
+        found = scope.add("Add", found, scope.reshaped(more, 1, -1, 1, 1))
     scope.add("Transpose", found, perm=LAST, output=outputs[0])
     if len(outputs) > 1:
         wide = scope.add("Cast", scope.add("GlobalAveragePool", found), to=TensorProto.FLOAT)

@@ -11,6 +11,7 @@ from onnx import NodeProto
 from ampgraph.onnx_model.fuse.net import Array
 
 DOMAIN = "ampgraph"
+LATE, LATE_ROW = 1, 2  # what is added after an activation: an image, or a number for each channel
 HARD_SIGMOIDS: Mapping[str, float] = {
     "HardSigmoid": 1 / 6,
     "HardSigmoidFifth": 0.2,

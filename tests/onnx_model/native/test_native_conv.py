@@ -103,6 +103,43 @@ def test_a_second_sum_stays_and_so_does_one_after_a_depthwise_convolution() -> N
     assert kept(model)["Add"] == 1
 
 
+@pytest.mark.parametrize("row", [(16, 1, 1), (1, 16, 1, 1), (1,), (), (1, 1, 1, 1)])
+@pytest.mark.parametrize("order", ["r, z", "z, r"])
+@pytest.mark.parametrize("active", ["r = Relu(c)", "s = HardSigmoid<alpha=0.16666667>(c)  r = Mul(s, c)"])
+def test_numbers_added_after_the_activation_go_with_it(active: str, order: str, row: tuple[int, ...]) -> None:
+    graph = f"g (float16[N,8,6,6] x) => (float16[N,16,6,6] y) {{ c = {CONV}(x, w, b)  {active}  y = Add({order}) }}"
+    model = model_of(graph, {**B, "z": row})
+    assert own(model) == {"Conv": 1}
+    assert set(kept(model)) == {"Transpose"}
+
+
+@pytest.mark.parametrize(
+    ("tail", "beside"),
+    [("y = Add(r, z)", {}), ("y = Mul(z, r)", {}), ("p = Mul(r, z)  y = Add(o, p)", {}),
+     ("p = Add(r, z)  y = Mul(o, p)", {"Mul": 1}),
+     ("p = Mul(r, z)  q = Mul(p, o)  y = Add(q, o)", {"Mul": 1, "Add": 1})],
+)  # fmt: skip
+@pytest.mark.parametrize("row", [(16, 1, 1), (1,)])
+def test_numbers_after_a_depthwise_convolution_go_with_it(
+    tail: str, beside: dict[str, int], row: tuple[int, ...]
+) -> None:
+    graph = f"""g (float16[N,16,6,6] x) => (float16[N,16,6,6] y)
+        {{ c = Conv<group=16, kernel_shape=[3,3], pads=[1,1,1,1]>(x, w, b)  r = Relu(c)  {tail} }}"""
+    model = model_of(graph, {"w": (16, 1, 3, 3), "b": (16,), "z": row, "o": (16, 1, 1)})
+    assert own(model) == {"DepthwiseConv": 1}
+    assert {kind: count for kind, count in kept(model).items() if kind != "Transpose"} == beside
+
+
+def test_numbers_stay_without_an_activation_beside_another_sum_or_along_an_image() -> None:
+    image = "(float16[N,8,6,6] x, float16[N,16,6,6] i) => (float16[N,16,6,6] y)"
+    graph = f"g {image} {{ c = {CONV}(x, w, b)  y = Add(c, z) }}"
+    assert kept(model_of(graph, {**B, "z": (16, 1, 1)}))["Add"] == 1
+    graph = f"g {image} {{ c = {CONV}(x, w, b)  d = Add(c, i)  r = Relu(d)  y = Add(r, z) }}"
+    assert kept(model_of(graph, {**B, "z": (16, 1, 1)}))["Add"] == 1
+    graph = f"g {image} {{ c = {CONV}(x, w, b)  r = Relu(c)  y = Add(r, z) }}"
+    assert kept(model_of(graph, {**B, "z": (6, 1)}))["Add"] == 1
+
+
 @pytest.mark.parametrize("how", ["", '<approximate="tanh">'])
 @pytest.mark.parametrize("conv", [CONV, "Conv<group=8, kernel_shape=[3,3], pads=[1,1,1,1]>"])
 def test_gelu_goes_with_it_but_for_the_one_by_tanh(conv: str, how: str) -> None:

@@ -48,6 +48,14 @@ def test_after_any_convolution_the_means_are_one_more(conv: str) -> None:
     assert kept(model) == {"Transpose": 2}
 
 
+@pytest.mark.parametrize("numbers", ["r = Add(a, after)", "p = Mul(a, one)  r = Add(p, after)"])
+def test_numbers_after_the_activation_before_it_go_with_the_convolution(numbers: str) -> None:
+    middle = f"i = {POINT}(m, s, t)  j = Relu(i)  k = {POINT}(j, e, u)  g = Sigmoid(k)"
+    model = model_of(squeezed(middle, head=f"c = {DEPTHWISE}(x, d, b)  a = Relu(c)  {numbers}"), WEIGHTS)
+    assert own(model) == {"DepthwiseConv": 1, "Excite": 1, "Conv": 1}
+    assert kept(model) == {"Transpose": 2}
+
+
 PLAIN = f"i = {POINT}(m, s, t)  j = Relu(i)  k = {POINT}(j, e, u)  g = Sigmoid(k)"
 
 
