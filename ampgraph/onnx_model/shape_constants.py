@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, numpy_helper
 
+from ampgraph.onnx_model.attributes import constant_tensor
 from ampgraph.onnx_model.dtypes import NAMES
 from ampgraph.onnx_model.shape_operators import LARGEST, OPERATORS, Array, Attributes
 
@@ -33,6 +34,7 @@ _SHAPED_AS_FIRST = frozenset(
         "SkipGroupNorm", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization",
     )
 )  # fmt: skip
+_SUM = 3  # the output of a skip normalization that is what it normalizes
 _CONTRIB = "com.microsoft"
 _COMPUTABLE = frozenset(("Shape", "Size", *OPERATORS))
 ROUNDS = 8  # of inference, each of which may make more sizes known
@@ -140,6 +142,8 @@ def _may_compute(graph: GraphProto) -> bool:
 def infer_once(light: ModelProto) -> ModelProto:
     """onnx's own inference of types and shapes, past operators that have none and would stop all after them."""
     widths = {tensor.name: tuple(tensor.dims) for tensor in light.graph.initializer}
+    held = ((node, constant_tensor(node)) for node in light.graph.node if node.op_type == "Constant")
+    widths.update((node.output[0], tuple(tensor.dims)) for node, tensor in held if tensor is not None)
     standard = any(entry.domain in ("", "ai.onnx") for entry in light.opset_import)
     silent = {
         index: (node.domain, node.op_type)
@@ -148,12 +152,34 @@ def infer_once(light: ModelProto) -> ModelProto:
     }
     for index in silent:
         light.graph.node[index].domain, light.graph.node[index].op_type = "", _LIKE_ITS_INPUT
+    sums = _with_sums_apart(light.graph, silent)
     inferred = onnx.shape_inference.infer_shapes(light, data_prop=True)
     inferred = inferred if isinstance(inferred, ModelProto) else light
-    for index, (domain, op_type) in silent.items():
-        for graph in (light.graph, inferred.graph):
+    for graph in (light.graph, inferred.graph):
+        for index in sums:  # from the first on: each is where it will be once those before it are gone
+            del graph.node[index + 1]
+        for index, (domain, op_type) in silent.items():
             graph.node[index].domain, graph.node[index].op_type = domain, op_type
+            if index in sums:
+                graph.node[index].output[_SUM] = sums[index]
     return inferred
+
+
+def _with_sums_apart(graph: GraphProto, silent: Mapping[int, tuple[str, str]]) -> dict[int, str]:
+    """Let nodes of their own make the sums that normalizations make beside their result, shaped as their first input.
+
+    Returns their names, by the index of the normalization.
+    """
+    found = {
+        index: graph.node[index].output[_SUM]
+        for index, (_, op_type) in silent.items()
+        if op_type.startswith("Skip") and len(graph.node[index].output) > _SUM and graph.node[index].output[_SUM]
+    }
+    for index in sorted(found, reverse=True):
+        normalized = graph.node[index]
+        normalized.output[_SUM] = ""
+        graph.node.insert(index + 1, onnx.helper.make_node("Identity", [normalized.input[0]], [found[index]]))
+    return found
 
 
 def _keeps_shape(node: NodeProto, widths: Shapes, standard: bool) -> bool:

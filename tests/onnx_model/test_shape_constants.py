@@ -1,7 +1,7 @@
 """Shape arithmetic: the shapes that follow from sizes."""
 
 import numpy as np
-from onnx import numpy_helper, parser
+from onnx import ModelProto, numpy_helper, parser
 
 from ampgraph.onnx_model import shape_constants
 from ampgraph.onnx_model.shape_constants import infer_with_sizes, sizes_in
@@ -102,13 +102,28 @@ def test_inference_goes_on_behind_fused_operators():
             n, m, v, sum = com.microsoft.SkipLayerNormalization(x, x, s, s)
             a = com.microsoft.Attention<num_heads = 2>(n, w, b)
             h = com.microsoft.MultiHeadAttention<num_heads = 2>(a, other, other)
-            g = com.microsoft.BiasGelu(h, s)  t = Transpose<perm = [0, 2, 1]>(g)  y = Neg(t) }"""
+            g = com.microsoft.BiasGelu(h, s)  t = Transpose<perm = [0, 2, 1]>(g)
+            o, k, l, all = com.microsoft.SkipSimplifiedLayerNormalization(g, sum, s)
+            u = Transpose<perm = [0, 2, 1]>(all)  z = Add(t, u)  y = Neg(z) }"""
     )
+    before = ModelProto.FromString(model.SerializeToString())
     inferred = infer_with_sizes(model)
     shapes = {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in inferred.graph.value_info}
     assert {name: shapes[name] for name in "nahgt"} == dict.fromkeys("nahg", (2, 6, 8)) | {"t": (2, 8, 6)}
-    assert [node.domain for node in inferred.graph.node][:4] == ["com.microsoft"] * 4
-    assert [node.op_type for node in model.graph.node][1] == "Attention"
+    assert (shapes["sum"], shapes["all"], shapes["u"], shapes["z"]) == ((2, 6, 8), (2, 6, 8), (2, 8, 6), (2, 8, 6))
+    assert list(inferred.graph.node) == list(model.graph.node) == list(before.graph.node)
+
+
+def test_an_attention_whose_weights_a_node_holds_is_as_wide():
+    """As Paddle's exporter writes them."""
+    model = parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
+        g (float[2,6,2] x, float[6] b) => (y) {
+            w = Constant<value = float[2,6] {1,2,3,4,5,6,7,8,9,10,11,12}>()
+            a = com.microsoft.Attention<num_heads = 1>(x, w, b)  t = Transpose<perm = [0, 2, 1]>(a)  y = Neg(t) }"""
+    )
+    shapes = {value.name: value.type.tensor_type.shape for value in infer_with_sizes(model).graph.value_info}
+    assert [dim.dim_value for dim in shapes["t"].dim] == [2, 2, 6]
 
 
 def test_an_attention_of_another_width_is_left_unknown():

@@ -16,7 +16,7 @@ from onnx import NodeProto, TensorProto, numpy_helper
 from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.fuse.flat import flat_of
 from ampgraph.onnx_model.fuse.net import CONTRIB, Fusion, Net, fresh, node, with_origin
-from ampgraph.onnx_model.fuse.skip_norm import Found, Norm, as_fusion, layer_norm, root_mean_square
+from ampgraph.onnx_model.fuse.skip_norm import Found, Norm, as_fusion, layer_norm, root_mean_square, shift_of
 from ampgraph.onnx_model.fuse.view import Shape
 
 WIDEST = 2048  # elements of a row that the kernel holds in registers
@@ -41,8 +41,8 @@ def fuse_row_norm(net: Net) -> Fusion:
 
 def _fused(net: Net, norm: Norm) -> Found | None:
     shape, flat = net.shapes.get(norm.value, (0,)), flat_of(net, norm.value, len(norm.nodes))
-    shift = [norm.shift] if norm.kernel == "SkipLayerNormalization" else []
-    rows = all(net.is_vector(name, shape[-1]) for name in (norm.scale, *shift))
+    shift, none = shift_of(norm, shape[-1])
+    rows = all(net.is_vector(name, shape[-1]) for name in (norm.scale, norm.shift) if name)
     if flat is None or not rows or shape[-1] > WIDEST:
         return None
     source = _without_row(net, norm.value, shape) or _without_conv_bias(net, norm.value) or _Unbiased(norm.value, "")
@@ -53,7 +53,7 @@ def _fused(net: Net, norm: Norm) -> Found | None:
     new = node(norm.kernel, [flat_in, *tail], [flat_out], CONTRIB, epsilon=norm.epsilon)
     nodes = (flat.flattened(source.name, flat_in), with_origin(new, removed), *flat.restored(flat_out, norm.output))
     shapes = {flat_in: flat.shape, flat_out: flat.shape}
-    return Found((*source.nodes, *nodes), removed, (*flat.constants, zeros), shapes)
+    return Found((*source.nodes, *nodes), removed, (*flat.constants, zeros, *none), shapes)
 
 
 def _zeros(width: int) -> TensorProto:

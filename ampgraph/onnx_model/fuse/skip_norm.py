@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from onnx import NodeProto, TensorProto
+import numpy as np
+from onnx import NodeProto, TensorProto, numpy_helper
 
 from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.fuse.flat import flat_of
@@ -108,15 +109,27 @@ def _centered(net: Net, norm: Norm) -> Norm | None:
     """The layer normalization that an RMS normalization is the end of, as exporters before opset 17 write it."""
     less = net.maker(norm.value, "Sub")
     mean = net.maker(less.input[1], "ReduceMean") if less is not None else None
-    shifted = net.sole_reader(norm.output, "Add")
-    if less is None or mean is None or shifted is None or mean.input[0] != less.input[0] or not is_last_axis(net, mean):
+    if less is None or mean is None or mean.input[0] != less.input[0] or not is_last_axis(net, mean):
         return None
-    shift = next((name for name in shifted.input if net.is_vector(name, net.shapes[norm.value][-1])), "")
     mine = {id(each) for each in norm.nodes}
     alone = all(id(each) in mine for each in net.readers[norm.value]) and norm.value not in net.fixed
-    if not shift or not alone or net.sole_reader(mean.output[0], "Sub") is not less:
+    if not alone or net.sole_reader(mean.output[0], "Sub") is not less:
         return None
-    return Norm((mean, less, *norm.nodes, shifted), less.input[0], norm.scale, shift, norm.epsilon)
+    shifted, width = net.sole_reader(norm.output, "Add"), net.shapes[norm.value][-1]
+    shift = next((name for name in shifted.input if net.is_vector(name, width)), "") if shifted is not None else ""
+    last = (shifted,) if shifted is not None and shift else ()
+    return Norm((mean, less, *norm.nodes, *last), less.input[0], norm.scale, shift, norm.epsilon)
+
+
+def shift_of(norm: Norm, width: int) -> tuple[list[str], tuple[TensorProto, ...]]:
+    """What the kernel adds at the end, none where it does not; zeros, a new constant, for a layer's without a shift,
+    which has gone into the product that reads it."""
+    if norm.kernel != "SkipLayerNormalization":
+        return [], ()
+    if norm.shift:
+        return [norm.shift], ()
+    zeros = numpy_helper.from_array(np.zeros(width, np.float32), f"ampgraph_no_shift_{width}")
+    return [zeros.name], (zeros,)
 
 
 def _divided(net: Net, root: NodeProto, value: str) -> tuple[NodeProto, ...]:
@@ -164,10 +177,11 @@ def _with_sum(net: Net, norm: Norm) -> Found | None:
     removed = (*([before] if before is not None else []), sum_, *norm.nodes)
     others = [each for each in net.readers[norm.value] if not any(each is mine for mine in norm.nodes)]
     outputs = [norm.output, "", "", norm.value] if others or norm.value in net.fixed else [norm.output]
-    shift = [norm.shift] if norm.kernel == "SkipLayerNormalization" else []
+    shift, zeros = shift_of(norm, width)
     inputs = [*operands, norm.scale, *shift, *([bias] if bias else [])]
     new = with_origin(node(norm.kernel, inputs, outputs, CONTRIB, epsilon=norm.epsilon), removed)
-    return Found((new,), removed) if len(net.shapes[norm.value]) == 3 else _flattened(net, norm, new, removed)
+    found = Found((new,), removed) if len(net.shapes[norm.value]) == 3 else _flattened(net, norm, new, removed)
+    return replace(found, constants=(*found.constants, *zeros)) if found is not None else None
 
 
 def _flattened(net: Net, norm: Norm, new: NodeProto, removed: tuple[NodeProto, ...]) -> Found | None:

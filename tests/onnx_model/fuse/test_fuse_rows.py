@@ -44,10 +44,27 @@ def test_a_layer_normalization_in_parts_is_one():
     assert sums == {"MatMul": 1, "SkipLayerNormalization": 1}
 
 
+@pytest.mark.parametrize("after", ["y = Add(i, x)", "y = Relu(i)", "p = MatMul(i, w)  y = Add(p, h)"])
+def test_a_layer_normalization_in_parts_may_lack_its_shift(after: str):
+    """It is in the bias of what reads it in PP-OCR's recognition, after another fusion."""
+    shapes = {"x": (2, 6, 16)}
+    alone = counts_of(in_parts("t = MatMul(x, w)", PARTS, after), shapes)
+    assert (alone["SkipLayerNormalization"], alone["ReduceMean"]) == (1, 0)
+    sums = counts_of(in_parts("a = MatMul(x, w)  t = Add(x, a)", PARTS, after), shapes)
+    assert (sums["SkipLayerNormalization"], sums["ReduceMean"], sums["Reshape"]) == (1, 0, 0)
+
+
+def test_a_normalization_without_a_shift_takes_the_kernel_for_sums():
+    text = "g (float[n,6,16] x) => (float[n,6,16] y) { a = MatMul(x, w)  y = LayerNormalization(a, g) }"
+    found = counts_of(model_of(text, {"w": (16, 16), **ROW}), {"x": (2, 6, 16)})
+    assert found == {"MatMul": 1, "Reshape": 2, "SkipLayerNormalization": 1}
+    added = "g (float[n,6,16] x) => (float[n,6,16] y) { a = MatMul(x, w)  s = Add(a, x)  y = LayerNormalization(s, g) }"
+    assert counts_of(model_of(added, {"w": (16, 16), **ROW}), {"x": (2, 6, 16)})["SkipLayerNormalization"] == 1
+
+
 @pytest.mark.parametrize(
     ("parts", "after"),
     [
-        (PARTS, "y = Add(i, x)"),  # no shift
         (PARTS, "s = Add(i, h)  y = Add(s, m)"),  # the mean is read
         (PARTS, "s = Add(i, h)  y = Mul(s, d)"),
         (PARTS.replace("Sub(t, m)", "Sub(x, m)"), "y = Add(i, h)"),  # of something else

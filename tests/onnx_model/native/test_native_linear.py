@@ -80,6 +80,17 @@ def test_a_bias_goes_with_a_product_of_rows(after: str) -> None:
     assert not kept(model)
 
 
+@pytest.mark.parametrize(
+    "after", ["y = Relu(a)", "s = Sigmoid(a)  y = Mul(a, s)", "s = HardSigmoid<alpha=0.16666667>(a)  y = Mul(s, a)"]
+)
+@pytest.mark.parametrize("count", [6, 16384])
+def test_an_activation_after_the_bias_goes_with_it(after: str, count: int) -> None:
+    graph = f"g (float16[2,{count},8] x) => (float16[2,{count},32] y) {{ p = MatMul(x, w)  a = Add(p, b)  {after} }}"
+    model = model_of(graph, {"w": (8, 32), "b": (32,)})
+    assert own(model) == {"Linear": 1}
+    assert not kept(model)
+
+
 @pytest.mark.parametrize("order", ["a, z", "z, a"])
 def test_so_does_a_sum_with_rows_alike(order: str) -> None:
     model = rows(f"a = Add(p, b)  y = Add({order})", f", {MANY} z")
