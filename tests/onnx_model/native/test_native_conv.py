@@ -218,11 +218,12 @@ def test_weights_in_a_file_of_their_own_are_left_alone() -> None:
 )
 def test_transposed_convolutions_with_what_goes_with_them(how: str, kernel: tuple[int, int], size: int | str) -> None:
     sizes = size if isinstance(size, str) else f"{size},{size}"
-    graph = f"""g (float16[N,16,6,6] x) => (float16[N,24,{sizes}] y)
-        {{ c = ConvTranspose<{how}>(x, w)  a = Add(c, b)  y = Relu(a) }}"""
-    model = model_of(graph, {"w": (16, 24, *kernel), "b": (1, 24, 1, 1)})
-    assert own(model) == {"TransposedConv": 1}
-    assert kept(model) == {"Transpose": 2}
+    for tail in ("y = Relu(a)", "r = Relu(a)  y = Add(r, b)"):
+        graph = f"""g (float16[N,16,6,6] x) => (float16[N,24,{sizes}] y)
+            {{ c = ConvTranspose<{how}>(x, w)  a = Add(c, b)  {tail} }}"""
+        model = model_of(graph, {"w": (16, 24, *kernel), "b": (1, 24, 1, 1)})
+        assert own(model) == {"TransposedConv": 1}
+        assert kept(model) == {"Transpose": 2}
 
 
 @pytest.mark.parametrize("attributes", ["group=2, strides=[2,2]", "output_shape=[12,12], strides=[2,2]"])
@@ -234,11 +235,12 @@ def test_other_transposed_convolutions_stay(attributes: str) -> None:
 
 @pytest.mark.parametrize("group", [2, 4])
 def test_convolutions_in_groups_with_what_goes_with_them(group: int) -> None:
-    graph = f"""g (float16[N,16,6,6] x) => (float16[N,16,6,6] y)
-        {{ c = Conv<group={group}, kernel_shape=[3,3], pads=[1,1,1,1]>(x, w, b)  a = Add(c, x)  y = Relu(a) }}"""
-    model = model_of(graph, {"w": (16, 16 // group, 3, 3), "b": (16,)})
-    assert own(model) == {"Conv": 1}
-    assert kept(model) == {"Transpose": 2}
+    for tail in ("a = Add(c, x)  y = Relu(a)", "r = Relu(c)  y = Add(n, r)"):
+        graph = f"""g (float16[N,16,6,6] x) => (float16[N,16,6,6] y)
+            {{ c = Conv<group={group}, kernel_shape=[3,3], pads=[1,1,1,1]>(x, w, b)  {tail} }}"""
+        model = model_of(graph, {"w": (16, 16 // group, 3, 3), "b": (16,), "n": (1,)})
+        assert own(model) == {"Conv": 1}
+        assert kept(model) == {"Transpose": 2}
 
 
 @pytest.mark.parametrize("kernel", [3, 5, 7])
