@@ -7,7 +7,9 @@ names; where an output needs a cast, the cast takes the output's name and the pr
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
@@ -284,7 +286,12 @@ def _converted(
         external.mark_pending(target, terms)
         return
     parts, plain = tensors.chunks(tensor, context.folder, terms), _is_plain(value, precision)
-    target.raw_data = b"".join([round_filters(part, terms, precision, plain=plain).tobytes() for part in parts])
+    rounded = partial(round_filters, terms=terms, precision=precision, plain=plain)
+    if terms > 1 and tensors.element_count(tensor) > tensors.CHUNK:
+        with ThreadPoolExecutor() as pool:  # numpy computes outside the lock
+            target.raw_data = b"".join([part.tobytes() for part in pool.map(rounded, parts)])
+    else:
+        target.raw_data = b"".join([rounded(part).tobytes() for part in parts])
 
 
 def _is_plain(value: Value, precision: Precision) -> bool:

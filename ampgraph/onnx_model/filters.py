@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,43 +46,41 @@ def round_filters(
     low = round_to(data, precision, plain=plain)
     if terms < 2 or not low.size:
         return low
-    rounded = low.reshape(-1, terms)
-    held = rounded.astype(np.float32)
+    held = low.reshape(-1, terms).astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):  # of weights that are not finite
-        error = held - data.reshape(rounded.shape)
-        other = _across(rounded, error)
-        free = (error != 0) & (np.abs(held) >= FORMATS[precision].smallest_normal) & np.isfinite(error)
-        step = np.where(free, other.astype(np.float32) - held, np.float32(0))
-        step[~np.isfinite(step)] = 0
-        alone = 2 * step * (step + error)  # what a step adds, the sum aside
-        total = error.sum(1, dtype=np.float64)
-        _take_steps(rounded, other, step, alone, total)
-    return rounded.reshape(low.shape)
+        error = held - data.reshape(held.shape)
+        step = _across(held, error, precision) - held
+        limits = FORMATS[precision]
+        step[(error == 0) | ~(np.abs(held) >= limits.smallest_normal) | ~(np.abs(held) < limits.largest)] = 0
+        _take_steps(held, step, 2 * step * (step + error), error.sum(1, dtype=np.float64))
+        return np.asarray(held.astype(low.dtype).reshape(low.shape))
 
 
-def _across(low: npt.NDArray[np.generic], error: npt.NDArray[np.float32]) -> npt.NDArray[np.generic]:
-    """The low numbers on the other side of what was rounded."""
-    bits = low.view(np.int16)
+def _across(held: npt.NDArray[np.float32], error: npt.NDArray[np.float32], precision: Precision) -> npt.NDArray[Any]:
+    """The low numbers on the other side of what was rounded: neighbours, one apart in the last bit that they have."""
+    bits = held.view(np.int32)
+    bit = np.int32(1 << (FORMATS[Precision.FLOAT32].significant_bits - FORMATS[precision].significant_bits))
     grows = (error < 0) != (bits < 0)  # in magnitude
-    return np.asarray((bits + np.where(grows, np.int16(1), np.int16(-1))).view(low.dtype))
+    return (bits + np.where(grows, bit, -bit)).view(np.float32)
 
 
 def _take_steps(
-    low: npt.NDArray[np.generic],
-    other: npt.NDArray[np.generic],
+    held: npt.NDArray[np.float32],
     step: npt.NDArray[np.float32],
     alone: npt.NDArray[np.float32],
     total: npt.NDArray[np.float64],
 ) -> None:
-    """In every row the step that helps most, as long as one does."""
-    rows = np.arange(len(low))
-    for _ in range(min(_MOST, low.shape[1])):
-        change = alone[rows] + 2 * total[rows, None].astype(np.float32) * step[rows]
+    """In every row the step that helps most, as long as one does. `alone`: what a step adds, the sum aside."""
+    rows = np.arange(len(held))
+    for _ in range(min(_MOST, held.shape[1])):
+        every = len(rows) == len(held)
+        left, steps = (alone, step) if every else (alone[rows], step[rows])
+        change = left + 2 * total[rows, None].astype(np.float32) * steps
         best = change.argmin(1)
         helps = change[np.arange(len(rows)), best] < 0
         rows, best = rows[helps], best[helps]
         if not rows.size:
             return
-        low[rows, best] = other[rows, best]
+        held[rows, best] += step[rows, best]
         total[rows] += step[rows, best]
         step[rows, best] = alone[rows, best] = 0

@@ -138,6 +138,13 @@ def test_weights_of_convolutions_keep_sums_in_a_model() -> None:
     np.testing.assert_array_equal(found, expected)
 
 
+def test_a_large_tensor_is_rounded_in_parts_to_the_same() -> None:
+    weights = normal(4, 4, 181, 181)
+    assert weights.size > CHUNK
+    (found,) = written(CONV, weights, "a").values()
+    np.testing.assert_array_equal(found.reshape(-1), round_filters(weights.reshape(-1), 181 * 181, Precision.FLOAT16))
+
+
 def test_data_in_other_files_are_rounded_the_same(tmp_path: Path) -> None:
     weights = normal(4, 4, 3, 3)
     (inside,), (outside,) = (written(CONV, weights, "a", folder).values() for folder in (None, tmp_path))
