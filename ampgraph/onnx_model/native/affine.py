@@ -1,6 +1,7 @@
 """Affine: batch normalizations that no convolution before them can take, with the activation after them.
 
 They stand before convolutions in DenseNet and in pre-activation ResNets: two numbers a channel, one pass over an image.
+So is a product and a sum with such numbers that stand apart, as after the last convolution of PP-OCR's backbone.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import numpy as np
 from onnx import NodeProto, TensorProto
 
 from ampgraph.onnx_model.fuse.net import Net
-from ampgraph.onnx_model.native.conv import VECTOR, activation, conv_step, numbers_of
+from ampgraph.onnx_model.native.conv import VECTOR, activation, by_channel, conv_step, numbers_of
 from ampgraph.onnx_model.native.step import Slot, Step, constant, image
 
 _RANK, _CHANNELS = 4, 1
@@ -40,6 +41,20 @@ def affine_step(net: Net, each: NodeProto) -> Step | None:
     if not slots or not readers or made in net.fixed or not all(_is_ours(net, reader, made) for reader in readers):
         return None
     return Step("Affine", slots, made, old, attributes={"activation": kind} if kind else {})
+
+
+def numbers_step(net: Net, product: NodeProto, image_name: str) -> Step | None:
+    """A product with numbers by channel, the sum with others that alone reads it, and its activation; else None."""
+    by, add = by_channel(net, image_name, product), net.sole_reader(product.output[0], "Add")
+    more = by_channel(net, product.output[0], add) if add is not None else None
+    low = net.source.kinds.get(image_name) == TensorProto.FLOAT16
+    if by is None or more is None or add is None or not low or by.size % VECTOR:
+        return None
+    laid = (constant(f"{add.output[0]}_{part}", array) for part, array in (("scale", by), ("shift", more)))
+    kind, nodes = activation(net, add.output[0]) or ("", ())
+    old = (product, add, *nodes)
+    how = {"activation": kind} if kind else {}
+    return Step("Affine", (image(image_name), *laid), old[-1].output[0], old, attributes=how)
 
 
 def _is_ours(net: Net, reader: NodeProto, name: str) -> bool:

@@ -127,7 +127,7 @@ def _with_late_residual(net: Net, chain: Chain) -> Chain:
 def _with_scale(net: Net, chain: Chain) -> Chain:
     """A product with constants after the activation."""
     product = net.sole_reader(chain.output, "Mul")
-    by = _by_channel(net, chain, product) if product is not None and chain.activation else None
+    by = by_channel(net, chain.output, product) if product is not None and chain.activation else None
     if product is None or by is None:
         return chain
     return replace(chain, old=(*chain.old, product), output=product.output[0], after=(by, np.zeros_like(by)))
@@ -136,16 +136,16 @@ def _with_scale(net: Net, chain: Chain) -> Chain:
 def _with_shift(net: Net, chain: Chain) -> Chain:
     """A sum with constants after the activation."""
     add = net.sole_reader(chain.output, "Add")
-    more = _by_channel(net, chain, add) if add is not None and chain.activation and not chain.residual else None
+    more = by_channel(net, chain.output, add) if add is not None and chain.activation and not chain.residual else None
     if add is None or more is None:
         return chain
     by = np.ones_like(more) if chain.after is None else chain.after[0]
     return replace(chain, old=(*chain.old, add), output=add.output[0], after=(by, more))
 
 
-def _by_channel(net: Net, chain: Chain, each: NodeProto) -> Array | None:
-    """What a node takes beside a chain's result, a number a channel as float32; None where it is something else."""
-    known, sizes = net.table(_other(each, chain.output)), net.shapes.get(chain.output, ())
+def by_channel(net: Net, name: str, each: NodeProto) -> Array | None:
+    """What a node takes beside an image, a number a channel as float32; None where it is something else."""
+    known, sizes = net.table(_other(each, name)), net.shapes.get(name, ())
     if known is None or known.dtype != np.float16 or len(sizes) != _RANK or known.ndim > _RANK:
         return None
     if known.size != 1 and (known.size != sizes[1] or known.shape[-3:] != (sizes[1], 1, 1)):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from onnx import NodeProto
 
 from ampgraph.onnx_model.fuse.net import Net
-from ampgraph.onnx_model.native.affine import affine_step
+from ampgraph.onnx_model.native.affine import affine_step, numbers_step
 from ampgraph.onnx_model.native.attention import attention_steps
 from ampgraph.onnx_model.native.conv import conv_step, image_step, transposed_step
 from ampgraph.onnx_model.native.excite import Excite, excite_at
@@ -64,7 +64,7 @@ def _look(net: Net, each: NodeProto, search: Search) -> None:
         if linear is not None:
             _take(net, each, linear, search)
     elif each.op_type == "Mul":
-        for step in gated_steps(net, each):
+        for step in gated_steps(net, each) or _numbers(net, each, search):
             _take(net, each, step, search)
     elif each.op_type == "Gather":
         rows = rows_step(net, each)
@@ -96,6 +96,13 @@ def _contrib_steps(net: Net, each: NodeProto, products: bool) -> tuple[Step, ...
     if alone is not None:
         return (alone,)
     return rotary_steps(net, each) or (attention_steps(net, each) if products else ())
+
+
+def _numbers(net: Net, each: NodeProto, search: Search) -> tuple[Step, ...]:
+    """A product with numbers by channel of an image that a kernel of ours makes, with the sum after it."""
+    name = next((name for name in each.input if (made := search.steps.get(name)) is not None and made.last), "")
+    step = numbers_step(net, each, name) if name else None
+    return (step,) if step is not None else ()
 
 
 def _residual(net: Net, each: NodeProto, search: Search) -> Step | None:

@@ -117,7 +117,7 @@ def test_numbers_added_after_the_activation_go_with_it(active: str, order: str, 
     ("tail", "beside"),
     [("y = Add(r, z)", {}), ("y = Mul(z, r)", {}), ("p = Mul(r, z)  y = Add(o, p)", {}),
      ("p = Add(r, z)  y = Mul(o, p)", {"Mul": 1}),
-     ("p = Mul(r, z)  q = Mul(p, o)  y = Add(q, o)", {"Mul": 1, "Add": 1})],
+     ("p = Mul(r, z)  q = Mul(p, o)  y = Sub(q, o)", {"Mul": 1, "Sub": 1})],
 )  # fmt: skip
 @pytest.mark.parametrize("row", [(16, 1, 1), (1,)])
 def test_numbers_after_a_depthwise_convolution_go_with_it(
