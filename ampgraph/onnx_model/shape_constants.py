@@ -141,9 +141,7 @@ def _may_compute(graph: GraphProto) -> bool:
 
 def infer_once(light: ModelProto) -> ModelProto:
     """onnx's own inference of types and shapes, past operators that have none and would stop all after them."""
-    widths = {tensor.name: tuple(tensor.dims) for tensor in light.graph.initializer}
-    held = ((node, constant_tensor(node)) for node in light.graph.node if node.op_type == "Constant")
-    widths.update((node.output[0], tuple(tensor.dims)) for node, tensor in held if tensor is not None)
+    widths = _widths(light.graph) if any(node.op_type == "Attention" for node in light.graph.node) else {}
     standard = any(entry.domain in ("", "ai.onnx") for entry in light.opset_import)
     silent = {
         index: (node.domain, node.op_type)
@@ -163,6 +161,13 @@ def infer_once(light: ModelProto) -> ModelProto:
             if index in sums:
                 graph.node[index].output[_SUM] = sums[index]
     return inferred
+
+
+def _widths(graph: GraphProto) -> dict[str, tuple[int, ...]]:
+    """Shapes of the weights that initializers and nodes hold."""
+    found = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    held = ((node, constant_tensor(node)) for node in graph.node if node.op_type == "Constant")
+    return {**found, **{node.output[0]: tuple(tensor.dims) for node, tensor in held if tensor is not None}}
 
 
 def _with_sums_apart(graph: GraphProto, silent: Mapping[int, tuple[str, str]]) -> dict[int, str]:
