@@ -9,7 +9,7 @@ become the other that
 
 is small over the weights that meet one mean: the taps of a filter for one channel, or the channels of a filter of one
 tap. It is what mean squares come to where an input's mean is as large as its spread; a third or three times as much
-makes no difference. On PP-OCRv4's recognition answers are a fifth nearer (`python -m benchmarks.rounding_draws`).
+makes no difference. On PP-OCRv4's recognition the mean line is a sixth nearer (`python -m benchmarks.rounding_draws`).
 Calibrating tools choose roundings for a layer's answers likewise (Nagel et al., "Up or Down? Adaptive Rounding",
 2020); this needs no data.
 """
