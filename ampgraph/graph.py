@@ -37,7 +37,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """What becomes of a constant's finite non-zero elements when it is rounded to a low precision."""
+    """What becomes of a constant's finite non-zero elements when each is rounded to the nearest of a low precision."""
 
     overflowed: int  # magnitude beyond the largest finite value
     flushed: int  # magnitude that rounds to zero

@@ -1,25 +1,24 @@
 """Apply: write a plan into a copy of the model it was made for. Mechanical: knows no rule and takes no decision.
 
 Casts stand right after their producer, or at the head of the body they serve. Graph inputs and outputs keep their
-names; where an output needs a cast, the cast takes the output's name and the producer a new one.
+names; where an output needs a cast, the cast takes the output's name and the producer a new one. How a constant is
+rounded is `filters.py`'s and `tensors.py`'s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from ampgraph.graph import PrecisionGraph, Use, Value
-from ampgraph.onnx_model import external, tensors
+from ampgraph.onnx_model import external
 from ampgraph.onnx_model.annotate import annotate_cast, annotate_constant, annotate_op
 from ampgraph.onnx_model.attributes import constant_tensor
 from ampgraph.onnx_model.dtypes import ELEM_TYPES, precision_of
-from ampgraph.onnx_model.filters import round_filters, terms_of
+from ampgraph.onnx_model.filters import rounded, terms_of
 from ampgraph.onnx_model.links import LINKS, set_dtype
 from ampgraph.onnx_model.names import all_value_names, node_ids, walk
 from ampgraph.onnx_model.schema import qualified
@@ -139,6 +138,7 @@ def _context(model: ModelProto, graph: PrecisionGraph, plan: Plan, folder: Path)
 
 
 def _filters(graph: PrecisionGraph) -> frozenset[str]:
+    """Those read as weights of convolutions alone: in another place their sums are of nothing."""
     found: set[str] = set()
     others: set[str] = set()
     for use in graph.uses:
@@ -285,13 +285,8 @@ def _converted(
         target.external_data.extend(tensor.external_data)
         external.mark_pending(target, terms)
         return
-    parts, plain = tensors.chunks(tensor, context.folder, terms), _is_plain(value, precision)
-    rounded = partial(round_filters, terms=terms, precision=precision, plain=plain)
-    if terms > 1 and tensors.element_count(tensor) > tensors.CHUNK:
-        with ThreadPoolExecutor() as pool:  # numpy computes outside the lock
-            target.raw_data = b"".join([part.tobytes() for part in pool.map(rounded, parts)])
-    else:
-        target.raw_data = b"".join([rounded(part).tobytes() for part in parts])
+    plain = _is_plain(value, precision)
+    target.raw_data = b"".join(rounded(tensor, context.folder, terms, precision, plain=plain))
 
 
 def _is_plain(value: Value, precision: Precision) -> bool:

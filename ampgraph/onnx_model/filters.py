@@ -8,22 +8,23 @@ become the other that
     sum of error^2 + (sum of error)^2
 
 is small over the weights that meet one mean: the taps of a filter for one channel, or the channels of a filter of one
-tap. It is what mean squares come to where an input's mean is as large as its spread; a third or three times as much
-makes no difference. On PP-OCRv4's recognition the mean line is a sixth nearer (`python -m benchmarks.rounding_draws`).
-Calibrating tools choose roundings for a layer's answers likewise (Nagel et al., "Up or Down? Adaptive Rounding",
-2020); this needs no data.
+tap. It is what mean squares come to where an input's mean is as large as its spread. On PP-OCRv4's recognition the mean
+line is a sixth nearer (`python -m benchmarks.rounding_draws`). Calibrating tools choose roundings for a layer's answers
+likewise (Nagel et al., "Up or Down? Adaptive Rounding", 2020); this needs no data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from onnx import TensorProto
 
-from ampgraph.onnx_model.tensors import round_to
+from ampgraph.onnx_model.tensors import chunks, round_to
 from ampgraph.precision import FORMATS, Precision
 
 _MOST = 16  # weights of one sum that are not the nearest: of a thousand half a dozen are
@@ -33,6 +34,14 @@ def terms_of(dims: Sequence[int]) -> int:
     """How many weights in a row of a Conv's W (M, C/group, k1, ..) meet one mean; 1: nothing can be chosen."""
     taps = prod(dims[2:])
     return max(1, dims[1] if taps == 1 and len(dims) > 1 else taps)
+
+
+def rounded(
+    tensor: TensorProto, folder: Path, terms: int, precision: Precision, *, plain: bool = False
+) -> Iterator[bytes]:
+    """The data of a float32 tensor as low ones, in order, a chunk at a time; memory stays flat."""
+    parts = chunks(tensor, folder, terms)
+    return (round_filters(part, terms, precision, plain=plain).tobytes() for part in parts)
 
 
 def round_filters(
@@ -73,9 +82,8 @@ def _take_steps(
     """In every row the step that helps most, as long as one does. `alone`: what a step adds, the sum aside."""
     rows = np.arange(len(held))
     for _ in range(min(_MOST, held.shape[1])):
-        every = len(rows) == len(held)
-        left, steps = (alone, step) if every else (alone[rows], step[rows])
-        change = left + 2 * total[rows, None].astype(np.float32) * steps
+        steps = step[rows]
+        change = alone[rows] + 2 * total[rows, None].astype(np.float32) * steps
         best = change.argmin(1)
         helps = change[np.arange(len(rows)), best] < 0
         rows, best = rows[helps], best[helps]

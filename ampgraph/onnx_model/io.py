@@ -17,9 +17,9 @@ from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, TensorProto
 
 from ampgraph.errors import ModelError
-from ampgraph.onnx_model import external, tensors
+from ampgraph.onnx_model import external
 from ampgraph.onnx_model.dtypes import ELEM_TYPES
-from ampgraph.onnx_model.filters import round_filters
+from ampgraph.onnx_model.filters import rounded
 from ampgraph.onnx_model.types import bodies
 
 ALIGNMENT = 4096  # of a tensor in a data file, so that it can be mapped
@@ -155,9 +155,7 @@ def _round_data(tensor: TensorProto, source: Path, stream: BinaryIO) -> None:
     original = TensorProto(name=tensor.name, data_type=TensorProto.FLOAT, dims=tensor.dims)
     original.data_location = TensorProto.EXTERNAL
     original.external_data.extend(tensor.external_data)
-    terms = external.pending_terms(tensor)
-    parts = tensors.chunks(original, source, terms)
-    stream.writelines(round_filters(part, terms, precision).tobytes() for part in parts)
+    stream.writelines(rounded(original, source, external.pending_terms(tensor), precision))
 
 
 def _point_to(tensor: TensorProto, location: str, offset: int, length: int) -> None:

@@ -152,7 +152,7 @@ def infer_once(light: ModelProto) -> ModelProto:
         light.graph.node[index].domain, light.graph.node[index].op_type = "", _LIKE_ITS_INPUT
     sums = _with_sums_apart(light.graph, silent)
     inferred = onnx.shape_inference.infer_shapes(light, data_prop=True)
-    inferred = inferred if isinstance(inferred, ModelProto) else light
+    assert isinstance(inferred, ModelProto)  # it gives back what it is given
     for graph in (light.graph, inferred.graph):
         for index in sums:  # from the first on: each is where it will be once those before it are gone
             del graph.node[index + 1]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from onnx import ModelProto, checker, numpy_helper, parser
-from own import kept, own
+from own import kept, model_of, own
 
 from ampgraph.onnx_model.native.rewrite import rewrite
 
@@ -25,13 +25,12 @@ def normalized(middle: str, output: str = "") -> ModelProto:
     return model
 
 
-def with_weights(model: ModelProto, more: dict[str, tuple[int, ...]]) -> ModelProto:
-    generator = np.random.default_rng(0)
-    for name, shape in {"w": (16, 8, 3, 3), "v": (8, 16, 3, 3), **more}.items():
-        values = (generator.standard_normal(shape) / 4).astype(np.float16)
-        model.graph.initializer.append(numpy_helper.from_array(values, name))
-    checker.check_model(model, full_check=True)
-    return model
+def apart(middle: str) -> ModelProto:
+    """Two convolutions with something of the first one's result between them."""
+    graph = f"g (float16[N,8,6,6] x) => (float16[N,8,6,6] y) {{ c = {CONV}(x, w)  {middle}  y = {CONV}(n, v) }}"
+    return model_of(
+        graph, {"w": (16, 8, 3, 3), "v": (8, 16, 3, 3), "s": (16, 1, 1), "b": (1, 16, 1, 1), "o": (1,)}, opset=17
+    )
 
 
 NORM = "BatchNormalization<epsilon=0.001>(t, s, b, m, q)"
@@ -49,9 +48,7 @@ def test_one_is_ours_with_its_activation_before_a_convolution_and_between_others
 @pytest.mark.parametrize("middle", ["p = Mul(c, s)  n = Add(b, p)", "p = Mul(o, c)  a = Add(p, b)  n = Relu(a)"])
 def test_a_product_and_a_sum_with_numbers_are_one_after_a_convolution(middle: str) -> None:
     """Not after its activation: the sum alone goes with it then, and the product with none."""
-    text = f"""<ir_version: 10, opset_import: ["": 17]> g (float16[N,8,6,6] x) => (float16[N,8,6,6] y)
-        {{ c = {CONV}(x, w)  {middle}  y = {CONV}(n, v) }}"""
-    model = with_weights(parser.parse_model(text), {"s": (16, 1, 1), "b": (1, 16, 1, 1), "o": (1,)})
+    model = apart(middle)
     assert own(model) == {"Conv": 2, "Affine": 1}
     assert kept(model) == {"Transpose": 2}
 
@@ -61,10 +58,7 @@ def test_a_product_and_a_sum_with_numbers_are_one_after_a_convolution(middle: st
     ["p = Mul(c, s)  n = Sub(p, b)", "p = Mul(c, c)  n = Add(p, b)", "t = Tanh(c)  p = Mul(t, s)  n = Add(p, b)"],
 )
 def test_other_products_and_sums_stay(middle: str) -> None:
-    text = f"""<ir_version: 10, opset_import: ["": 17]> g (float16[N,8,6,6] x) => (float16[N,8,6,6] y)
-        {{ c = {CONV}(x, w)  {middle}  y = {CONV}(n, v) }}"""
-    model = with_weights(parser.parse_model(text), {"s": (16, 1, 1), "b": (1, 16, 1, 1), "o": (1,)})
-    assert own(model) == {"Conv": 2}
+    assert own(apart(middle)) == {"Conv": 2}
 
 
 def test_its_result_may_be_read_by_several_of_ours() -> None:
