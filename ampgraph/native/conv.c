@@ -110,6 +110,12 @@ static int lateness(const Problem *p) {
     return p->residual > RESIDUAL ? (int)(p->residual - RESIDUAL) : 0;
 }
 
+/* An image like the result, or a row in float32. */
+static Descriptor z_tensor(Draft *draft, const Problem *p, const int64_t image[4], const int64_t row[4]) {
+    int is_row = p->residual == LATE_ROW;
+    return tensor(draft, Z, is_row ? row : image, is_row ? DATA_FLOAT : DATA_HALF, 0);
+}
+
 static void describe(Draft *draft, const Problem *p, enum Shape shape) {
     int64_t x_size[4] = {p->batch, p->channels, p->height, p->width};
     int64_t filters = p->transposed ? p->channels : p->out_channels, depth = p->transposed ? p->out_channels : p->depth;
@@ -125,7 +131,7 @@ static void describe(Draft *draft, const Problem *p, enum Shape shape) {
     Descriptor sum = between(draft, y_size, DATA_FLOAT), bias = tensor(draft, BIAS, row, DATA_HALF, 0);
     convolution(draft, p, x, w, sum);
     Descriptor added[2] = {bias, NULL};
-    Descriptor z = p->residual ? tensor(draft, Z, p->residual == LATE_ROW ? row : y_size, DATA_HALF, 0) : NULL;
+    Descriptor z = p->residual ? z_tensor(draft, p, y_size, row) : NULL;
     if (p->residual == RESIDUAL) {
         added[shape == RESIDUAL_FIRST ? 0 : 1] = z;
         if (shape == RESIDUAL_FIRST) added[1] = bias;

@@ -286,27 +286,37 @@ __device__ __forceinline__ void add(float *sum, Eight from) {
     for (int i = 0; i < 8; ++i) sum[i] += more[i];
 }
 
-/* act(sum + bias + z), or with `late` act(sum + bias) + z; z may be left out. */
-__device__ __forceinline__ Eight finished(float *sum, Eight bias, const Eight *z, int act, int late) {
+__device__ __forceinline__ void add_floats(float *sum, const Four *from) {
+    float more[8];
+    eight_floats(from, more);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) sum[i] += more[i];
+}
+
+/* z is an image, or a row of float32 that all pixels have. */
+enum { LATE_ROW = 2 };
+
+/* act(sum + bias + z), or with `late` act(sum + bias) + z; z may be left out. A result's own vector of the image lies
+ * at `place`, of the row at `column`. */
+__device__ __forceinline__ Eight finished(float *sum, Eight bias, const void *z, size_t place, int column, int act,
+                                          int late) {
     add(sum, bias);
-    if (z && !late) add(sum, *z);
+    if (z && !late) add(sum, ((const Eight *)z)[place]);
     activate_any(sum, act);
-    if (z && late) add(sum, *z);
+    if (z && late == LATE_ROW) add_floats(sum, (const Four *)z + 2 * column);
+    else if (z && late) add(sum, ((const Eight *)z)[place]);
     return narrowed(sum);
 }
 
-/* Where z lies for a result: beside it, or in a row that all have. */
-enum { LATE_ROW = 2 };
-
 /* y = act(y + bias [+ z]), in place; rows of `vectors`. */
-extern "C" __global__ void epilogue(Eight *y, const Eight *bias, const Eight *z, int total, int vectors, int act,
+extern "C" __global__ void epilogue(Eight *y, const Eight *bias, const void *z, int total, int vectors, int act,
                                     int late) {
     int place = blockIdx.x * blockDim.x + threadIdx.x;
     if (place >= total) return;
     float sum[8];
     widen(y[place], sum);
     int v = place % vectors;
-    y[place] = finished(sum, bias[v], z ? z + (late == LATE_ROW ? v : place) : z, act, late);
+    y[place] = finished(sum, bias[v], z, place, v, act, late);
 }
 
 /* y = act(x * scale + shift), scale and shift: C; rows of `vectors`. */
@@ -451,14 +461,14 @@ DILATED(5, 2)
 DILATED(7, 2)
 
 /* Squeeze and excite: means -> hidden -> gates, a block an image. sums: N, parts, C; w1: hidden, C; w2: hidden, C
- * (transposed); y: N, C; C a multiple of 8. What is read in one step is asked for at once: a block has nothing else to
- * wait for. Shared: C + hidden + 8 * blockDim.x floats. */
-extern "C" __global__ void __launch_bounds__(1024) excite(const Four *sums, const Eight *w1, const __half *b1,
-                                                          const Eight *w2, const __half *b2, __half *y, int channels,
+ * (transposed), in float32 as the biases: an error of a gate is one of a whole image; y: N, C; C a multiple of 8. What
+ * is read in one step is asked for at once: a block has nothing else to wait for. Shared: C + hidden + 8 * blockDim.x floats. */
+extern "C" __global__ void __launch_bounds__(1024) excite(const Four *sums, const Four *w1, const float *b1,
+                                                          const Four *w2, const float *b2, __half *y, int channels,
                                                           int hidden, int parts, int act, int gate) {
     extern __shared__ float means[];
     float *found = means + channels, *part = found + (hidden + 3) / 4 * 4;
-    int threads = blockDim.x, fours = channels / 4, vectors = channels / 8;
+    int threads = blockDim.x, fours = channels / 4;
 
     int groups = min(parts, max(1, threads / fours)), group = threadIdx.x / fours;
     for (int c = threadIdx.x - group * fours; c < fours && group < groups; c += threads) {
@@ -484,37 +494,34 @@ extern "C" __global__ void __launch_bounds__(1024) excite(const Four *sums, cons
     int lane = threadIdx.x % 32;
     for (int h = threadIdx.x / 32; h < hidden; h += threads / 32) {
         float sum = 0.f;
-        const Eight *row = w1 + (size_t)h * vectors;
+        const Four *row = w1 + (size_t)h * fours;
 #pragma unroll 5
-        for (int c = lane; c < vectors; c += 32) {
-            float by[8];
-            widen(row[c], by);
+        for (int c = lane; c < fours; c += 32) {
+            Four by = row[c], mean = *(const Four *)(means + 4 * c);
 #pragma unroll
-            for (int i = 0; i < 8; ++i) sum += by[i] * means[8 * c + i];
+            for (int i = 0; i < 4; ++i) sum += by.of[i] * mean.of[i];
         }
 #pragma unroll
         for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
-        if (lane == 0) found[h] = activated(sum + __half2float(b1[h]), act);
+        if (lane == 0) found[h] = activated(sum + b1[h], act);
     }
     __syncthreads();
 
-    groups = min(hidden, max(1, threads / vectors));
-    group = threadIdx.x / vectors;
-    for (int c = threadIdx.x - group * vectors; c < vectors && group < groups; c += threads) {
-        float sum[8] = {};
+    groups = min(hidden, max(1, threads / fours));
+    group = threadIdx.x / fours;
+    for (int c = threadIdx.x - group * fours; c < fours && group < groups; c += threads) {
+        Four sum = {};
 #pragma unroll 8
         for (int h = group; h < hidden; h += groups) {
-            float by[8];
-            widen(w2[(size_t)h * vectors + c], by);
+            Four by = w2[(size_t)h * fours + c];
 #pragma unroll
-            for (int i = 0; i < 8; ++i) sum[i] += found[h] * by[i];
+            for (int i = 0; i < 4; ++i) sum.of[i] += found[h] * by.of[i];
         }
-#pragma unroll
-        for (int i = 0; i < 8; ++i) part[(group * vectors + c) * 8 + i] = sum[i];
+        *(Four *)(part + (group * fours + c) * 4) = sum;
     }
     __syncthreads();
     for (int c = threadIdx.x; c < channels; c += threads) {
-        float sum = __half2float(b2[c]);
+        float sum = b2[c];
 #pragma unroll 8
         for (int g = 0; g < groups; ++g) sum += part[g * channels + c];
         y[(size_t)blockIdx.x * channels + c] = __float2half_rn(activated(sum, gate));
@@ -531,7 +538,7 @@ struct Product {
 };
 
 template <int COLUMNS>
-__device__ __forceinline__ void product(const __half *x, const __half *w, const Eight *bias, const Eight *z,
+__device__ __forceinline__ void product(const __half *x, const __half *w, const Eight *bias, const void *z,
                                         const __half *scale, Eight *y, const Product &of) {
     constexpr int SIDE = COLUMNS * 4 / 128, STAGE = COLUMNS + 4; /* vectors of w a thread loads */
     constexpr size_t HALVES = 2 * (ROWS + COLUMNS) * PITCH * sizeof(__half), FLOATS = ROWS * STAGE * sizeof(float);
@@ -619,13 +626,13 @@ __device__ __forceinline__ void product(const __half *x, const __half *w, const 
         float here[8];
         eight_floats((const Four *)(staged + i / VECTORS * STAGE + i % VECTORS * 8), here);
         size_t place = (size_t)row * (of.columns / 8) + column;
-        y[place] = finished(here, bias[column], z ? z + (of.late == LATE_ROW ? column : place) : z, of.act, of.late);
+        y[place] = finished(here, bias[column], z, place, column, of.act, of.late);
     }
 }
 
 #define PRODUCT(COLUMNS)                                                                                             \
     extern "C" __global__ void __launch_bounds__(128) product_##COLUMNS(                                             \
-        const __half *x, const __half *w, const Eight *bias, const Eight *z, const __half *scale, Eight *y,          \
+        const __half *x, const __half *w, const Eight *bias, const void *z, const __half *scale, Eight *y,           \
         Product of) {                                                                                                \
         product<COLUMNS>(x, w, bias, z, scale, y, of);                                                               \
     }

@@ -1,13 +1,13 @@
 /* The operators of domain `ampgraph`, all float16 with channels last, as onnxruntime's custom operators on CUDA.
  *
  * Conv(x, w, bias, z?, scale?): act(conv(x * scale, w) + bias + z), with late=1 z added after the activation, with
- * late=2 likewise, z being a number for each channel; w lies K, R, S, C; scale N, C.
+ * late=2 likewise, z being a number for each channel in float32; w lies K, R, S, C; scale N, C.
  * TransposedConv(x, w, bias, z?): likewise, w lies C, R, S, K; onnxruntime leaves what is called ConvTranspose and has
  * uneven pads to the CPU, whoever's it is.
  * Linear(x, w, bias?, z?): act(x w^T + bias + z) over rows; without a bias the product alone.
  * DepthwiseConv(x, w, bias, after?) -> y, means?: act(conv(x, w) + bias), with `after` (2, C) times its first row plus its
  * second; w lies R, S, C, in float32 like the other two; means: N, parts, C in float32, which add up to the mean of y.
- * Excite(means, w1, b1, w2, b2): gate(w2^T act(w1 means + b1) + b2), N, C; w1 and w2 lie hidden, C.
+ * Excite(means, w1, b1, w2, b2): gate(w2^T act(w1 means + b1) + b2), N, C; w1 and w2 lie hidden, C; all in float32.
  * Scaled(x, scale): x * scale, with added=1 x * scale + x; scale N, C.
  * MaxPool(x), AveragePool(x), Mean(x) -> N, C, 1, 1, with keepdims=0 N, C; Image(x): N, C, H, W of float32 or float16 -> N, H, W, 8,
  * with block=2 N, H / 2, W / 2, 16; Gated(a, b?, bias?): act(a) * b, with second=1 a * act(b); without b,
@@ -197,17 +197,19 @@ static void solve(Node *node, Call *call, const Problem *problem, const Tensors 
 }
 
 static void convolve_image(Node *node, Call *call, const int64_t size[4], int transposed) {
-    const Array *x = &call->in[0], *w = &call->in[1];
+    const Array *x = &call->in[0], *w = &call->in[1], *z = &call->in[3];
+    if (z->data && z->type != (node->late == LATE_ROW - RESIDUAL ? FLOAT : FLOAT16))
+        return fail(call, "ampgraph: Conv adds images of float16, rows of float32");
     Problem problem = {
         .batch = x->size[0], .height = x->size[1], .width = x->size[2], .channels = x->size[3],
         .depth = transposed ? x->size[3] : w->size[3], .out_channels = size[3], .out_height = size[1],
         .out_width = size[2], .kernel_h = w->size[1], .kernel_w = w->size[2], .stride_h = node->strides[0],
         .stride_w = node->strides[1], .top = node->pads[0], .left = node->pads[1], .bottom = node->pads[2],
         .right = node->pads[3], .dilation_h = node->dilations[0], .dilation_w = node->dilations[1], .act = node->act,
-        .residual = call->in[3].data ? RESIDUAL + node->late : NO_RESIDUAL,
+        .residual = z->data ? RESIDUAL + node->late : NO_RESIDUAL,
         .scaled = call->in[4].data != NULL, .biased = 1, .transposed = transposed,
     };
-    Tensors at = {x->data, w->data, call->in[2].data, call->in[3].data, call->in[4].data, output(call, 0, size, 4)};
+    Tensors at = {x->data, w->data, call->in[2].data, z->data, call->in[4].data, output(call, 0, size, 4)};
     if (call->status || size[0] * size[1] * size[2] == 0) return;
     solve(node, call, &problem, &at);
 }
@@ -743,11 +745,11 @@ static int none(const CustomOp *op) {
 }
 
 static Operator operators[] = {
-    {{0}, "Conv", conv, 5, 3, 1, {FLOAT16, FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
+    {{0}, "Conv", conv, 5, 3, 1, {FLOAT16, FLOAT16, FLOAT16, ANY, FLOAT16}, {FLOAT16}},
     {{0}, "TransposedConv", conv_transpose, 4, 3, 1, {FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
     {{0}, "Linear", linear, 4, 2, 1, {FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
     {{0}, "DepthwiseConv", depthwise, 4, 3, 2, {FLOAT16, FLOAT, FLOAT, FLOAT}, {FLOAT16, FLOAT}},
-    {{0}, "Excite", excite, 5, 5, 1, {FLOAT, FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
+    {{0}, "Excite", excite, 5, 5, 1, {FLOAT, FLOAT, FLOAT, FLOAT, FLOAT}, {FLOAT16}},
     {{0}, "Scaled", scaled, 2, 2, 1, {FLOAT16, FLOAT16}, {FLOAT16}},
     {{0}, "Affine", affine, 3, 3, 1, {FLOAT16, FLOAT, FLOAT}, {FLOAT16}},
     {{0}, "MaxPool", max_pool, 1, 1, 1, {FLOAT16}, {FLOAT16}},

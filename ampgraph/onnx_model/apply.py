@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from ampgraph.graph import PrecisionGraph, Use, Value
@@ -18,10 +19,13 @@ from ampgraph.onnx_model import external
 from ampgraph.onnx_model.annotate import annotate_cast, annotate_constant, annotate_op
 from ampgraph.onnx_model.attributes import constant_tensor
 from ampgraph.onnx_model.dtypes import ELEM_TYPES, precision_of
-from ampgraph.onnx_model.filters import rounded, terms_of
+from ampgraph.onnx_model.filters import rounded
 from ampgraph.onnx_model.links import LINKS, set_dtype
 from ampgraph.onnx_model.names import all_value_names, node_ids, walk
+from ampgraph.onnx_model.rests import keep_rest
+from ampgraph.onnx_model.roundings import Roundings, roundings
 from ampgraph.onnx_model.schema import qualified
+from ampgraph.onnx_model.tensors import LOW_TYPES, chunks
 from ampgraph.onnx_model.types import bodies
 from ampgraph.plan import Cast, Plan
 from ampgraph.precision import Precision
@@ -65,7 +69,7 @@ class _Context:
     heads: Mapping[str, tuple[Cast, ...]]  # scope -> casts at its head
     copies: Mapping[tuple[str, Precision], str]  # constant value id and precision -> name
     uses: Mapping[tuple[str, int, str], Use]  # (op, slot, scope)
-    filters: frozenset[str]  # ids of values that are weights of convolutions and nothing else
+    roundings: Roundings
     labels: Mapping[Cast | tuple[str, Precision], str]  # names of new nodes: of casts and of copies of Constant nodes
 
     def walk(self) -> Iterator[str]:
@@ -133,18 +137,8 @@ def _context(model: ModelProto, graph: PrecisionGraph, plan: Plan, folder: Path)
         cast: nodes.make(f"Cast_{graph.values[cast.value].name}_to_{cast.to}") for cast in plan.casts
     }
     labels.update((copy, nodes.make(name)) for copy, name in copies.items() if name != graph.values[copy[0]].name)
-    ids, filters = node_ids(model.graph), _filters(graph)
-    return _Context(graph, plan, folder, ids, own, cast_names, after, heads, copies, uses, filters, labels)
-
-
-def _filters(graph: PrecisionGraph) -> frozenset[str]:
-    """Those read as weights of convolutions alone: in another place their sums are of nothing."""
-    found: set[str] = set()
-    others: set[str] = set()
-    for use in graph.uses:
-        op = graph.ops.get(use.op)
-        (found if op is not None and (op.type, use.slot) == ("Conv", 1) else others).add(use.value)
-    return frozenset(found - others)
+    ids, how = node_ids(model.graph), roundings(model, graph, plan, folder)
+    return _Context(graph, plan, folder, ids, own, cast_names, after, heads, copies, uses, how, labels)
 
 
 def _native(graph: PrecisionGraph, plan: Plan, value: Value) -> Precision | None:
@@ -279,14 +273,19 @@ def _converted(
     target.name, target.data_type, target.doc_string = name, ELEM_TYPES[precision], tensor.doc_string
     target.dims.extend(tensor.dims)
     target.metadata_props.extend(tensor.metadata_props)
-    terms = terms_of(tensor.dims) if value.id in context.filters else 1
+    filters, plain = context.roundings.filters.get(value.id), _is_plain(value, precision)
+    keeps_rest = value.id in context.roundings.rests
     if external.is_external(tensor):
         target.data_location = TensorProto.EXTERNAL
         target.external_data.extend(tensor.external_data)
-        external.mark_pending(target, terms)
-        return
-    plain = _is_plain(value, precision)
-    target.raw_data = b"".join(rounded(tensor, context.folder, terms, precision, plain=plain))
+        external.mark_pending(target, filters.text() if filters else "")
+    if keeps_rest or not external.is_external(tensor):
+        data = b"".join(rounded(tensor, context.folder, filters, precision, plain=plain))
+        if keeps_rest:
+            exact = np.concatenate(list(chunks(tensor, context.folder)))
+            keep_rest(target, exact, np.frombuffer(data, LOW_TYPES[precision]))
+        if not external.is_external(tensor):
+            target.raw_data = data
 
 
 def _is_plain(value: Value, precision: Precision) -> bool:

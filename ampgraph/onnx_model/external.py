@@ -16,7 +16,7 @@ from ampgraph.precision import Precision
 
 BLOCK = 1 << 22  # bytes read at a time
 _PENDING = "ampgraph.stored_as"
-_TERMS = "ampgraph.terms"
+_FILTERS = "ampgraph.filters"
 _PACKED = {"int4": 4, "uint4": 4, "float4e2m1": 4, "int2": 2, "uint2": 2}  # bits of an element
 
 
@@ -25,14 +25,14 @@ def is_external(tensor: TensorProto) -> bool:
     return tensor.data_location == TensorProto.EXTERNAL
 
 
-def mark_pending(tensor: TensorProto, terms: int = 1) -> None:
+def mark_pending(tensor: TensorProto, filters: str = "") -> None:
     """Note on a tensor of a low type that its external data are still float32, to be rounded when they are copied.
 
-    `terms`: of how many elements the sums are to stay (`filters.round_filters`).
+    `filters`: how, in the words of `filters.Filters.text`; "" for to the nearest.
     """
     tensor.external_data.add(key=_PENDING, value=Precision.FLOAT32)
-    if terms > 1:
-        tensor.external_data.add(key=_TERMS, value=str(terms))
+    if filters:
+        tensor.external_data.add(key=_FILTERS, value=filters)
 
 
 def is_pending(tensor: TensorProto) -> bool:
@@ -40,9 +40,9 @@ def is_pending(tensor: TensorProto) -> bool:
     return any(entry.key == _PENDING for entry in tensor.external_data)
 
 
-def pending_terms(tensor: TensorProto) -> int:
-    """Of how many elements the sums stay when a pending tensor is rounded; 1: of none."""
-    return next((int(entry.value) for entry in tensor.external_data if entry.key == _TERMS), 1)
+def pending_filters(tensor: TensorProto) -> str:
+    """How a pending tensor is to be rounded, as it was noted."""
+    return next((entry.value for entry in tensor.external_data if entry.key == _FILTERS), "")
 
 
 def byte_size(tensor: TensorProto) -> int:

@@ -19,7 +19,7 @@ from onnx import GraphProto, ModelProto, TensorProto
 from ampgraph.errors import ModelError
 from ampgraph.onnx_model import external
 from ampgraph.onnx_model.dtypes import ELEM_TYPES
-from ampgraph.onnx_model.filters import rounded
+from ampgraph.onnx_model.filters import filters_in, rounded
 from ampgraph.onnx_model.types import bodies
 
 ALIGNMENT = 4096  # of a tensor in a data file, so that it can be mapped
@@ -155,7 +155,8 @@ def _round_data(tensor: TensorProto, source: Path, stream: BinaryIO) -> None:
     original = TensorProto(name=tensor.name, data_type=TensorProto.FLOAT, dims=tensor.dims)
     original.data_location = TensorProto.EXTERNAL
     original.external_data.extend(tensor.external_data)
-    stream.writelines(rounded(original, source, external.pending_terms(tensor), precision))
+    how = external.pending_filters(tensor)
+    stream.writelines(rounded(original, source, filters_in(how) if how else None, precision))
 
 
 def _point_to(tensor: TensorProto, location: str, offset: int, length: int) -> None:

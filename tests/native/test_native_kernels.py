@@ -19,6 +19,11 @@ def low(*shape: int) -> Array:
     return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float16)
 
 
+def exact(*shape: int) -> Array:
+    """Numbers that no float16 is."""
+    return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
+
+
 def ints(*values: int) -> list[ctypes.c_int]:
     return [ctypes.c_int(value) for value in values]
 
@@ -114,7 +119,7 @@ def test_products(
         low(rows, depth),
         low(columns, depth),
         low(columns),
-        low(columns) if late == ROW else low(rows, columns),
+        exact(columns) if late == ROW else low(rows, columns),
         low(rows // pixels, depth),
     )
     scaled = (x * np.repeat(scale, pixels, 0)).astype(np.float16) if further else x
@@ -135,8 +140,7 @@ def test_products(
 @pytest.mark.parametrize("act", [NONE, RELU, SILU])
 def test_excite(gpu: emulation.Emulated, channels: int, hidden: int, parts: int, gate: int, act: int) -> None:
     sums = np.abs(low(2, parts, channels)).astype(np.float32) / parts
-    w1, b1, w2, b2 = low(hidden, channels), low(hidden), low(hidden, channels), low(channels)
-    w1, w2 = (w1 / 30).astype(np.float16), (w2 / 3).astype(np.float16)
+    w1, b1, w2, b2 = exact(hidden, channels) / 30, exact(hidden), exact(hidden, channels) / 3, exact(channels)
     inner = activated(sums.sum(1).astype(np.float64) @ w1.astype(np.float64).T + b1, act)
     expected = activated(inner @ w2.astype(np.float64) + b2, gate)
     y, sizes = np.zeros((2, channels), np.float16), ints(channels, hidden, parts, act, gate)
@@ -156,7 +160,7 @@ def test_affine(gpu: emulation.Emulated, kind: int) -> None:
 @pytest.mark.parametrize("residual", ["none", "before", "late", "row"])
 def test_epilogue(gpu: emulation.Emulated, kind: int, residual: str) -> None:
     late = {"late": 1, "row": ROW}.get(residual, 0)
-    y, bias, more = 3 * low(37, 24), low(24), low(24) if late == ROW else low(37, 24)
+    y, bias, more = 3 * low(37, 24), low(24), exact(24) if late == ROW else low(37, 24)
     total, z = y.astype(np.float64) + bias, None if residual == "none" else more
     expected = activated(total + (more if residual == "before" else 0), kind) + (more if late else 0)
     gpu.run("epilogue", (1, 1, 1), (256, 1, 1), y, bias, z, *ints(37 * 3, 3, kind, late))

@@ -57,7 +57,7 @@ def test_every_operator_is_known_to_the_runtime_by_name_and_has_no_kernel_on_the
         text = f'<ir_version: 10, opset_import: ["": 20, "ampgraph": 1]> g ({kind}[N] x0) => (float16[M] y)'
         rest = [f"x{place}" for place in range(1, _inputs_needed(op))]
         model = parser.parse_model(f"{text} {{ y = ampgraph.{op}({inputs}) }}")
-        wide = op == "DepthwiseConv"
+        wide = op in ("DepthwiseConv", "Excite")
         for name in rest:
             model.graph.initializer.add(
                 name=name, dims=[1], data_type=1 if wide else 10, raw_data=bytes(4 if wide else 2)

@@ -16,6 +16,7 @@ from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.places import scopes_of_all
 from ampgraph.onnx_model.prepare import captured, in_order
 from ampgraph.onnx_model.raising import opset_of
+from ampgraph.onnx_model.rests import with_rest
 from ampgraph.onnx_model.types import bodies
 
 Array = npt.NDArray[Any]
@@ -99,6 +100,11 @@ class Net:
         tensor = self.constants.get(name)
         full = self.source.weights.get(tensor.name) if tensor is not None and not has_data(tensor) else None
         return self.values(name) if full is None else numpy_helper.to_array(full)
+
+    def exact(self, name: str) -> Array | None:
+        """The elements of a constant of any size; low ones as float32, with the rest that the file keeps of them."""
+        low = self.table(name)
+        return with_rest(self.constants[name], low) if low is not None and low.dtype == np.float16 else low
 
     def scalar(self, name: str) -> float | None:
         """The value of a constant of one element, or of one that sizes alone decide."""

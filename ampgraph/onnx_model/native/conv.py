@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from onnx import NodeProto, TensorProto
 
 from ampgraph.onnx_model.attributes import plain_attributes
@@ -145,12 +146,17 @@ def _with_shift(net: Net, chain: Chain) -> Chain:
 
 def by_channel(net: Net, name: str, each: NodeProto) -> Array | None:
     """What a node takes beside an image, a number a channel as float32; None where it is something else."""
-    known, sizes = net.table(_other(each, name)), net.shapes.get(name, ())
-    if known is None or known.dtype != np.float16 or len(sizes) != _RANK or known.ndim > _RANK:
+    other, sizes = _other(each, name), net.shapes.get(name, ())
+    known = net.exact(other) if _is_low(net, other) else None
+    if known is None or len(sizes) != _RANK or known.ndim > _RANK:
         return None
     if known.size != 1 and (known.size != sizes[1] or known.shape[-3:] != (sizes[1], 1, 1)):
         return None
     return np.broadcast_to(known.reshape(-1), sizes[1]).astype(np.float32)
+
+
+def _is_low(net: Net, name: str) -> bool:
+    return name in net.constants and net.constants[name].data_type == TensorProto.FLOAT16
 
 
 _SUMS = (_with_residual, _with_activation, _with_late_residual, _with_shift)
@@ -231,7 +237,7 @@ def conv_step(net: Net, conv: NodeProto, taken: Collection[int] = ()) -> Step | 
     depthwise = group == weight.shape[0] and weight.shape[1] == 1
     if depthwise:
         chain = chain_of(net, conv, taken, sums=False)
-        return _depthwise(net, chain, _scaled(chain, weight)) if _has_kernel(how, weight) else None
+        return _depthwise(net, chain) if _has_kernel(how, weight) else None
     chain = chain_of(net, conv, taken)
     weight = _scaled(chain, weight)
     if group == 1 and weight.shape[1] % VECTOR == 0:
@@ -278,12 +284,16 @@ def _window(conv: NodeProto) -> dict[str, tuple[int, ...]]:
 
 
 def _bias(net: Net, chain: Chain, channels: int) -> Slot:
-    known = net.table(chain.bias) if chain.bias else None
+    """As the tensor cores' kernels take it: weights make up for what it lost (roundings.py)."""
+    return _added(net, chain, channels, net.table(chain.bias) if chain.bias else None, np.float16)
+
+
+def _added(net: Net, chain: Chain, channels: int, known: Array | None, kind: npt.DTypeLike) -> Slot:
     array = np.zeros(channels) if known is None else known.reshape(-1)
     name = chain.bias or chain.conv.input[1]
     if chain.norm is not None:
         array, name = array * chain.norm[0] + chain.norm[1], chain.output
-    return constant(f"{name}_bias", array.astype(np.float16))
+    return constant(f"{name}_bias", array.astype(kind))
 
 
 def _step(net: Net, chain: Chain, op: str, inputs: tuple[Slot, ...], extra: tuple[NodeProto, ...] = ()) -> Step:
@@ -301,7 +311,7 @@ def _dense(net: Net, chain: Chain, weight: Array, x: Slot, op: str = "Conv") -> 
 def _with_sum(step: Step, chain: Chain) -> Step:
     """With the image or the row that is added."""
     if chain.after is not None:
-        row = constant(f"{chain.output}_row", chain.after[1].astype(np.float16))
+        row = constant(f"{chain.output}_row", chain.after[1])
         return replace(step, inputs=(*step.inputs, row), attributes={**step.attributes, "late": LATE_ROW})
     return replace(step, inputs=(*step.inputs, image(chain.residual) if chain.residual else NOTHING))
 
@@ -364,12 +374,12 @@ def _is_float(net: Net, name: str) -> bool:
     return kinds.get(name) == TensorProto.FLOAT
 
 
-def _depthwise(net: Net, chain: Chain, weight: Array) -> Step:
-    laid = constant(chain.conv.input[1], np.ascontiguousarray(weight[:, 0].transpose(1, 2, 0), np.float32))
-    x = image(chain.conv.input[0])
-    bias = _bias(net, chain, weight.shape[0])
-    assert bias.array is not None
-    wide = replace(bias, array=bias.array.astype(np.float32))
+def _depthwise(net: Net, chain: Chain) -> Step:
+    weight = net.exact(chain.conv.input[1])
+    assert weight is not None  # `_weight` saw it
+    by_tap = _scaled(chain, weight)[:, 0].transpose(1, 2, 0)
+    laid = constant(chain.conv.input[1], np.ascontiguousarray(by_tap, np.float32))
+    bias = _added(net, chain, len(weight), net.exact(chain.bias) if chain.bias else None, np.float32)
     after = () if chain.after is None else (constant(f"{chain.output}_after", np.stack(chain.after)),)
-    step = _step(net, chain, "DepthwiseConv", (x, laid, wide, *after))
-    return replace(step, attributes={**step.attributes, "group": weight.shape[0]})
+    step = _step(net, chain, "DepthwiseConv", (image(chain.conv.input[0]), laid, bias, *after))
+    return replace(step, attributes={**step.attributes, "group": len(weight)})

@@ -131,27 +131,28 @@ def _bias_after(net: Net, conv: NodeProto) -> tuple[NodeProto, ...]:
 def _bias_of(net: Net, conv: NodeProto, nodes: Collection[NodeProto]) -> Array | None:
     """What is added to a convolution's result, a number a channel: inside, or by a sum among `nodes`."""
     if len(conv.input) >= _WITH_BIAS:
-        return net.table(conv.input[2])
+        return net.exact(conv.input[2])
     add = next((each for each in nodes if each.op_type == "Add" and conv.output[0] in each.input), None)
     if add is None:
         return None
     name = next((each for each in add.input if each != conv.output[0]), "")
     shaped = net.maker(name, "Reshape")
-    table = net.table(shaped.input[0] if shaped is not None else name)
+    table = net.exact(shaped.input[0] if shaped is not None else name)
     wanted = (net.constants[conv.input[1]].dims[0], 1, 1) if conv.input[1] in net.constants else ()
     return table.reshape(-1) if table is not None and net.shapes.get(name, table.shape)[-3:] == wanted else None
 
 
 def _weights(net: Net, nodes: tuple[NodeProto, ...]) -> tuple[Array, ...] | None:
-    """Of both products, the second's transposed, each with its bias; None where they are no float16 products."""
+    """Of both products, the second's transposed, and biases, all float32; None where a weight is no float16."""
     found: list[Array] = []
     for place, conv in enumerate(each for each in nodes if each.op_type == "Conv"):
-        weight = net.table(conv.input[1]) if conv.input[1] in net.constants else None
-        if weight is None or weight.dtype != np.float16 or weight.ndim != _RANK or weight.shape[2:] != (1, 1):
+        known = net.constants.get(conv.input[1])
+        weight = net.exact(conv.input[1]) if known is not None and known.data_type == TensorProto.FLOAT16 else None
+        if weight is None or weight.ndim != _RANK or weight.shape[2:] != (1, 1):
             return None
         bias = _bias_of(net, conv, nodes)
         flat = weight[:, :, 0, 0]
         found += [np.ascontiguousarray(flat.T if place else flat)]
-        found += [np.zeros(weight.shape[0], np.float16) if bias is None else bias]
+        found += [np.zeros(weight.shape[0], np.float32) if bias is None else bias.astype(np.float32)]
     fits = found[0].shape == found[2].shape and sum(found[0].shape) <= _LARGEST and found[0].shape[1] % 8 == 0
     return tuple(found) if fits else None

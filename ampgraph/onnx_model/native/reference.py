@@ -102,7 +102,10 @@ def _convolved(op: str, scope: _Scope, inputs: list[str], outputs: list[str], ho
     if other and not how.get("late"):
         found = scope.add("Add", found, other)
     found = scope.activated(found, how.get("activation", ""))
-    if other and how.get("late"):
+    if other and how.get("late") == LATE_ROW:
+        wide = scope.add("Add", scope.add("Cast", found, to=TensorProto.FLOAT), other)
+        found = scope.add("Cast", wide, to=TensorProto.FLOAT16)
+    elif other and how.get("late"):
         found = scope.add("Add", found, other)
     scope.add("Transpose", found, perm=LAST, output=outputs[0])
 
@@ -124,29 +127,26 @@ def _linear(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[s
 
 def _depthwise(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
     x, weight, bias, after = inputs[:4]
-    weight, bias = (scope.add("Cast", each, to=TensorProto.FLOAT16) for each in (weight, bias))
     kernel = scope.add("Unsqueeze", scope.add("Transpose", weight, perm=(2, 0, 1)), scope.constant(np.array([1])))
-    first = scope.add("Transpose", x, perm=FIRST)
-    scope.nodes.append(helper.make_node("Conv", [first, kernel, bias], [f"{scope.stem}__conv"], **_window(how)))
-    found = scope.activated(f"{scope.stem}__conv", how.get("activation", ""))
+    first = scope.add("Cast", scope.add("Transpose", x, perm=FIRST), to=TensorProto.FLOAT)
+    found = scope.activated(scope.add("Conv", first, kernel, bias, **_window(how)), how.get("activation", ""))
     if after:
-        low = scope.add("Cast", after, to=TensorProto.FLOAT16)
-        by, more = (scope.add("Gather", low, scope.constant(np.array([row]))) for row in (0, 1))
+        by, more = (scope.add("Gather", after, scope.constant(np.array([row]))) for row in (0, 1))
         found = scope.add("Mul", found, scope.reshaped(by, 1, -1, 1, 1))
         found = scope.add("Add", found, scope.reshaped(more, 1, -1, 1, 1))
-    scope.add("Transpose", found, perm=LAST, output=outputs[0])
+    low = scope.add("Cast", found, to=TensorProto.FLOAT16)
+    scope.add("Transpose", low, perm=LAST, output=outputs[0])
     if len(outputs) > 1:
-        wide = scope.add("Cast", scope.add("GlobalAveragePool", found), to=TensorProto.FLOAT)
-        scope.reshaped(wide, 0, 1, -1, output=outputs[1])
+        scope.reshaped(scope.add("GlobalAveragePool", found), 0, 1, -1, output=outputs[1])
 
 
 def _excite(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
     means, squeeze, squeeze_bias, excite, excite_bias = inputs[:5]
     mean = scope.add("ReduceSum", means, scope.constant(np.array([1], np.int64)), keepdims=0)
-    low = scope.add("Cast", mean, to=TensorProto.FLOAT16)
-    hidden = scope.add("Add", scope.add("MatMul", low, scope.add("Transpose", squeeze, perm=(1, 0))), squeeze_bias)
+    hidden = scope.add("Add", scope.add("MatMul", mean, scope.add("Transpose", squeeze, perm=(1, 0))), squeeze_bias)
     found = scope.add("MatMul", scope.activated(hidden, how.get("activation", "")), excite)
-    scope.add("Identity", scope.activated(scope.add("Add", found, excite_bias), how["gate"]), output=outputs[0])
+    gates = scope.activated(scope.add("Add", found, excite_bias), how["gate"])
+    scope.add("Cast", gates, to=TensorProto.FLOAT16, output=outputs[0])
 
 
 def _scaled(scope: _Scope, inputs: list[str], outputs: list[str], how: Mapping[str, Any]) -> None:
