@@ -746,7 +746,7 @@ static int none(const CustomOp *op) {
 
 static Operator operators[] = {
     {{0}, "Conv", conv, 5, 3, 1, {FLOAT16, FLOAT16, FLOAT16, ANY, FLOAT16}, {FLOAT16}},
-    {{0}, "TransposedConv", conv_transpose, 4, 3, 1, {FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
+    {{0}, "TransposedConv", conv_transpose, 4, 3, 1, {FLOAT16, FLOAT16, FLOAT16, ANY}, {FLOAT16}},
     {{0}, "Linear", linear, 4, 2, 1, {FLOAT16, FLOAT16, FLOAT16, FLOAT16}, {FLOAT16}},
     {{0}, "DepthwiseConv", depthwise, 4, 3, 2, {FLOAT16, FLOAT, FLOAT, FLOAT}, {FLOAT16, FLOAT}},
     {{0}, "Excite", excite, 5, 5, 1, {FLOAT, FLOAT, FLOAT, FLOAT, FLOAT}, {FLOAT16}},

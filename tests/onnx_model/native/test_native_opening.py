@@ -148,8 +148,8 @@ def test_by_the_rule_convolutions_are_ours_where_all_in_float16_can_be(after: st
     assert (by_rule(free, {"x": (4, 8, 6, 6)}, cuda_graph=True) is not None) == taken
 
 
-@pytest.mark.parametrize("count", [11, 12])
-def test_by_the_rule_a_change_of_layout_for_six_of_ours_is_few_enough(count: int) -> None:
+@pytest.mark.parametrize("count", [1, 2])
+def test_by_the_rule_a_change_of_layout_for_each_of_ours_is_few_enough(count: int) -> None:
     """One at either end of a chain, before a convolution that is not ours."""
     names = ["x", *(f"c{place}" for place in range(count))]
     chain = " ".join(f"{new} = Conv<kernel_shape=[1,1]>({old}, w)" for old, new in pairwise(names))
@@ -157,7 +157,7 @@ def test_by_the_rule_a_change_of_layout_for_six_of_ours_is_few_enough(count: int
         f"g (float16[1,8,6,6] x) => (float16[1,3,6,6] y) {{ {chain} y = Conv<kernel_shape=[1,1]>({names[-1]}, odd) }}"
     )
     found = by_rule(model_of(graph, {"w": (8, 8, 1, 1), "odd": (3, 8, 1, 1)}), {}, cuda_graph=True)
-    assert (found is not None) == (count >= 12)
+    assert (found is not None) == (count >= 2)
 
 
 @pytest.mark.usefixtures("without_compiler")
