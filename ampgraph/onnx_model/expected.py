@@ -202,6 +202,19 @@ def _same(at: _At) -> _Found:
     return at.args[:1]
 
 
+def _largest(at: _At) -> _Found:
+    """Of each window, of whose elements the square root of their number are taken for independent."""
+    seen, kernel = at.args[0], at.op.attributes.get("kernel_shape", (1,))
+    if seen is None:
+        return []
+    order = seen.at.argsort(1)
+    values = np.take_along_axis(seen.at, order, 1)
+    below = np.cumsum(_WEIGHTS[order], 1) ** np.sqrt(prod(kernel))  # type: ignore[arg-type]
+    share = np.diff(below, axis=1, prepend=0)
+    mean = (values * share).sum(1)
+    return at.normal(mean, (np.square(values - mean[:, None]) * share).sum(1))
+
+
 def _mean_of_image(at: _At) -> _Found:
     seen, rank = at.args[0], at.rank(0)
     if at.op.type == "ReduceMean":
@@ -294,7 +307,7 @@ def _sums_transposed(at: _At, dims: Sequence[int], means: Array, variances: Arra
 _RULES: Mapping[str, _Rule] = {
     **dict.fromkeys(FUNCTIONS, _function),
     **dict.fromkeys(PAIRS, _pair),
-    **dict.fromkeys(("AveragePool", "Cast", "Dropout", "Identity", "MaxPool", "Pad", "Resize", "Upsample"), _same),
+    **dict.fromkeys(("AveragePool", "Cast", "Dropout", "Identity", "Pad", "Resize", "Upsample"), _same),
     "BatchNormalization": _normalized,
     "Clip": _clip,
     "Concat": _joined,
@@ -302,6 +315,7 @@ _RULES: Mapping[str, _Rule] = {
     "ConvTranspose": _convolved,
     "GlobalAveragePool": _mean_of_image,
     "InstanceNormalization": _normalized,
+    "MaxPool": _largest,
     "PRelu": _prelu,
     "ReduceMean": _mean_of_image,
     "Split": _split,

@@ -161,6 +161,14 @@ def test_means_of_images_keep_means() -> None:
         assert np.all(found.spread < 0.3)
 
 
+def test_the_largest_of_a_window_is_larger() -> None:
+    check(model_of("a = Abs(x) h = MaxPool<kernel_shape = [1, 1]>(a)"))
+    found = expected(model_of("h = MaxPool<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(x)"))
+    assert found is not None
+    np.testing.assert_allclose(found.mean, 0.846, rtol=0.02)  # of three independent ones
+    np.testing.assert_allclose(found.spread, 0.748, rtol=0.02)
+
+
 def test_a_normalization_gives_what_it_learnt() -> None:
     model = model_of("u = ArgMax<axis = 1>(x) f = Cast<to = 1>(u) e = Add(f, x) h = BatchNormalization(e, s, b, b, s)",
                      s=(4,), b=(4,))  # fmt: skip
