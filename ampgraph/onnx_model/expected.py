@@ -31,6 +31,7 @@ _POOLED = 0.3  # of a spread, what differs from image to image
 _BITS = 10  # of what is handed on, so that no machine's last digit decides
 _NOTHING = 1e-6  # of a spread: a mean that is 0 but for rounding
 _IMAGE_RANK = 3  # axes of an image, at least
+_MOST_CHANNELS = 1 << 14  # more are no channels: time, or a vocabulary
 _FLOATS = ("float32", "float16", "bfloat16")
 
 
@@ -117,7 +118,7 @@ def expected_inputs(graph: PrecisionGraph, tables: Tables) -> Mapping[str, Expec
             if op.type == "Conv" and args[0] is not None:
                 found[op.id] = _expected(args[0])
             for slot, each in zip(op.outputs, rule(_At(op, args, graph, tables)), strict=False):
-                if each is not None and np.isfinite(each.at).all():
+                if each is not None and len(each.at) <= _MOST_CHANNELS and np.isfinite(each.at).all():
                     seen[slot.value] = each
     return found
 
@@ -126,8 +127,9 @@ def _inputs(graph: PrecisionGraph) -> dict[str, _Seen]:
     found = {}
     for value in graph.values.values():
         given = not (value.op or value.scope) and value.constant is None and value.dtype in _FLOATS
-        if given and value.shape is not None and len(value.shape) >= _IMAGE_RANK and value.shape[1]:
-            channels = value.shape[1]
+        is_image = given and value.shape is not None and len(value.shape) >= _IMAGE_RANK
+        channels = value.shape[1] if is_image and value.shape is not None else 0
+        if 0 < channels <= _MOST_CHANNELS:
             found[value.id] = _normal(value.id, np.zeros(channels), np.ones(channels))
     return found
 

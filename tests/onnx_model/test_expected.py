@@ -196,6 +196,15 @@ def test_what_no_rule_knows_is_unknown(step: str) -> None:
     assert expected(model_of(step, w=(4, 1, 1), across=(PIXELS,))) is None
 
 
+def test_what_has_very_many_rows_has_no_channels() -> None:
+    model = parse("g (float[1,20000,3] x) => (y) { t = Abs(x) h = Transpose<perm = [0, 2, 1]>(t) y = Conv(h, last) }")
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((8, 3, 1), np.float32), "last"))
+    assert expected(model) is None
+    few = parse("g (float[1,3,20000] x) => (y) { h = Abs(x) y = Conv(h, last) }")
+    few.graph.initializer.append(model.graph.initializer[0])
+    assert expected(few) is not None
+
+
 def test_weights_that_can_be_overridden_are_unknown() -> None:
     model = model_of("h = Mul(x, w)", w=(4, 1, 1))
     assert expected(model) is not None
