@@ -7,7 +7,7 @@ answers: line by line, all lines together, and the line by itself whose answer h
 
 Ours as a session runs it, with kernels that round what they store and read rests (onnx_model/rests.py); without rests;
 with all to the nearest (onnx_model/filters.py says what else); and rounded after each operator, as the other
-converters' are.
+converters' are. At the end, how what channels are expected to hold (onnx_model/expected.py) goes with what they hold.
 """
 
 from __future__ import annotations
@@ -19,20 +19,23 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
 
 import ampgraph
 from ampgraph.onnx_model.attributes import constant_tensor
+from ampgraph.onnx_model.expected import expected_inputs
 from ampgraph.onnx_model.native.reference import expanded
 from ampgraph.onnx_model.native.rewrite import rewrite
 from ampgraph.onnx_model.run import CPU, open_session, run
 from ampgraph.onnx_model.simulate import simulate
+from ampgraph.onnx_model.tables import tables
 from benchmarks.corpus_inputs import lines_of_text, phrases
 from benchmarks.record import keep, table
 
 NAME, SHAPE = "ch_PP-OCRv4_rec_infer", (16, 3, 48, 320)
 DRAWS, SPREAD, LINES = 8, 1e-3, 32
 OPSET = 20  # the reference of our operators is in later ones than the model's
+_FEW = 3  # channels, of which no correlation says much
 _SMALL = 64  # elements: axes, sizes, single numbers
 Answers = npt.NDArray[np.float64]
 
@@ -62,7 +65,7 @@ def made_of(model: ModelProto) -> Mapping[str, Callable[[], ModelProto]]:
 
     copy = ModelProto()
     copy.CopyFrom(model)
-    ours = ampgraph.convert(model, shapes={"x": SHAPE}, cuda_graph=True, native=True, opset=OPSET)
+    ours = converted(model)
     return {
         "ampgraph": lambda: as_stored(ours.model),
         "without rests": lambda: as_stored(without_rests(ours.model)),
@@ -70,6 +73,11 @@ def made_of(model: ModelProto) -> Mapping[str, Callable[[], ModelProto]]:
         "each operator": lambda: simulate(ours.model),
         "ort float16": lambda: simulate(convert_float_to_float16(copy, keep_io_types=True)),
     }
+
+
+def converted(model: ModelProto) -> ampgraph.Result:
+    """As a session of ours is to run it."""
+    return ampgraph.convert(model, shapes={"x": SHAPE}, cuda_graph=True, native=True, opset=OPSET)
 
 
 def to_the_nearest(result: ampgraph.Result) -> ModelProto:
@@ -126,6 +134,18 @@ def errors(model: ModelProto, x: npt.NDArray[np.float32], expected: Answers) -> 
     return np.array([np.linalg.norm(one - other) / np.linalg.norm(other) for one, other in pairs])
 
 
+def correlations(result: ampgraph.Result, x: npt.NDArray[np.float32]) -> dict[str, float]:
+    """Between what channels are expected to hold and what they hold on average of these lines, over convolutions."""
+    graph, model = result.planned.graph, ModelProto()
+    model.CopyFrom(result.planned.prepared)
+    expected = expected_inputs(graph, tables(model, Path()))
+    names = {id: graph.ops[id].inputs[0].value for id, each in expected.items() if len(each.mean) > _FEW}
+    model.graph.output.extend(ValueInfoProto(name=name) for name in dict.fromkeys(names.values()))
+    held = run(open_session(model, provider=CPU), {"x": x[: SHAPE[0]]})
+    found = [np.corrcoef(expected[id].mean, held[name].mean((0, 2, 3)))[0, 1] for id, name in names.items()]
+    return {f"{share:.0%} are below": float(np.quantile(found, share)) for share in (0.1, 0.25, 0.5, 0.75)}
+
+
 def said(found: Mapping[str, list[Answers]]) -> dict[str, dict[str, float]]:
     """Of each converter, over the draws: the mean line, the median line and all together, and the line off most."""
     whole = {name: np.stack(draws) for name, draws in found.items()}
@@ -162,7 +182,9 @@ def main() -> None:
     print(
         table(["over all draws", *next(iter(whole.values()))], [[name, *each.values()] for name, each in whole.items()])
     )
-    print(keep("rounding_draws", {"mean error": kept, "over all draws": whole}))
+    means = correlations(converted(source), x)
+    print(table(["means, as expected and as they are", *means], [["correlation", *means.values()]]))
+    print(keep("rounding_draws", {"mean error": kept, "over all draws": whole, "correlation of means": means}))
 
 
 if __name__ == "__main__":

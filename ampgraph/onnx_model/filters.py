@@ -9,8 +9,8 @@ each weight, the mean m and the spread s of the channel that it meets (expected.
 
 is small: what a result is off by in mean squares where half of an image's spread is from pixel to pixel. Where nothing
 is known of the input, its mean counts as large as its spread, tap by tap or, of filters of one tap, over channels.
-By simulation, PP-OCRv4's recognition is 1.4 times nearer by it in a plain file, and three times where what is small
-keeps its rest (rests.py; `python -m benchmarks.rounding_draws`). Calibrating tools choose roundings for a layer's
+By simulation, PP-OCRv4's recognition is 1.4 times nearer by it, the mean line, and another three times where what is
+small keeps its rest (rests.py; `python -m benchmarks.rounding_draws`). Calibrating tools choose roundings for a layer's
 answers likewise (Nagel et al., "Up or Down? Adaptive Rounding", 2020), or correct biases (the same, "Data-Free
 Quantization", 2019); this needs no data, and costs nothing at run time.
 """
@@ -180,9 +180,11 @@ def _keep_filters(held: Floats, error: Floats, step: Floats, filters: Filters, f
     total = off + (sums * met).sum(1)
     costs = step * (step + error + sums.reshape(-1, 1).astype(np.float32)) * np.square(wide).reshape(-1, 1)
     does = step * met.reshape(-1, 1)
-    change = costs + does * (2 * np.repeat(total, depth).astype(np.float32)[:, None] + does)
-    lines, taps = np.arange(len(held)), change.argmin(1)
-    does, costs, step = (each[lines, taps].reshape(met.shape) for each in (does, costs, step))
+    lines = np.arange(len(held))
+    taps = _best_taps(costs, does, total) if filters.taps > 1 else np.zeros_like(lines)
+    if filters.taps > 1:
+        does, costs, step = (each[lines, taps] for each in (does, costs, step))
+    does, costs, step = (each.reshape(met.shape) for each in (does, costs, step))
     costs[does == 0] = np.inf
     rows = np.arange(len(met))
     for _ in range(min(_MOST, depth)):
@@ -197,3 +199,9 @@ def _keep_filters(held: Floats, error: Floats, step: Floats, filters: Filters, f
         held[line, taps[line]] += step[rows, best]
         total[rows] += does[rows, best]
         costs[rows, best] = np.inf
+
+
+def _best_taps(costs: Floats, does: Floats, total: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Of each channel of each filter the step that alone would help most."""
+    slope = 2 * np.repeat(total, len(costs) // len(total)).astype(np.float32)
+    return np.asarray((costs + does * (slope[:, None] + does)).argmin(1))
