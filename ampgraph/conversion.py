@@ -318,7 +318,8 @@ def _made(planned: Planned) -> ModelProto:
     """The plan in a copy of the model, with marks; what changes nothing gets them too, and reasons on its nodes."""
     if planned.is_as_found:
         return planned.loaded.model
-    model = apply(planned.prepared, planned.graph, planned.plan, planned.loaded.folder)
+    by_us = planned.options.target == "onnxruntime-cuda"  # what sessions of ours may run
+    model = apply(planned.prepared, planned.graph, planned.plan, planned.loaded.folder, rests=by_us)
     stamp(model, planned.options, planned.plan, planned.shapes, unchanged=planned.changes_nothing)
     return model
 

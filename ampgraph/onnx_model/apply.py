@@ -33,12 +33,15 @@ from ampgraph.precision import Precision
 OPSET_OF_CASTS = 13  # where a model imports no opset of ONNX's own
 
 
-def apply(model: ModelProto, graph: PrecisionGraph, plan: Plan, folder: Path | None = None) -> ModelProto:
+def apply(
+    model: ModelProto, graph: PrecisionGraph, plan: Plan, folder: Path | None = None, *, rests: bool = True
+) -> ModelProto:
     """The model with the plan in it. `graph` is what lift made of this very model.
 
+    `rests`: whether small constants keep what rounding took from them (rests.py), of which our kernels alone make use.
     Constants whose data lie in the source's files still point there, marked as pending (`external.is_pending`).
     """
-    context = _context(model, graph, plan, folder or Path())
+    context = _context(model, graph, plan, folder or Path(), rests)
     result = ModelProto()
     for descriptor, value in model.ListFields():
         if descriptor.name == "graph":
@@ -109,7 +112,7 @@ class _Context:
         return self.own.get(value.id, value.name)
 
 
-def _context(model: ModelProto, graph: PrecisionGraph, plan: Plan, folder: Path) -> _Context:
+def _context(model: ModelProto, graph: PrecisionGraph, plan: Plan, folder: Path, rests: bool) -> _Context:
     fresh = _Names(all_value_names(model))
     renamed = _renamed_outputs(graph, plan)
     own = {value: fresh.make(f"{graph.values[value].name}_{low}") for value, low in renamed.items()}
@@ -137,7 +140,7 @@ def _context(model: ModelProto, graph: PrecisionGraph, plan: Plan, folder: Path)
         cast: nodes.make(f"Cast_{graph.values[cast.value].name}_to_{cast.to}") for cast in plan.casts
     }
     labels.update((copy, nodes.make(name)) for copy, name in copies.items() if name != graph.values[copy[0]].name)
-    ids, how = node_ids(model.graph), roundings(model, graph, plan, folder)
+    ids, how = node_ids(model.graph), roundings(model, graph, plan, folder, rests=rests)
     return _Context(graph, plan, folder, ids, own, cast_names, after, heads, copies, uses, how, labels)
 
 

@@ -37,7 +37,7 @@ class Roundings:
     rests: frozenset[str] = frozenset()
 
 
-def roundings(model: ModelProto, graph: PrecisionGraph, plan: Plan, folder: Path) -> Roundings:
+def roundings(model: ModelProto, graph: PrecisionGraph, plan: Plan, folder: Path, *, rests: bool = True) -> Roundings:
     """What the plan's low constants want. Reads the weights of all convolutions where one is lowered."""
     convs = [op for op in graph.ops.values() if op.type == "Conv"]
     lowered = {_weight(op) for op in convs if _is_lowered(graph, plan, _weight(op))}
@@ -52,8 +52,8 @@ def roundings(model: ModelProto, graph: PrecisionGraph, plan: Plan, folder: Path
             how = _filters(op, graph, plan, data, expected.get(op.id))
             if how is not None:
                 filters[_weight(op)] = how
-    rests = frozenset(_with_rests(graph, plan, convs)) if plan.precision is Precision.FLOAT16 else frozenset()
-    return Roundings(filters, rests)
+    kept = _with_rests(graph, plan, convs) if rests and plan.precision is Precision.FLOAT16 else ()
+    return Roundings(filters, frozenset(kept))
 
 
 def _weight(conv: Op) -> str:

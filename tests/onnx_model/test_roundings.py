@@ -17,7 +17,7 @@ from ampgraph.onnx_model.rests import exact
 from ampgraph.onnx_model.roundings import Roundings, roundings
 from ampgraph.onnx_model.tensors import CHUNK
 from ampgraph.precision import Precision
-from tests.models import FLOAT16, parse
+from tests.models import FLOAT16, convert, parse
 from tests.onnx_model.planning import planned
 
 Weights = npt.NDArray[np.float32]
@@ -183,6 +183,15 @@ def test_what_moves_whole_channels_keeps_a_rest(
     assert {name for name, tensor in found.items() if tensor.metadata_props} == kept
     for name in kept:
         np.testing.assert_allclose(exact(found[name]), numbers[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("target", ["onnxruntime-cuda", "onnx"])
+def test_rests_are_for_what_our_sessions_run(target: str) -> None:
+    model = parse("g (float[1,4,8,8] x) => (float[1,4,6,6] y) { y = Conv<group = 4>(x, w) }")
+    model.graph.initializer.append(numpy_helper.from_array(normal(4, 1, 3, 3), "w"))
+    (weights,) = convert(model, target=target).model.graph.initializer
+    assert weights.data_type == FLOAT16
+    assert bool(weights.metadata_props) == (target == "onnxruntime-cuda")
 
 
 def test_bfloat16_keeps_no_rest() -> None:
