@@ -5,9 +5,9 @@ biases are rounded. Here they are drawn anew: every weight of PP-OCRv4's recogni
 thousandth of one, and what converters make of that is simulated on 32 lines of text and compared with its own float32
 answers: line by line, all lines together, and the line by itself whose answer hangs most on how things are rounded.
 
-Ours as a session runs it, with kernels that round what they store and read rests (onnx_model/rests.py); without rests;
-with all to the nearest (onnx_model/filters.py says what else); and rounded after each operator, as the other
-converters' are. At the end, how what channels are expected to hold (onnx_model/expected.py) goes with what they hold.
+Ours as a session runs it, with kernels that round what they store and read rests; without rests; with all to the
+nearest; and rounded after each operator, as the other converters' are. At the end, how what channels are expected to
+hold goes with what they hold. What these are: onnx_model/rounding.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helpe
 
 import ampgraph
 from ampgraph.onnx_model.attributes import constant_tensor
-from ampgraph.onnx_model.expected import expected_inputs
 from ampgraph.onnx_model.native.reference import expanded
 from ampgraph.onnx_model.native.rewrite import rewrite
+from ampgraph.onnx_model.rounding.expected import expected_inputs
+from ampgraph.onnx_model.rounding.tables import tables
 from ampgraph.onnx_model.run import CPU, open_session, run
 from ampgraph.onnx_model.simulate import simulate
-from ampgraph.onnx_model.tables import tables
 from benchmarks.corpus_inputs import lines_of_text, phrases
 from benchmarks.record import keep, table
 

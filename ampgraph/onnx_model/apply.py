@@ -2,7 +2,7 @@
 
 Casts stand right after their producer, or at the head of the body they serve. Graph inputs and outputs keep their
 names; where an output needs a cast, the cast takes the output's name and the producer a new one. How a constant is
-rounded is `filters.py`'s and `tensors.py`'s.
+rounded is `rounding`'s and `tensors.py`'s.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from ampgraph.onnx_model import external
 from ampgraph.onnx_model.annotate import annotate_cast, annotate_constant, annotate_op
 from ampgraph.onnx_model.attributes import constant_tensor
 from ampgraph.onnx_model.dtypes import ELEM_TYPES, precision_of
-from ampgraph.onnx_model.filters import rounded
 from ampgraph.onnx_model.links import LINKS, set_dtype
 from ampgraph.onnx_model.names import all_value_names, node_ids, walk
-from ampgraph.onnx_model.rests import keep_rest
-from ampgraph.onnx_model.roundings import Roundings, roundings
+from ampgraph.onnx_model.rounding.filters import rounded
+from ampgraph.onnx_model.rounding.rests import keep_rest
+from ampgraph.onnx_model.rounding.roundings import Roundings, roundings
 from ampgraph.onnx_model.schema import qualified
 from ampgraph.onnx_model.tensors import LOW_TYPES, chunks
 from ampgraph.onnx_model.types import bodies
@@ -38,7 +38,7 @@ def apply(
 ) -> ModelProto:
     """The model with the plan in it. `graph` is what lift made of this very model.
 
-    `rests`: whether small constants keep what rounding took from them (rests.py), of which our kernels alone make use.
+    `rests`: whether small constants keep what rounding took from them (rounding/rests.py); of use to our kernels alone.
     Constants whose data lie in the source's files still point there, marked as pending (`external.is_pending`).
     """
     context = _context(model, graph, plan, folder or Path(), rests)

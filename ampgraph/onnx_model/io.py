@@ -19,7 +19,7 @@ from onnx import GraphProto, ModelProto, TensorProto
 from ampgraph.errors import ModelError
 from ampgraph.onnx_model import external
 from ampgraph.onnx_model.dtypes import ELEM_TYPES
-from ampgraph.onnx_model.filters import filters_in, rounded
+from ampgraph.onnx_model.rounding.filters import filters_in, rounded
 from ampgraph.onnx_model.types import bodies
 
 ALIGNMENT = 4096  # of a tensor in a data file, so that it can be mapped

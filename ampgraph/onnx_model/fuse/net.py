@@ -16,7 +16,7 @@ from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.places import scopes_of_all
 from ampgraph.onnx_model.prepare import captured, in_order
 from ampgraph.onnx_model.raising import opset_of
-from ampgraph.onnx_model.rests import with_rest
+from ampgraph.onnx_model.rounding.rests import with_rest
 from ampgraph.onnx_model.types import bodies
 
 Array = npt.NDArray[Any]

@@ -284,7 +284,7 @@ def _window(conv: NodeProto) -> dict[str, tuple[int, ...]]:
 
 
 def _bias(net: Net, chain: Chain, channels: int) -> Slot:
-    """As the tensor cores' kernels take it: weights make up for what it lost (roundings.py)."""
+    """As the tensor cores' kernels take it: weights make up for what it lost (rounding/roundings.py)."""
     return _added(net, chain, channels, net.table(chain.bias) if chain.bias else None, np.float16)
 
 

@@ -10,11 +10,11 @@ import pytest
 from onnx import ModelProto, TensorProto, numpy_helper
 
 from ampgraph.onnx_model.apply import apply
-from ampgraph.onnx_model.filters import Filters, filters_of, round_filters
 from ampgraph.onnx_model.io import with_data
 from ampgraph.onnx_model.lift import lift
-from ampgraph.onnx_model.rests import exact
-from ampgraph.onnx_model.roundings import Roundings, roundings
+from ampgraph.onnx_model.rounding.filters import Filters, filters_of, round_filters
+from ampgraph.onnx_model.rounding.rests import exact
+from ampgraph.onnx_model.rounding.roundings import Roundings, roundings
 from ampgraph.onnx_model.tensors import CHUNK
 from ampgraph.precision import Precision
 from tests.models import FLOAT16, convert, parse

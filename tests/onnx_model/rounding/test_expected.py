@@ -7,11 +7,11 @@ import numpy.typing as npt
 import pytest
 from onnx import ModelProto, numpy_helper
 
-from ampgraph.onnx_model.expected import Expected, expected_inputs
 from ampgraph.onnx_model.lift import lift
 from ampgraph.onnx_model.prepare import prepare
+from ampgraph.onnx_model.rounding.expected import Expected, expected_inputs
+from ampgraph.onnx_model.rounding.tables import tables
 from ampgraph.onnx_model.run import CPU, open_session, run
-from ampgraph.onnx_model.tables import tables
 from tests.models import parse
 
 Array = npt.NDArray[np.float64]

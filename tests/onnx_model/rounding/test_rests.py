@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from onnx import TensorProto, numpy_helper
 
-from ampgraph.onnx_model.rests import exact, keep_rest
+from ampgraph.onnx_model.rounding.rests import exact, keep_rest
 from ampgraph.onnx_model.tensors import round_to
 from ampgraph.precision import Precision
 

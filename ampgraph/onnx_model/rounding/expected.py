@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ampgraph.graph import Op, PrecisionGraph
-from ampgraph.onnx_model.elementwise import FUNCTIONS, PAIRS
-from ampgraph.onnx_model.tables import Tables
+from ampgraph.onnx_model.rounding.elementwise import FUNCTIONS, PAIRS
+from ampgraph.onnx_model.rounding.tables import Tables
 
 Array = npt.NDArray[np.float64]
 

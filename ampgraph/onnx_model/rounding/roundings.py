@@ -18,9 +18,9 @@ import numpy.typing as npt
 from onnx import ModelProto
 
 from ampgraph.graph import Op, PrecisionGraph, Value
-from ampgraph.onnx_model.expected import Expected, expected_inputs
-from ampgraph.onnx_model.filters import Filters, filters_of
-from ampgraph.onnx_model.tables import Tables, tables
+from ampgraph.onnx_model.rounding.expected import Expected, expected_inputs
+from ampgraph.onnx_model.rounding.filters import Filters, filters_of
+from ampgraph.onnx_model.rounding.tables import Tables, tables
 from ampgraph.onnx_model.tensors import round_to
 from ampgraph.plan import Plan
 from ampgraph.precision import Precision
