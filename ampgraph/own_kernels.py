@@ -13,6 +13,7 @@ from itertools import takewhile
 
 from ampgraph.graph import Attribute, Op, PrecisionGraph
 from ampgraph.judgement import Judgement
+from ampgraph.neighbours import is_by_channel, only_reader, other_operand, readers
 from ampgraph.options import Options
 from ampgraph.precision import Precision
 
@@ -97,8 +98,8 @@ def _widened(convolutions: Sequence[Op], graph: PrecisionGraph) -> Iterator[str]
         made = bias.outputs[0].value if bias is not None else made
         active = tuple(each for each in _activation(made, graph) if each.type != "Clip")
         made = active[-1].outputs[0].value if active else made
-        readers = _readers(made, graph)
-        if readers and all(each.type == "Conv" and _is_of_all(each) for each in readers):
+        found = readers(made, graph)
+        if found and all(each.type == "Conv" and _is_of_all(each) for each in found):
             yield from (op.outputs[0].value, made)
 
 
@@ -160,25 +161,21 @@ def _after_activation(conv: Op, value: str, graph: PrecisionGraph, depthwise: bo
 
 def _by_channel(value: str, graph: PrecisionGraph, kind: str) -> Op | None:
     """What alone reads a value and takes constants beside it, one or a number a channel."""
-    op = _only_reader(value, graph, kind)
-    other, shape = graph.values[_other(op, value)] if op is not None else None, graph.values[value].shape
-    if other is None or other.constant is None or other.shape is None or shape is None or len(other.shape) > len(shape):
-        return None
-    wanted = (shape[1], *(1 for _ in shape[2:]))
-    return op if other.constant.elements == 1 or other.shape in (wanted, (1, *wanted)) else None
+    op = only_reader(value, graph, kind)
+    return op if op is not None and is_by_channel(other_operand(op, value), value, graph) else None
 
 
 def _norm(_: Op, value: str, graph: PrecisionGraph) -> Op | None:
-    norm = _only_reader(value, graph, "BatchNormalization")
+    norm = only_reader(value, graph, "BatchNormalization")
     constant = norm is not None and all(graph.values[slot.value].constant is not None for slot in norm.inputs[1:])
     return norm if constant else None
 
 
 def _bias(conv: Op, value: str, graph: PrecisionGraph) -> Op | None:
-    add = _only_reader(value, graph, "Add")
+    add = only_reader(value, graph, "Add")
     if add is None or len(conv.inputs) > 2:
         return None
-    other = graph.values[_other(add, value)]
+    other = graph.values[other_operand(add, value)]
     weight = graph.values[conv.inputs[1].value].shape
     if weight is None or other.constant is None or other.shape is None:
         return None
@@ -187,8 +184,8 @@ def _bias(conv: Op, value: str, graph: PrecisionGraph) -> Op | None:
 
 
 def _sum(_: Op, value: str, graph: PrecisionGraph) -> Op | None:
-    add = _only_reader(value, graph, "Add")
-    other = graph.values[_other(add, value)] if add is not None else None
+    add = only_reader(value, graph, "Add")
+    other = graph.values[other_operand(add, value)] if add is not None else None
     same = (
         other is not None and other.constant is None and other.id != value and other.shape == graph.values[value].shape
     )
@@ -196,14 +193,14 @@ def _sum(_: Op, value: str, graph: PrecisionGraph) -> Op | None:
 
 
 def _activation(value: str, graph: PrecisionGraph) -> tuple[Op, ...]:
-    alone = _only_reader(value, graph, "Relu", "HardSwish", "Clip", *_GELUS)
+    alone = only_reader(value, graph, "Relu", "HardSwish", "Clip", *_GELUS)
     if alone is not None:
         return (alone,) if _is_known(alone, graph) else ()
-    readers = _readers(value, graph)
-    gates = [op for op in readers if op.type in _GATES]
-    if len(readers) != 2 or len(gates) != 1 or not _is_usual(gates[0]):
+    found = readers(value, graph)
+    gates = [op for op in found if op.type in _GATES]
+    if len(found) != 2 or len(gates) != 1 or not _is_usual(gates[0]):
         return ()
-    product = _only_reader(gates[0].outputs[0].value, graph, "Mul")
+    product = only_reader(gates[0].outputs[0].value, graph, "Mul")
     if product is None or {slot.value for slot in product.inputs} != {value, gates[0].outputs[0].value}:
         return ()
     return gates[0], product
@@ -229,20 +226,3 @@ def _bounds(cut: Op, graph: PrecisionGraph) -> tuple[Attribute | None, ...]:
         return cut.attributes.get("min"), cut.attributes.get("max")
     values = [graph.values[slot.value] for slot in cut.inputs[1:] if slot.value]
     return tuple(value.constant.scalar if value.constant else None for value in values)
-
-
-def _readers(value: str, graph: PrecisionGraph) -> list[Op]:
-    """The ops that read a value, each once; none where it is an output of the graph."""
-    uses = graph.uses_of.get(value, ())
-    ids: Mapping[str, None] = dict.fromkeys(use.op for use in uses)
-    return [] if "" in ids else [graph.ops[id] for id in ids]
-
-
-def _only_reader(value: str, graph: PrecisionGraph, *types: str) -> Op | None:
-    readers = _readers(value, graph)
-    return readers[0] if len(readers) == 1 and readers[0].type in types else None
-
-
-def _other(op: Op, value: str) -> str:
-    first, second = (slot.value for slot in op.inputs)
-    return second if first == value else first

@@ -200,7 +200,6 @@ _OF_TORCHVISION: Mapping[str, dict[str, bool]] = {
     "vgg16_bn": {},
     "mnasnet1_0": {},
     "shufflenet_v2_x1_0": {},
-    "shufflenet_v2_x2_0": {},
     "efficientnet_v2_s": {},
     "swin_v2_t": {},
     "maxvit_t": {},

@@ -462,7 +462,8 @@ DILATED(7, 2)
 
 /* Squeeze and excite: means -> hidden -> gates, a block an image. sums: N, parts, C; w1: hidden, C; w2: hidden, C
  * (transposed), in float32 as the biases: an error of a gate is one of a whole image; y: N, C; C a multiple of 8. What
- * is read in one step is asked for at once: a block has nothing else to wait for. Shared: C + hidden + 8 * blockDim.x floats. */
+ * is read in one step is asked for at once: a block has nothing else to wait for. Shared: C + hidden + 8 * blockDim.x
+ * floats. */
 extern "C" __global__ void __launch_bounds__(1024) excite(const Four *sums, const Four *w1, const float *b1,
                                                           const Four *w2, const float *b2, __half *y, int channels,
                                                           int hidden, int parts, int act, int gate) {

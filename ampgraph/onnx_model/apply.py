@@ -25,7 +25,7 @@ from ampgraph.onnx_model.rounding.filters import rounded
 from ampgraph.onnx_model.rounding.rests import keep_rest
 from ampgraph.onnx_model.rounding.roundings import Roundings, roundings
 from ampgraph.onnx_model.schema import qualified
-from ampgraph.onnx_model.tensors import LOW_TYPES, chunks
+from ampgraph.onnx_model.tensors import LOW_TYPES, elements
 from ampgraph.onnx_model.types import bodies
 from ampgraph.plan import Cast, Plan
 from ampgraph.precision import Precision
@@ -277,18 +277,17 @@ def _converted(
     target.dims.extend(tensor.dims)
     target.metadata_props.extend(tensor.metadata_props)
     filters, plain = context.roundings.filters.get(value.id), _is_plain(value, precision)
-    keeps_rest = value.id in context.roundings.rests
-    if external.is_external(tensor):
+    outside, keeps_rest = external.is_external(tensor), value.id in context.roundings.rests
+    parts = rounded(tensor, context.folder, filters, precision, plain=plain)
+    data = b"" if outside and not keeps_rest else b"".join(parts)
+    if keeps_rest:
+        keep_rest(target, elements(tensor, context.folder), np.frombuffer(data, LOW_TYPES[precision]))
+    if outside:
         target.data_location = TensorProto.EXTERNAL
         target.external_data.extend(tensor.external_data)
         external.mark_pending(target, filters.text() if filters else "")
-    if keeps_rest or not external.is_external(tensor):
-        data = b"".join(rounded(tensor, context.folder, filters, precision, plain=plain))
-        if keeps_rest:
-            exact = np.concatenate(list(chunks(tensor, context.folder)))
-            keep_rest(target, exact, np.frombuffer(data, LOW_TYPES[precision]))
-        if not external.is_external(tensor):
-            target.raw_data = data
+    else:
+        target.raw_data = data
 
 
 def _is_plain(value: Value, precision: Precision) -> bool:

@@ -51,6 +51,11 @@ def chunks(tensor: TensorProto, folder: Path, terms: int = 1) -> Iterator[npt.ND
         yield data[start : start + size]
 
 
+def elements(tensor: TensorProto, folder: Path) -> npt.NDArray[np.float32]:
+    """All elements of a small float32 tensor, flat."""
+    return np.concatenate(list(chunks(tensor, folder)))
+
+
 def _require_whole(tensor: TensorProto) -> None:
     """Raise ModelError for float32 data whose length is not that of the shape."""
     if len(tensor.raw_data) != 4 * element_count(tensor):

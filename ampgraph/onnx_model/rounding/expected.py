@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ampgraph.graph import Op, PrecisionGraph
+from ampgraph.neighbours import is_by_channel
 from ampgraph.onnx_model.rounding.elementwise import FUNCTIONS, PAIRS
 from ampgraph.onnx_model.rounding.tables import Tables
 
@@ -81,15 +82,10 @@ class _At:
         """A variable of its own."""
         return [_normal(self.op.id, mean, variance)]
 
-    def by_channel(self, slot: int, channels: int, rank: int) -> Array | None:
-        """The constant in a slot as one number a channel of an image of this rank (C, 1); None where it is not that."""
-        table = self.tables.table(self.id(slot))
-        if table is None:
-            return None
-        axes = [axis - table.ndim for axis, size in enumerate(table.shape) if size > 1]
-        if axes and (axes != [1 - rank] or table.size != channels):
-            return None
-        return np.broadcast_to(table.reshape(-1, 1), (channels, 1))
+    def by_channel(self, slot: int, image: int) -> Array | None:
+        """The constant in a slot as numbers by channel (C or 1, 1) of the image in another; None where it is none."""
+        table = self.tables.table(self.id(slot)) if is_by_channel(self.id(slot), self.id(image), self.graph) else None
+        return None if table is None else table.reshape(-1, 1)
 
     def row(self, slot: int) -> Array | None:
         """The constant vector in a slot."""
@@ -165,13 +161,13 @@ def _bound(at: _At, slot: int, name: str, usual: float) -> float | None:
     """What cuts off: an input, or an attribute before opset 11; None where it is no constant."""
     if not at.id(slot):
         return float(at.op.attributes.get(name, usual))  # type: ignore[arg-type]
-    table = at.tables.table(at.id(slot))
-    return None if table is None or table.size != 1 else float(table.reshape(-1)[0])
+    constant = at.graph.values[at.id(slot)].constant
+    return constant.scalar if constant is not None else None
 
 
 def _prelu(at: _At) -> _Found:
     seen = at.args[0]
-    slope = at.by_channel(1, len(seen.at), at.rank(0)) if seen else None
+    slope = at.by_channel(1, 0)
     return [_Seen(seen.base, np.where(seen.at < 0, slope * seen.at, seen.at))] if seen and slope is not None else []
 
 
@@ -181,8 +177,7 @@ def _pair(at: _At) -> _Found:
     if one is not None and other is not None:
         return _both(at, one, other) if len(one.at) == len(other.at) else []
     place = int(one is None)
-    seen = at.args[place]
-    given = at.by_channel(1 - place, len(seen.at), at.rank(place)) if seen else None
+    seen, given = at.args[place], at.by_channel(1 - place, place)
     if seen is None or given is None:
         return []
     return [_Seen(seen.base, compute(given, seen.at) if place else compute(seen.at, given))]

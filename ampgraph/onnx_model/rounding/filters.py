@@ -41,15 +41,13 @@ _MOST = 16  # weights of one sum that are not the nearest: of a thousand half a 
 class Filters:
     """What a convolution's W (M, C/group, k1, ..) meets.
 
-    `taps`: weights for one channel. `means`, `spreads`: (groups, C/group). `shift`: (M), what else each result is off
-    by. `known`: whether anything is known of the input; if not, means and spreads are 1.
+    `taps`: weights for one channel. `means`, `spreads`: (groups, C/group). `shift`: (M), what else results are off by.
     """
 
     taps: int
     means: Floats
     spreads: Floats
     shift: Floats
-    known: bool = True
 
     @property
     def length(self) -> int:
@@ -60,7 +58,7 @@ class Filters:
         """As a word that `filters_in` reads."""
         arrays = {name: getattr(self, name) for name in ("means", "spreads", "shift")}
         words = {name: b64encode(array.astype("<f4").tobytes()).decode() for name, array in arrays.items()}
-        return json.dumps({"taps": self.taps, "groups": len(self.means), "known": self.known, **words})
+        return json.dumps({"taps": self.taps, "groups": len(self.means), **words})
 
 
 def filters_in(text: str) -> Filters:
@@ -68,7 +66,7 @@ def filters_in(text: str) -> Filters:
     said = json.loads(text)
     means, spreads, shift = (np.frombuffer(b64decode(said[name]), "<f4") for name in ("means", "spreads", "shift"))
     shape = (said["groups"], -1)
-    return Filters(said["taps"], means.reshape(shape), spreads.reshape(shape), shift, said["known"])
+    return Filters(said["taps"], means.reshape(shape), spreads.reshape(shape), shift)
 
 
 def filters_of(
@@ -78,13 +76,17 @@ def filters_of(
     spreads: npt.ArrayLike | None = None,
     shift: npt.ArrayLike | None = None,
 ) -> Filters | None:
-    """Of a W of these sizes; `means` and `spreads` of all channels of the input. None where nothing can be chosen."""
+    """Of a W of these sizes; `means` and `spreads` of all channels of the input. None where nothing can be chosen.
+
+    Where nothing is known of the input, channels of one tap have a mean as large as their spread, others none: what
+    their own share holds already is one.
+    """
     if len(dims) < 2 or not prod(dims) or dims[0] % group:
         return None
     taps, shape = prod(dims[2:]), (group, dims[1])
     ones, zeros = np.ones(shape, np.float32), np.zeros(dims[0], np.float32)
     if means is None or spreads is None:
-        return Filters(taps, ones, ones, zeros, known=False) if taps > 1 or dims[1] > 1 else None
+        return Filters(taps, ones * (taps == 1), ones, zeros) if taps > 1 or dims[1] > 1 else None
     met, wide = (np.asarray(each, np.float32).reshape(shape) for each in (means, spreads))
     return Filters(taps, met, wide, zeros if shift is None else np.asarray(shift, np.float32))
 
@@ -116,10 +118,10 @@ def round_filters(
         step = _across(held, error, precision) - held
         limits = FORMATS[precision]
         step[(error == 0) | ~(np.abs(held) >= limits.smallest_normal) | ~(np.abs(held) < limits.largest)] = 0
-        alone = filters.known and filters.means.shape[1] == 1
+        alone = filters.means.shape[1] == 1
         if filters.taps > 1:
             _keep_channels(held, error, step, _pull(filters, first, len(held)) if alone else None)
-        if not alone and (filters.known or filters.taps == 1):
+        if not alone and filters.means.any():
             _keep_filters(held, error, step, filters, first)
         return np.asarray(held.astype(low.dtype).reshape(low.shape))
 

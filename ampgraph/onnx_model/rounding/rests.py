@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
 
 _KEY = "ampgraph.rest"
 _PARTS = 127
@@ -54,8 +54,3 @@ def _distances(low: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     with np.errstate(invalid="ignore", over="ignore"):
         found = np.spacing(np.abs(low.reshape(-1))).astype(np.float64)
     return np.where(np.isfinite(found), found, 0.0)
-
-
-def exact(tensor: TensorProto) -> npt.NDArray[np.float32]:
-    """All numbers of a tensor that lies here, rests included."""
-    return with_rest(tensor, numpy_helper.to_array(tensor))

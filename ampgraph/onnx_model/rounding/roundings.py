@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto
 
-from ampgraph.graph import Op, PrecisionGraph, Value
+from ampgraph.graph import Op, PrecisionGraph
+from ampgraph.neighbours import is_by_channel, only_reader, other_operand
 from ampgraph.onnx_model.rounding.expected import Expected, expected_inputs
 from ampgraph.onnx_model.rounding.filters import Filters, filters_of
 from ampgraph.onnx_model.rounding.tables import Tables, tables
@@ -94,21 +95,10 @@ def _bias(op: Op, graph: PrecisionGraph) -> str:
     """The constant that is added to a convolution's results, inside or by a sum after it; "" where there is none."""
     if len(op.inputs) > 2 and op.inputs[2].value:
         return op.inputs[2].value
-    uses = graph.uses_of.get(op.outputs[0].value, ())
-    after = graph.ops.get(uses[0].op) if len(uses) == 1 else None
-    if after is None or after.type != "Add":
-        return ""
-    other = after.inputs[1 - uses[0].slot].value
-    image = graph.values[op.outputs[0].value]
-    return other if _is_by_channel(graph.values.get(other), image) else ""
-
-
-def _is_by_channel(value: Value | None, image: Value) -> bool:
-    """Whether a constant holds one number, or one for each channel of an image."""
-    if value is None or value.constant is None or value.shape is None or image.shape is None:
-        return False
-    rank, places = len(image.shape), [axis - len(value.shape) for axis, size in enumerate(value.shape) if size > 1]
-    return rank >= _IMAGE_RANK and len(value.shape) <= rank and places in ([], [1 - rank])
+    made = op.outputs[0].value
+    after = only_reader(made, graph, "Add")
+    other = other_operand(after, made) if after is not None else ""
+    return other if is_by_channel(other, made, graph) else ""
 
 
 def _with_rests(graph: PrecisionGraph, plan: Plan, convs: list[Op]) -> Iterator[str]:
@@ -124,11 +114,11 @@ def _with_rests(graph: PrecisionGraph, plan: Plan, convs: list[Op]) -> Iterator[
 
 def _numbers(op: Op, graph: PrecisionGraph) -> Iterator[str]:
     """The constants that an elementwise operator takes beside an image, by channel."""
-    if len(op.inputs) == 2:
-        for one, other in (op.inputs, op.inputs[::-1]):
-            image = graph.values.get(other.value)
-            if image is not None and image.constant is None and _is_by_channel(graph.values.get(one.value), image):
-                yield one.value
+    one, other = (slot.value for slot in op.inputs)
+    for constant, image in ((one, other), (other, one)):
+        shape = graph.values[image].shape
+        if shape is not None and len(shape) >= _IMAGE_RANK and is_by_channel(constant, image, graph):
+            yield constant
 
 
 def _moves_channels(op: Op, graph: PrecisionGraph) -> bool:

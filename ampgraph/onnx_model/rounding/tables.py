@@ -12,7 +12,7 @@ from onnx import ModelProto, TensorProto, numpy_helper
 
 from ampgraph.onnx_model.attributes import constant_tensor
 from ampgraph.onnx_model.external import is_external
-from ampgraph.onnx_model.tensors import chunks, element_count
+from ampgraph.onnx_model.tensors import chunks, element_count, elements
 
 _SMALL = 1 << 16  # elements
 
@@ -39,7 +39,7 @@ class Tables:
         if tensor is None or element_count(tensor) > _SMALL:
             return None
         if tensor.data_type == TensorProto.FLOAT:
-            return np.concatenate(list(chunks(tensor, self.folder))).astype(np.float64).reshape(tuple(tensor.dims))
+            return elements(tensor, self.folder).astype(np.float64).reshape(tuple(tensor.dims))
         known = tensor.data_type in (TensorProto.INT64, TensorProto.INT32) and not is_external(tensor)
         return numpy_helper.to_array(tensor).astype(np.float64) if known else None
 

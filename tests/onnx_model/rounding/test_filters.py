@@ -103,7 +103,7 @@ def test_what_is_out_of_range_is_as_everywhere(weights: Weights) -> None:
         assert np.isfinite(found[np.isfinite(weights.reshape(-1))]).all()
 
 
-@pytest.mark.parametrize(("depth", "taps", "share"), [(1, 9, 0.25), (1, 25, 0.1), (512, 1, 0.05)])
+@pytest.mark.parametrize(("depth", "taps", "share"), [(1, 9, 0.25), (1, 25, 0.1), (512, 1, 0.01)])
 def test_sums_stay(depth: int, taps: int, share: float) -> None:
     weights = normal(200, depth, taps)
     error, before = rounded(weights) - weights, nearest(weights) - weights
@@ -163,6 +163,6 @@ def test_no_filter_is_cut_in_two() -> None:
 def test_what_is_met_is_read_as_it_was_written() -> None:
     how = met(normal(6, 4, 9))
     read = filters_in(how.text())
-    assert (read.taps, read.known) == (how.taps, how.known)
+    assert read.taps == how.taps
     for name in ("means", "spreads", "shift"):
         np.testing.assert_array_equal(getattr(read, name), getattr(how, name))

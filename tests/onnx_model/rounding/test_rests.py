@@ -10,12 +10,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from onnx import TensorProto, numpy_helper
 
-from ampgraph.onnx_model.rounding.rests import exact, keep_rest
+from ampgraph.onnx_model.rounding.rests import keep_rest, with_rest
 from ampgraph.onnx_model.tensors import round_to
 from ampgraph.precision import Precision
 
 Numbers = npt.NDArray[np.float32]
 DRAWN = arrays.arrays(np.float32, st.integers(1, 9), elements=st.floats(-6e4, 6e4, width=32))
+
+
+def exact(tensor: TensorProto) -> Numbers:
+    return with_rest(tensor, numpy_helper.to_array(tensor))
 
 
 def kept(numbers: Numbers, low: npt.NDArray[Any] | None = None) -> TensorProto:
