@@ -164,7 +164,7 @@ def contenders(case: Case, models: list[Made], turns: Turns, plain: bool, provid
 
 def _opened(case: Case, made: Made, setting: Setting, turns: Turns, provider: str) -> Iterator[Contender]:
     try:
-        with turns.opening():
+        with turns.alone():  # cuDNN's search and ours go by the clock, and find slow kernels beside a compiler's trials
             session = Session(str(made.path), provider=provider, shapes=case.shapes, **setting)
             bound = session.bind(case.feeds)
             bound.run()

@@ -70,7 +70,7 @@ def relative(reference: Array, found: Array) -> float:
 
 @dataclass(frozen=True)
 class Turns:
-    """Processes that share a GPU open models side by side, but one that measures is alone on it.
+    """Processes that share a GPU compile side by side, but one that measures is alone on it.
 
     `lock`: the stem of two lock files, the same for all of them; None: there is no other process. Who wants to be alone
     holds the door, so that those who come later wait until it is done.
@@ -80,7 +80,7 @@ class Turns:
 
     @contextlib.contextmanager
     def opening(self) -> Iterator[None]:
-        """While others may open models too."""
+        """While others may open or compile models too."""
         with self._held("door", fcntl.LOCK_SH):
             pass
         with self._held("room", fcntl.LOCK_SH):

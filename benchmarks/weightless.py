@@ -17,7 +17,7 @@ import onnx
 from onnx import ModelProto, TensorProto, numpy_helper
 
 KEY = "benchmarks.weights"  # model metadata: name -> [mean, deviation]
-RECIPE = "benchmarks.recipe"  # model metadata: name -> [name in the source, transposed]
+RECIPE = "benchmarks.recipe"  # model metadata: name -> [name in the source, transposed, digest of it as laid so]
 _LARGE = 1024  # elements
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 _HAIR = 2.0**-23  # what tools may change a value by that float16 hardly holds: they flush or lift subnormal ones
@@ -59,7 +59,7 @@ def derived(model: ModelProto, source: ModelProto) -> tuple[ModelProto, tuple[st
 
     Also the names of large float initializers that are none of the source's and keep their data.
     """
-    copy, recipe, kept = ModelProto(), dict[str, tuple[str, bool]](), []
+    copy, recipe, kept = ModelProto(), dict[str, tuple[str, bool, str]](), []
     copy.CopyFrom(model)
     known = _Known(source)
     for tensor in copy.graph.initializer:
@@ -67,7 +67,7 @@ def derived(model: ModelProto, source: ModelProto) -> tuple[ModelProto, tuple[st
             continue
         origin = known.origin(tensor.name, numpy_helper.to_array(tensor))
         if origin is not None:
-            recipe[tensor.name] = origin
+            recipe[tensor.name] = (*origin, known.digest(*origin))
             for field in ("raw_data", "float_data", "int32_data"):
                 tensor.ClearField(field)
         elif np.prod(tensor.dims) > _LARGE:
@@ -77,18 +77,23 @@ def derived(model: ModelProto, source: ModelProto) -> tuple[ModelProto, tuple[st
 
 
 def restored(model: ModelProto, source: ModelProto) -> ModelProto:
-    """A copy of what `derived` made, with the weights of this source. ValueError: it is another network's."""
+    """A copy of what `derived` made, with the weights of this source. ValueError: it is another network's.
+
+    Found by what they hold, whatever another version of an exporter calls them; by name where nothing holds it, as that
+    version's random weights may differ.
+    """
     copy = ModelProto()
     copy.CopyFrom(model)
     recipe = json.loads(next(entry.value for entry in copy.metadata_props if entry.key == RECIPE))
-    tensors = {tensor.name: tensor for tensor in source.graph.initializer}
+    known = _Known(source)
     for tensor in copy.graph.initializer:
         if tensor.name not in recipe:
             continue
-        origin, transposed = recipe[tensor.name]
-        if origin not in tensors:
+        origin, transposed, digest = recipe[tensor.name]
+        origin, transposed = known.held(digest) or (origin, transposed)
+        if origin not in known.arrays:
             raise ValueError(f"{tensor.name} comes of {origin}, which the source does not have")
-        values = _laid(numpy_helper.to_array(tensors[origin]), transposed)
+        values = _laid(known.arrays[origin], transposed)
         if values.shape != tuple(tensor.dims):
             raise ValueError(f"{tensor.name} has the shape {tuple(tensor.dims)}, {origin} in the source {values.shape}")
         tensor.raw_data = values.astype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).tobytes()
@@ -100,27 +105,35 @@ class _Known:
     """The float32 initializers of a model, to be found by name or by what they hold."""
 
     def __init__(self, source: ModelProto) -> None:
-        self._arrays: Mapping[str, Array] = {
+        self.arrays: Mapping[str, Array] = {
             tensor.name: numpy_helper.to_array(tensor)
             for tensor in source.graph.initializer
             if tensor.data_type == TensorProto.FLOAT
         }
-        self._found: dict[str, dict[bytes, tuple[str, bool]]] = {}  # by type
+        self._found: dict[str, dict[str, tuple[str, bool]]] = {}  # by type
 
     def origin(self, name: str, values: Array) -> tuple[str, bool] | None:
         """Which initializer these values are, cast to their type, and whether transposed."""
-        same = self._arrays.get(name)
+        same = self.arrays.get(name)
         if same is not None and same.shape == values.shape and _is_close(same.astype(values.dtype), values):
             return name, False
         return self._by_content(values.dtype).get(_digest(values))
 
-    def _by_content(self, dtype: np.dtype[Any]) -> Mapping[bytes, tuple[str, bool]]:
+    def digest(self, name: str, transposed: bool) -> str:
+        """Of an initializer laid so."""
+        return _digest(_laid(self.arrays[name], transposed))
+
+    def held(self, digest: str) -> tuple[str, bool] | None:
+        """Which initializer, and whether transposed, has this `digest`."""
+        return self._by_content(np.dtype(np.float32)).get(digest)
+
+    def _by_content(self, dtype: np.dtype[Any]) -> Mapping[str, tuple[str, bool]]:
         if dtype.name not in self._found:
             self._found[dtype.name] = dict(self._digests(dtype))
         return self._found[dtype.name]
 
-    def _digests(self, dtype: np.dtype[Any]) -> Iterator[tuple[bytes, tuple[str, bool]]]:
-        for name, array in self._arrays.items():
+    def _digests(self, dtype: np.dtype[Any]) -> Iterator[tuple[str, tuple[str, bool]]]:
+        for name, array in self.arrays.items():
             with np.errstate(over="ignore"):
                 cast = array.astype(dtype)
             for transposed in (False, True) if array.ndim == 2 else (False,):
@@ -135,5 +148,5 @@ def _is_close(left: Array, right: Array) -> bool:
     return bool(np.all(np.abs(left.astype(np.float32) - right.astype(np.float32)) <= _HAIR))
 
 
-def _digest(values: Array) -> bytes:
-    return hashlib.sha256(repr(values.shape).encode() + values.tobytes()).digest()
+def _digest(values: Array) -> str:
+    return hashlib.sha256(repr(values.shape).encode() + values.tobytes()).hexdigest()[:32]

@@ -42,6 +42,15 @@ def test_the_real_weights_take_the_place_of_others():
     assert np.array_equal(weights_of(restored(small, model(w=2 * VALUES)))["w"], (2 * VALUES).astype(np.float16))
 
 
+def test_weights_are_found_by_what_they_hold_where_another_exporter_names_or_lays_them_otherwise():
+    other = VALUES[::-1].copy()
+    converted = model(a=VALUES.astype(np.float16), b=other.astype(np.float16))
+    small, _ = derived(converted, model(a=VALUES, b=other))
+    found = weights_of(restored(small, model(a=other, b=np.ascontiguousarray(VALUES.T))))
+    assert np.array_equal(found["a"], VALUES.astype(np.float16))
+    assert np.array_equal(found["b"], other.astype(np.float16))
+
+
 def test_what_is_none_of_the_source_keeps_its_data():
     folded = 3 * VALUES
     small, kept = derived(model(folded=folded), model(w=VALUES))
@@ -49,7 +58,7 @@ def test_what_is_none_of_the_source_keeps_its_data():
     assert np.array_equal(weights_of(restored(small, model(w=VALUES)))["folded"], folded)
 
 
-@pytest.mark.parametrize("other", [{"v": VALUES}, {"w": VALUES[:2]}])
+@pytest.mark.parametrize("other", [{"v": 2 * VALUES}, {"w": VALUES[:2]}])
 def test_another_network_is_refused(other: dict[str, np.ndarray]):
     small, _ = derived(model(w=VALUES.astype(np.float16)), model(w=VALUES))
     with pytest.raises(ValueError, match="w "):
