@@ -9,33 +9,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import gpu_models
+from benchmarks.side_by_side import Task, run_all
 
 FILES, TORCH = "files", "torch"
 _THREADS = {"TORCHINDUCTOR_COMPILE_THREADS": "3", "OMP_NUM_THREADS": "2"}  # a process: 16 cores, 18 processes
-_POLL = 0.5  # seconds
-
-
-@dataclass(frozen=True)
-class Job:
-    """A process of its own session, so that the compilers it starts end with it."""
-
-    title: str
-    process: subprocess.Popen[bytes]
-    started: float
-
-    def stop(self) -> None:
-        """End it with all it started."""
-        os.killpg(self.process.pid, signal.SIGTERM)
-        self.process.wait()
 
 
 def make_files(name: str, arguments: argparse.Namespace) -> None:
@@ -65,26 +47,6 @@ def compile_torch(name: str, arguments: argparse.Namespace) -> None:
             print(f"{name} b{batch} {found.name}: {time.perf_counter() - start:.0f} s", flush=True)
 
 
-def run_all(commands: Sequence[tuple[str, Sequence[str]]], limit: float) -> list[str]:
-    """Run them side by side. Returns the titles of those that were stopped at the limit (seconds) or failed."""
-    environment = {**_THREADS, **os.environ}
-    start = time.perf_counter()
-    running = [
-        Job(title, subprocess.Popen(command, env=environment, start_new_session=True), start)
-        for title, command in commands
-    ]
-    unfinished = []
-    while running and time.perf_counter() - start < limit:
-        for job in [job for job in running if job.process.poll() is not None]:
-            running.remove(job)
-            unfinished += [job.title] if job.process.returncode else []
-            print(f"-- {job.title}: {time.perf_counter() - start:.0f} s, exit {job.process.returncode}", flush=True)
-        time.sleep(_POLL)
-    for job in running:
-        job.stop()
-    return unfinished + [job.title for job in running]
-
-
 def main() -> None:
     """Start a process for each network and task, or be one."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -103,15 +65,14 @@ def main() -> None:
         task(arguments.network, arguments)
         return
     names = gpu_models.named(arguments.only)
-    commands = [
-        (
-            f"{task} {name}",
-            [sys.executable, "-m", "benchmarks.compile_ahead", *sys.argv[1:], "--network", name, "--tasks", task],
-        )
+    command = [sys.executable, "-m", "benchmarks.compile_ahead", *sys.argv[1:]]
+    threads = {key: value for key, value in _THREADS.items() if key not in os.environ}
+    tasks = [
+        Task(f"{task} {name}", [*command, "--network", name, "--tasks", task], threads)
         for task in arguments.tasks.split(",")
         for name in names
     ]
-    unfinished = run_all(commands, arguments.limit)
+    unfinished = run_all(tasks, arguments.limit)
     print(f"not finished: {', '.join(unfinished) or 'none'}", flush=True)
 
 

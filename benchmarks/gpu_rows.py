@@ -9,7 +9,8 @@ small models wait for the host, and sessions that are alike differ by a tenth in
 
 Results are added case by case to one file, so a run that is cut short keeps what it has. Networks may be measured by
 several processes at a time with the same `--lock`: torch compiles side by side; what measures is alone, as tuning and
-the opening of ONNX sessions do. `benchmarks.compile_ahead` before it leaves little to compile.
+the opening of ONNX sessions do. `benchmarks.compile_ahead` before it leaves little to compile, and
+`benchmarks.all_rows` starts a process a network on every GPU.
 
 `--own-only` measures float32, TF32 and ampgraph again where the peers are kept already. Such a case is kept beside the
 whole one, under a key of its own, so no row holds figures of two runs; gpu_summary.py says how they are set together.
