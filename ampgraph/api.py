@@ -146,7 +146,7 @@ def convert(
     - `plan`: apply this saved and perhaps edited plan. `save_plan`, `report`: write the plan, the report as JSON.
     - `require`: thresholds such as {"coverage": 0.9}. `force`: write over existing files.
     - `check`: run both models, with `data` (an .npz file of inputs) or generated inputs, and compare.
-    - `dry_run`: write nothing; `.model` is made when asked for.
+    - `dry_run`: write no model, but plan and report where they are named; `.model` is made when asked for.
 
     Raises AmpgraphError, each a line that names place, fact and remedy: ModelError (no model, cannot be converted),
     OptionError, RuleError, PlanError (a plan that breaks a law), RequirementError (a threshold is not met) and
@@ -207,8 +207,6 @@ class _Order:
         paths = self.outputs.paths
         if self.options.plan and "--save-plan" in paths:
             raise OptionError("--plan and --save-plan", "are both given", "leave one of them out")
-        if self.dry_run and ("--save-plan" in paths or "--report" in paths):
-            raise OptionError("--dry-run", "writes nothing, not even plan or report", "leave it or them out")
         if self.data and not (self.check or self.options.tune):
             raise OptionError("--data", "is only read by --check and --tune", "give one of them too, or leave it out")
         for name in self.require:
@@ -224,7 +222,9 @@ class _Order:
             outputs = replace(outputs, paths=paths)
         read = {external.external_source(tensor, loaded.folder)[0] for tensor in outside}
         inputs = (loaded.path, self.options.rules, self.options.plan, self.options.costs, self.data, *sorted(read))
-        outputs.verify([path for path in inputs if path is not None], written=not self.dry_run)
+        texts = ("--save-plan", "--report")
+        unwritten = [option for option in paths if option not in texts] if self.dry_run else []
+        outputs.verify([path for path in inputs if path is not None], unwritten=unwritten)
 
 
 def _carry_out(order: _Order, loaded: Loaded) -> Result:
@@ -252,10 +252,12 @@ def _meet(require: Mapping[str, float], report: Report) -> None:
 
 
 def _dry_run(order: _Order, planned: Planned, report: Report) -> Result:
-    if not order.check:
-        return Result(planned, report)
-    converted = convert_model(planned)
-    return Result(planned, _checked(order, planned, report, converted.model), None, converted)
+    converted = convert_model(planned) if order.check else None
+    if converted is not None:
+        report = _checked(order, planned, report, converted.model)
+    with staged(_texts(order, planned, report)) as publish:
+        publish()
+    return Result(planned, report, None, converted)
 
 
 def _write(order: _Order, planned: Planned, report: Report, destination: Path | None) -> Result:

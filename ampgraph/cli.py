@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -133,7 +133,7 @@ for _command in (run_command, bench_command, profile_command, inspect_command, c
 @click.option("--check", is_flag=True, help="Run both models and compare; exit with 1 if answers differ too much.")
 @click.option("--data", metavar="FILE.npz", help="Inputs for --check and --tune, by name; default: generated ones.")
 @click.option("--force", is_flag=True, help="Write over existing files.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done; write nothing.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done; write no model, only --report and --save-plan.")
 def convert(source: str, destination: str | None, precision: str, **words: Any) -> None:  # noqa: ANN401
     """Convert a float32 ONNX model to mixed precision and say what happened."""
     from ampgraph.options import parse_threshold
@@ -147,7 +147,7 @@ def convert(source: str, destination: str | None, precision: str, **words: Any) 
             _show("\n".join(_report_text().check_lines(error.check)))
         raise
     _show(_report_text().to_text(result.report))
-    _show(f"wrote {result.path}" if result.path else "dry run: nothing was written")
+    _show(f"wrote {result.path}" if result.path else _dry(filter(None, (words["save_plan"], words["report"]))))
 
 
 @main.command()
@@ -180,11 +180,17 @@ def rules(markdown: bool, rules: str | None) -> None:
 
 @main.command()
 @click.option("--folder", default="ampgraph-demo", show_default=True, metavar="DIR", help="Where everything is left.")
-def demo(folder: str) -> None:
+@click.option("--force", is_flag=True, help="Write over existing files.")
+def demo(folder: str, force: bool) -> None:
     """Train in mixed precision, convert, check the answers, and say what stayed float32 and why."""
     from ampgraph.demo import run_demo
 
-    run_demo(Path(folder), _show)
+    run_demo(Path(folder), _show, force=force)
+
+
+def _dry(written: Iterable[str]) -> str:
+    files = " and ".join(written)
+    return f"dry run: no model was written, only {files}" if files else "dry run: nothing was written"
 
 
 def default_destination(source: str, precision: str) -> str:

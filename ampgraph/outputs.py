@@ -18,10 +18,10 @@ class Outputs:
     paths: Mapping[str, Path]
     force: bool = False
 
-    def verify(self, inputs: Collection[Path], *, written: bool = True) -> None:
+    def verify(self, inputs: Collection[Path], *, unwritten: Collection[str] = ()) -> None:
         """Refuse what would write over an input, over another output, or, without force, over any file.
 
-        `written` False: nothing will be, so that files which exist are in nobody's way.
+        `unwritten`: options whose file will not be, so that one which exists is in nobody's way.
         """
         for option, path in self.paths.items():
             place = f"{option} {path}"
@@ -30,7 +30,7 @@ class Outputs:
                 raise OptionError(place, "is also an input of this conversion", "choose another place")
             if any(same_file(path, other) for name, other in self.paths.items() if name != option):
                 raise OptionError(place, "is named by two options", "choose different files")
-            if written and os.path.lexists(path) and not self.force:
+            if option not in unwritten and os.path.lexists(path) and not self.force:
                 raise OptionError(place, "exists already", "choose another place, or write over it with --force")
 
 

@@ -72,6 +72,11 @@ def test_a_dry_run_writes_nothing(source: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert "dry run: nothing was written" in result.stdout
     assert list(tmp_path.iterdir()) == [source]
+    report = tmp_path / "report.json"
+    told = run("convert", source, "--dry-run", "--report", report)
+    assert told.exit_code == 0, told.stderr
+    assert told.stdout.endswith(f"dry run: no model was written, only {report}\n")
+    assert sorted(tmp_path.iterdir()) == [source, report]
 
 
 def test_an_unmet_requirement_is_exit_3(source: Path, tmp_path: Path) -> None:
