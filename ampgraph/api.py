@@ -103,8 +103,8 @@ def convert(
     device: str = "h100",
     objective: str = "speed",
     rules: FilePath = None,
-    keep: str = "",
-    low: str = "",
+    keep: str | Sequence[str] = "",
+    low: str | Sequence[str] = "",
     io: str = "keep",
     shapes: Mapping[str, Sequence[int]] | None = None,
     opset: int = 0,
@@ -132,7 +132,8 @@ def convert(
     - `precision`: "float16" or "bfloat16". `target`: "onnxruntime-cuda", whose kernels are known, or "onnx".
     - `device`: the deployment's GPU, not the local one. `objective`: "speed", "memory" or "coverage".
     - `rules`: a TOML file of rules that go before the built-in ones.
-    - `keep`, `low`: regular expressions over node names that stay float32, or become low against the rules.
+    - `keep`, `low`: nodes that stay float32, or become low against the rules: regular expressions, one or several,
+      that are searched in node names.
     - `io`: "keep" the interface, make float inputs and outputs "low", or a regular expression over their names.
     - `shapes`: input shapes by name that times are modelled at. `opset`: raise the model's opset first.
     - `costs`: times that `ampgraph profile` measured, instead of modelled ones.
@@ -209,9 +210,11 @@ class _Order:
             raise OptionError("--plan and --save-plan", "are both given", "leave one of them out")
         if self.data and not (self.check or self.options.tune):
             raise OptionError("--data", "is only read by --check and --tune", "give one of them too, or leave it out")
-        for name in self.require:
+        for name, share in self.require.items():
             if name != "coverage":
                 raise OptionError(f"--require {name}", "unknown threshold", "coverage=0.9 is known")
+            if not 0 <= share <= 1:
+                raise OptionError(f"--require {name}={share:g}", "is no share", "give a number from 0 to 1")
 
     def verify_places(self, loaded: Loaded) -> None:
         """Refuse to write over what is read; the model's data file is written beside it under a name of its own."""

@@ -79,6 +79,45 @@ def test_a_dry_run_writes_nothing(source: Path, tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == [source, report]
 
 
+def test_keep_and_low_may_be_repeated(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.onnx"
+    words = ("--objective", "coverage", "--keep", "^head$", "--keep", "^conv$", "--low", "^exp$")
+    result = run("convert", source, "-o", target, *words)
+    assert result.exit_code == 0, result.stderr
+    told = {name: run("explain", target, name).stdout for name in ("head", "conv", "exp")}
+    assert all("--keep" in told[name] for name in ("head", "conv"))
+    assert "--low" in told["exp"]
+    again = run("convert", target, "-o", tmp_path / "again.onnx", *words)
+    assert again.exit_code == 0, again.stderr
+    assert (tmp_path / "again.onnx").read_bytes() == target.read_bytes()
+    both = run("convert", source, "--dry-run", *words, "--low", "^conv$")
+    assert both.exit_code == 2
+    assert "--keep and --low: both name 'conv'" in both.stderr
+
+
+@pytest.mark.parametrize("command", ["convert", "explain", "inspect", "run", "bench", "profile", "compare"])
+def test_two_shapes_of_one_input_are_refused(source: Path, command: str) -> None:
+    more = {"explain": ["head"], "compare": [source]}.get(command, [])
+    result = run(command, source, *more, "--shape", "image=1x8x16x16", "--shape", "image=2x8x16x16")
+    assert result.exit_code == 2
+    assert "--shape image: is given twice" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["convert", "inspect", "run", "bench"])
+def test_sizes_beyond_all_numbers_are_refused(source: Path, command: str) -> None:
+    result = run(command, source, "--shape", "image=99999999999999999999x8x16x16")
+    assert result.exit_code == 2
+    assert "has more than 1099511627776 elements" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("share", ["2", "nan", "-1"])
+def test_a_share_that_is_none_is_refused(source: Path, share: str) -> None:
+    result = run("convert", source, "--dry-run", "--require", f"coverage={share}")
+    assert result.exit_code == 2
+    assert "is no share; give a number from 0 to 1" in result.stderr
+
+
 def test_an_unmet_requirement_is_exit_3(source: Path, tmp_path: Path) -> None:
     result = run("convert", source, "--require", "coverage=0.9")
     assert result.exit_code == 3

@@ -46,13 +46,13 @@ def profile(
     from ampgraph.onnx_model.io import load
     from ampgraph.onnx_model.profile import Settings
     from ampgraph.onnx_model.profile import profile as measure
-    from ampgraph.options import parse_shape
+    from ampgraph.options import parse_shapes
     from ampgraph.outputs import Outputs, staged
 
     source = Path(model)
     target = Path(destination) if destination else source.with_name(f"{source.name.removesuffix('.onnx')}.costs.json")
     Outputs({"-o": target}, force).verify([Path(path) for path in (model, data) if path])
-    loaded, sizes = load(source), dict(map(parse_shape, shapes))
+    loaded, sizes = load(source), parse_shapes(shapes)
     feeds = inputs_for(loaded.model, Path(data) if data else None, sizes)
     settings = Settings(_provider(provider), tf32, seconds)
     costs = measure(loaded, sizes, feeds, settings, say=click.echo)

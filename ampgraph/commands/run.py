@@ -52,11 +52,11 @@ def run(
     from ampgraph.onnx_model.feeds import inputs_for, shapes_of
     from ampgraph.onnx_model.io import load
     from ampgraph.onnx_model.session import Session
-    from ampgraph.options import parse_shape
+    from ampgraph.options import parse_shapes
     from ampgraph.settings import Choice
 
     _verify(model, data, save, repeat, force)
-    sizes = dict(map(parse_shape, shapes))
+    sizes = parse_shapes(shapes)
     feeds = inputs_for(load(Path(model)).model, Path(data) if data else None, sizes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # printed below with the other notes
