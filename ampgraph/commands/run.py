@@ -114,6 +114,7 @@ def _time_lines(session: Session, feeds: dict[str, Any], repeat: int) -> list[st
 
 def _save(outputs: dict[str, Any], path: Path) -> None:
     """Write the outputs under another name and move them into place, so that a file appears whole or not at all."""
+    import contextlib
     import os
 
     import numpy as np
@@ -130,4 +131,5 @@ def _save(outputs: dict[str, Any], path: Path) -> None:
     except OSError as error:
         raise OptionError(f"--save {path}", f"cannot be written ({error.strerror})", "choose another place") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
