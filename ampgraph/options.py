@@ -61,6 +61,9 @@ class Options:
         if self.native and not self.cuda_graph:
             fact = "counts on kernels that sessions take by themselves in CUDA graphs alone"
             raise OptionError("--native", fact, "add --cuda-graph")
+        if self.native and self.target != "onnxruntime-cuda":
+            fact = "do not go together: the kernels are those of ampgraph.Session, which is of onnxruntime"
+            raise OptionError(f"--native and --target {self.target}", fact, "leave one of them out")
         for option, asked in (("--keep", self.keep), ("--low", self.low), ("--io", self.io)):
             for pattern in each_of(asked):
                 _require_expression(option, pattern)

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from ampgraph import __version__, rulebook
 from ampgraph.cli import default_destination, main
+from ampgraph.devices import load_devices
 from tests.small_models import classifier, parse, saved
 
 HEAVY = ("torch", "onnx", "onnxruntime", "scipy", "onnx_ir", "onnxscript", "networkx", "numpy")
@@ -116,6 +117,20 @@ def test_a_share_that_is_none_is_refused(source: Path, share: str) -> None:
     result = run("convert", source, "--dry-run", "--require", f"coverage={share}")
     assert result.exit_code == 2
     assert "is no share; give a number from 0 to 1" in result.stderr
+
+
+def test_data_that_the_model_does_not_take_are_a_mistake_not_another_answer(source: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "wrong.npz", image=np.zeros((8, 16, 16), np.float32))
+    result = run("convert", source, "-o", tmp_path / "out.onnx", "--check", "--data", tmp_path / "wrong.npz")
+    assert result.exit_code == 2
+    assert "wrong.npz: has 8x16x16 for 'image', which is ?x8x16x16; give an array like it" in result.stderr
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_the_help_names_every_device() -> None:
+    shown = " ".join(run("convert", "--help").stdout.split())
+    *names, last = sorted(load_devices())
+    assert f"The deployment's GPU: {', '.join(names)} or {last}." in shown
 
 
 def test_an_unmet_requirement_is_exit_3(source: Path, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ def test_words_become_options() -> None:
         ({"low": "*"}, "is no regular expression"),
         ({"io": "["}, "is no regular expression"),
         ({"opset": -1}, "is no opset"),
+        ({"native": True, "cuda_graph": True, "target": "onnx"}, "--native and --target onnx: do not go together"),
         ({"shapes": {"x": (1, -2)}}, "negative size"),
         ({"shapes": {"x": (1, 10**20)}}, f"--shape x=1x{10**20}: has more than 1099511627776 elements"),
         ({"keep": ["a", "("]}, "--keep '(': is no regular expression"),
