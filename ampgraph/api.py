@@ -103,8 +103,8 @@ def convert(
     device: str = "h100",
     objective: str = "speed",
     rules: FilePath = None,
-    keep: str = "",
-    low: str = "",
+    keep: str | Sequence[str] = "",
+    low: str | Sequence[str] = "",
     io: str = "keep",
     shapes: Mapping[str, Sequence[int]] | None = None,
     opset: int = 0,
@@ -132,7 +132,8 @@ def convert(
     - `precision`: "float16" or "bfloat16". `target`: "onnxruntime-cuda", whose kernels are known, or "onnx".
     - `device`: the deployment's GPU, not the local one. `objective`: "speed", "memory" or "coverage".
     - `rules`: a TOML file of rules that go before the built-in ones.
-    - `keep`, `low`: regular expressions over node names that stay float32, or become low against the rules.
+    - `keep`, `low`: nodes that stay float32, or become low against the rules: regular expressions, one or several,
+      that are searched in node names.
     - `io`: "keep" the interface, make float inputs and outputs "low", or a regular expression over their names.
     - `shapes`: input shapes by name that times are modelled at. `opset`: raise the model's opset first.
     - `costs`: times that `ampgraph profile` measured, instead of modelled ones.
@@ -146,7 +147,7 @@ def convert(
     - `plan`: apply this saved and perhaps edited plan. `save_plan`, `report`: write the plan, the report as JSON.
     - `require`: thresholds such as {"coverage": 0.9}. `force`: write over existing files.
     - `check`: run both models, with `data` (an .npz file of inputs) or generated inputs, and compare.
-    - `dry_run`: write nothing; `.model` is made when asked for.
+    - `dry_run`: write no model, but plan and report where they are named; `.model` is made when asked for.
 
     Raises AmpgraphError, each a line that names place, fact and remedy: ModelError (no model, cannot be converted),
     OptionError, RuleError, PlanError (a plan that breaks a law), RequirementError (a threshold is not met) and
@@ -207,13 +208,13 @@ class _Order:
         paths = self.outputs.paths
         if self.options.plan and "--save-plan" in paths:
             raise OptionError("--plan and --save-plan", "are both given", "leave one of them out")
-        if self.dry_run and ("--save-plan" in paths or "--report" in paths):
-            raise OptionError("--dry-run", "writes nothing, not even plan or report", "leave it or them out")
         if self.data and not (self.check or self.options.tune):
             raise OptionError("--data", "is only read by --check and --tune", "give one of them too, or leave it out")
-        for name in self.require:
+        for name, share in self.require.items():
             if name != "coverage":
                 raise OptionError(f"--require {name}", "unknown threshold", "coverage=0.9 is known")
+            if not 0 <= share <= 1:
+                raise OptionError(f"--require {name}={share:g}", "is no share", "give a number from 0 to 1")
 
     def verify_places(self, loaded: Loaded) -> None:
         """Refuse to write over what is read; the model's data file is written beside it under a name of its own."""
@@ -224,7 +225,9 @@ class _Order:
             outputs = replace(outputs, paths=paths)
         read = {external.external_source(tensor, loaded.folder)[0] for tensor in outside}
         inputs = (loaded.path, self.options.rules, self.options.plan, self.options.costs, self.data, *sorted(read))
-        outputs.verify([path for path in inputs if path is not None], written=not self.dry_run)
+        texts = ("--save-plan", "--report")
+        unwritten = [option for option in paths if option not in texts] if self.dry_run else []
+        outputs.verify([path for path in inputs if path is not None], unwritten=unwritten)
 
 
 def _carry_out(order: _Order, loaded: Loaded) -> Result:
@@ -252,10 +255,12 @@ def _meet(require: Mapping[str, float], report: Report) -> None:
 
 
 def _dry_run(order: _Order, planned: Planned, report: Report) -> Result:
-    if not order.check:
-        return Result(planned, report)
-    converted = convert_model(planned)
-    return Result(planned, _checked(order, planned, report, converted.model), None, converted)
+    converted = convert_model(planned) if order.check else None
+    if converted is not None:
+        report = _checked(order, planned, report, converted.model)
+    with staged(_texts(order, planned, report)) as publish:
+        publish()
+    return Result(planned, report, None, converted)
 
 
 def _write(order: _Order, planned: Planned, report: Report, destination: Path | None) -> Result:

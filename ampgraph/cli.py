@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,6 +21,7 @@ from ampgraph.commands.inspect import inspect as inspect_command
 from ampgraph.commands.planning import given_words, planning_options, read_words
 from ampgraph.commands.profile import profile as profile_command
 from ampgraph.commands.run import run as run_command
+from ampgraph.commands.streams import prepare_streams
 from ampgraph.errors import AmpgraphError, CheckError
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -33,15 +34,10 @@ class _Program(click.Group):
 
     def main(self, *args: Any, **extra: Any) -> NoReturn:  # noqa: ANN401  (click's own)
         """Run the program and exit."""
-        _prepare_streams()
+        prepare_streams()
         extra["standalone_mode"] = False
-        try:
-            with _signals_as_exceptions():
-                code = _guarded(lambda: super(_Program, self).main(*args, **extra))
-            sys.stdout.flush()
-        except BrokenPipeError:  # the reader has seen enough: `ampgraph rules | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = 0
+        with _signals_as_exceptions():
+            code = _guarded(lambda: super(_Program, self).main(*args, **extra))
         sys.exit(code)
 
 
@@ -61,8 +57,6 @@ def _guarded(run: Callable[[], Any]) -> int:
         return _complain(str(error), error.exit_code)
     except _StoppedError as error:
         return _complain(f"{error.word}; nothing was written", 128 + error.number)
-    except BrokenPipeError:
-        raise
     except OSError as error:
         place = error.filename or "the system"
         return _complain(f"{place}: {error.strerror or error}; check the path and the space that is left", USAGE)
@@ -100,13 +94,6 @@ def _signals_as_exceptions() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _prepare_streams() -> None:
-    """Names in models are any Unicode; a stream that cannot show one shows its escape."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
-
-
 @click.group("ampgraph", cls=_Program, context_settings=SETTINGS)
 @click.version_option(__version__, message="ampgraph %(version)s")
 def main() -> None:
@@ -114,7 +101,7 @@ def main() -> None:
 
     Exit codes: 0 done, 1 the check found other answers (compare: beyond tolerance; diff: another plan), 2 a mistake
     that the message says how to mend, 3 a --require threshold is not met, 130 interrupted. Except after 0 nothing is
-    written, but for the figures of compare and diff.
+    written, but for the figures of compare and diff, and files that were complete before standard output failed.
     """
 
 
@@ -133,12 +120,12 @@ for _command in (run_command, bench_command, profile_command, inspect_command, c
 @click.option("--check", is_flag=True, help="Run both models and compare; exit with 1 if answers differ too much.")
 @click.option("--data", metavar="FILE.npz", help="Inputs for --check and --tune, by name; default: generated ones.")
 @click.option("--force", is_flag=True, help="Write over existing files.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done; write nothing.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done; write no model, only --report and --save-plan.")
 def convert(source: str, destination: str | None, precision: str, **words: Any) -> None:  # noqa: ANN401
     """Convert a float32 ONNX model to mixed precision and say what happened."""
-    from ampgraph.options import parse_threshold
+    from ampgraph.options import parse_thresholds
 
-    words["require"] = dict(map(parse_threshold, words["require"]))
+    words["require"] = parse_thresholds(words["require"])
     target = default_destination(source, precision) if destination is None else destination
     try:
         result = _api().convert(source, target, precision=precision, **read_words(words))
@@ -147,7 +134,7 @@ def convert(source: str, destination: str | None, precision: str, **words: Any) 
             _show("\n".join(_report_text().check_lines(error.check)))
         raise
     _show(_report_text().to_text(result.report))
-    _show(f"wrote {result.path}" if result.path else "dry run: nothing was written")
+    _show(f"wrote {result.path}" if result.path else _dry(filter(None, (words["save_plan"], words["report"]))))
 
 
 @main.command()
@@ -180,11 +167,17 @@ def rules(markdown: bool, rules: str | None) -> None:
 
 @main.command()
 @click.option("--folder", default="ampgraph-demo", show_default=True, metavar="DIR", help="Where everything is left.")
-def demo(folder: str) -> None:
+@click.option("--force", is_flag=True, help="Write over existing files.")
+def demo(folder: str, force: bool) -> None:
     """Train in mixed precision, convert, check the answers, and say what stayed float32 and why."""
     from ampgraph.demo import run_demo
 
-    run_demo(Path(folder), _show)
+    run_demo(Path(folder), _show, force=force)
+
+
+def _dry(written: Iterable[str]) -> str:
+    files = " and ".join(written)
+    return f"dry run: no model was written, only {files}" if files else "dry run: nothing was written"
 
 
 def default_destination(source: str, precision: str) -> str:

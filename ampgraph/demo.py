@@ -22,8 +22,9 @@ from ampgraph.drawing import CLASSES, SIZE, draw_digits
 from ampgraph.onnx_model.compare import outputs_of
 from ampgraph.onnx_model.run import CPU, best_provider
 from ampgraph.onnx_model.simulate import simulate
+from ampgraph.outputs import Outputs
 from ampgraph.report_text import to_text
-from ampgraph.tutorial import Lesson, drawn_digits, made, on_one_thread, teach
+from ampgraph.tutorial import FILES, Lesson, drawn_digits, made, on_one_thread, teach
 
 Say = Callable[[str], None]
 
@@ -32,11 +33,17 @@ EPOCHS = 10
 STEPS, BATCH, RATE = 220, 64, 2e-3
 TESTED = 512
 DEPLOYED_BATCH = 1024
+LEFT = (*FILES, "images.npz", "model.onnx", "model.float16.onnx", "plan.json", "report.json")
 
 
-def run_demo(folder: Path, say: Say) -> Result:
-    """Do it all, leaving model, converted model, plan and report in `folder`."""
+def run_demo(folder: Path, say: Say, *, force: bool = False) -> Result:
+    """Do it all, leaving model, converted model, plan and report in `folder`.
+
+    Raises OptionError before anything is trained where one of them is there already, unless `force` is set.
+    """
     made(folder)
+    for name in LEFT:
+        Outputs({"--folder": folder / name}, force).verify(())
     _teach(folder, say)
     torch.manual_seed(0)
     say(f"\ntraining a convolutional network with attention in float32 on drawn digits, {STEPS} steps of {BATCH}")

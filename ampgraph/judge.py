@@ -6,10 +6,9 @@ Order of the causes: pin, user, unknown op, denied by a rule, kernel, parameter,
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import networkx as nx
 
@@ -24,35 +23,11 @@ from ampgraph.matching import winning_rules
 from ampgraph.precision import FORMATS, Precision
 from ampgraph.rule import Rule
 from ampgraph.rulebook import RuleBook
+from ampgraph.wishes import Wishes
 
 LARGE_CONSTANT = 2048.0  # an unknown operand of 32 times this leaves float16; next to it, integers stop being exact
 SUMMAND_ERROR = 0.05  # relative L2 error of a constant that is only added to a sum
 HARMLESS = 1.0  # a tainted value proven within this magnitude loses no more than its rounding
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What the user asked for by name: regular expressions over node names, and interface names.
-
-    `origins`: names that an op stands for, by its id; an op that stands for a kept one is kept. `found`: expressions
-    that match a node of the user's file, whether or not it is in the graph.
-    """
-
-    keep: str = ""
-    low: str = ""
-    low_interface: frozenset[str] = field(default_factory=frozenset)
-    origins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    found: frozenset[str] = field(default_factory=frozenset)
-
-    def reason(self, option: str, op: Op) -> str:
-        """Why an option speaks of an op; "" where it does not."""
-        pattern = self.keep if option == "--keep" else self.low
-        if not pattern or (option == "--low" and op.id in self.origins and self.reason("--keep", op)):
-            return ""
-        if re.search(pattern, op.name or op.id):
-            return option
-        stands = next((name for name in self.origins.get(op.id, ()) if re.search(pattern, name)), "")
-        return f"{option} names {stands!r}, which is part of it" if stands else ""
 
 
 def judge(
@@ -348,18 +323,12 @@ def _grant(case: _Case, verdicts: dict[str, Verdict], wishes: Wishes) -> list[st
     notes: list[str] = []
     for name in sorted(wishes.low_interface):
         _force_interface(case, verdicts, name)
-    for option, pattern in (("--keep", wishes.keep), ("--low", wishes.low)):
-        matched = [(op, why) for op in case.graph.ops.values() if (why := wishes.reason(option, op))]
-        if pattern and not matched and pattern not in wishes.found:
-            raise OptionError(f"{option} {pattern!r}", "matches no node", _such_names(case.graph))
-        for op, why in matched:
-            notes += _force(case, verdicts, op, option, why)
+    wishes.require_possible(case.graph)
+    for option in ("--keep", "--low"):
+        for op in case.graph.ops.values():
+            if why := wishes.reason(option, op):
+                notes += _force(case, verdicts, op, option, why)
     return notes
-
-
-def _such_names(graph: PrecisionGraph) -> str:
-    names = [op.name or op.id for op in graph.ops.values()]
-    return f"names are such as {', '.join(names[:3])}" if names else "the model has no nodes"
 
 
 def _force_interface(case: _Case, verdicts: dict[str, Verdict], name: str) -> None:

@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from ampgraph.errors import OptionError
 from ampgraph.precision import LOW_PRECISIONS, Precision
 
+Value = TypeVar("Value")
 Objective = Literal["speed", "memory", "coverage"]
 Target = Literal["onnxruntime-cuda", "onnx"]
 FilePath = str | os.PathLike[str] | None
+Patterns = str | tuple[str, ...]  # regular expressions, any of which may match; as a rule there is one at most
 FILES = ("rules", "plan", "costs")  # options that name a file
+MOST_ELEMENTS = 1 << 40  # of an input: numbers of bytes that come of it still are numbers of 64 bits
 
 
 @dataclass(frozen=True)
 class Options:
     """What decides the bytes of a converted model, besides the model itself.
 
-    `keep`, `low`: regular expressions over node names. `io`: "keep", "low", or a regular expression over the names of
-    graph inputs and outputs that become low. `shapes`: concrete shapes of inputs by name. `opset`: 0 leaves it alone.
+    `keep`, `low`: regular expressions searched in node names. `io`: "keep", "low", or a regular expression searched in
+    the names of graph inputs and outputs, which become low. `shapes`: of inputs, by name. `opset`: 0 leaves it alone.
     `cuda_graph`: the model will run as a CUDA graph, where a kernel's launch costs little. `native`: in a Session, with
     ampgraph's own kernels.
     """
@@ -36,8 +40,8 @@ class Options:
     device: str = "h100"
     objective: Objective = "speed"
     rules: Path | None = None
-    keep: str = ""
-    low: str = ""
+    keep: Patterns = ""
+    low: Patterns = ""
     io: str = "keep"
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     opset: int = 0
@@ -57,11 +61,12 @@ class Options:
         if self.native and not self.cuda_graph:
             fact = "counts on kernels that sessions take by themselves in CUDA graphs alone"
             raise OptionError("--native", fact, "add --cuda-graph")
-        for option, pattern in (("--keep", self.keep), ("--low", self.low), ("--io", self.io)):
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise OptionError(f"{option} {pattern!r}", f"is no regular expression ({error})", "mend it") from None
+        if self.native and self.target != "onnxruntime-cuda":
+            fact = "do not go together: the kernels are those of ampgraph.Session, which is of onnxruntime"
+            raise OptionError(f"--native and --target {self.target}", fact, "leave one of them out")
+        for option, asked in (("--keep", self.keep), ("--low", self.low), ("--io", self.io)):
+            for pattern in each_of(asked):
+                _require_expression(option, pattern)
 
     def said(self) -> dict[str, Any]:
         """The options as plain data: of the files that they name a digest of the contents, not the paths."""
@@ -80,6 +85,11 @@ class Options:
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def each_of(patterns: Patterns) -> tuple[str, ...]:
+    """The expressions one by one; none where there are none."""
+    return tuple(filter(None, (patterns,) if isinstance(patterns, str) else patterns))
+
+
 def to_words(options: Options) -> list[str]:
     """The options as on a command line, ready for a shell; those left at their defaults and files are left out."""
     words: list[str] = []
@@ -91,6 +101,9 @@ def to_words(options: Options) -> list[str]:
         if name == "shapes":
             for each, sizes in value.items():
                 words += ["--shape", shlex.quote(f"{each}={'x'.join(map(str, sizes))}")]
+        elif isinstance(value, tuple):
+            for each in value:
+                words += [option, shlex.quote(each)]
         elif isinstance(value, bool):
             words.append(option if value else option.replace("--", "--no-", 1))
         else:
@@ -105,6 +118,8 @@ def make_options(
     rules: FilePath = None,
     plan: FilePath = None,
     costs: FilePath = None,
+    keep: str | Sequence[str] = "",
+    low: str | Sequence[str] = "",
     shapes: Mapping[str, Sequence[int]] | None = None,
     **others: Any,  # noqa: ANN401  (those of Options that need no reading)
 ) -> Options:
@@ -116,6 +131,8 @@ def make_options(
         rules=Path(rules) if rules else None,
         plan=Path(plan) if plan else None,
         costs=Path(costs) if costs else None,
+        keep=_patterns(keep),
+        low=_patterns(low),
         shapes={name: _shape(name, sizes) for name, sizes in (shapes or {}).items()},
         **others,
     )
@@ -126,7 +143,12 @@ def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
     name, equals, sizes = text.rpartition("=")
     if not equals or not name or not re.fullmatch(r"\d+(x\d+)*", sizes):
         raise OptionError(f"--shape {text}", "is no shape of an input", "write it as NAME=1x3x224x224")
-    return name, tuple(int(size) for size in sizes.split("x"))
+    return name, _of_possible_size(f"--shape {text}", tuple(int(size) for size in sizes.split("x")))
+
+
+def parse_shapes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """Shapes by input. Raises OptionError where one input has two."""
+    return _each_once("--shape", map(parse_shape, texts))
 
 
 def parse_threshold(text: str) -> tuple[str, float]:
@@ -138,11 +160,44 @@ def parse_threshold(text: str) -> tuple[str, float]:
         raise OptionError(f"--require {text}", "is no threshold", "write it as coverage=0.9") from None
 
 
+def parse_thresholds(texts: Iterable[str]) -> dict[str, float]:
+    """Thresholds by name. Raises OptionError where one is given twice."""
+    return _each_once("--require", map(parse_threshold, texts))
+
+
+def _each_once(option: str, pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:
+    found: dict[str, Value] = {}
+    for name, value in pairs:
+        if name in found:
+            raise OptionError(f"{option} {name}", "is given twice", "leave one of them out")
+        found[name] = value
+    return found
+
+
 def _shape(name: str, sizes: Sequence[int]) -> tuple[int, ...]:
     shape = tuple(int(size) for size in sizes)
     if any(size < 0 for size in shape):
         raise OptionError(f"--shape {name}", f"has a negative size in {shape}", "give the sizes of a real input")
+    return _of_possible_size(f"--shape {name}={'x'.join(map(str, shape))}", shape)
+
+
+def _of_possible_size(place: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if math.prod(max(size, 1) for size in shape) > MOST_ELEMENTS:
+        raise OptionError(place, f"has more than {MOST_ELEMENTS} elements", "give the sizes of a real input")
     return shape
+
+
+def _patterns(given: str | Sequence[str]) -> Patterns:
+    """As `Options` has them: a single one by itself, however it is given."""
+    several = each_of(given if isinstance(given, str) else tuple(given))
+    return several if len(several) > 1 else "".join(several)
+
+
+def _require_expression(option: str, pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise OptionError(f"{option} {pattern!r}", f"is no regular expression ({error})", "mend it") from None
 
 
 def _file_digest(option: str, path: Path) -> str:

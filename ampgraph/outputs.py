@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from ampgraph.errors import OptionError
 
@@ -18,10 +19,10 @@ class Outputs:
     paths: Mapping[str, Path]
     force: bool = False
 
-    def verify(self, inputs: Collection[Path], *, written: bool = True) -> None:
+    def verify(self, inputs: Collection[Path], *, unwritten: Collection[str] = ()) -> None:
         """Refuse what would write over an input, over another output, or, without force, over any file.
 
-        `written` False: nothing will be, so that files which exist are in nobody's way.
+        `unwritten`: options whose file will not be, so that one which exists is in nobody's way.
         """
         for option, path in self.paths.items():
             place = f"{option} {path}"
@@ -30,8 +31,11 @@ class Outputs:
                 raise OptionError(place, "is also an input of this conversion", "choose another place")
             if any(same_file(path, other) for name, other in self.paths.items() if name != option):
                 raise OptionError(place, "is named by two options", "choose different files")
-            if written and os.path.lexists(path) and not self.force:
+            if option in unwritten:
+                continue
+            if os.path.lexists(path) and not self.force:
                 raise OptionError(place, "exists already", "choose another place, or write over it with --force")
+            _verify_writable(place, path.parent)
 
 
 def same_file(first: Path, second: Path) -> bool:
@@ -49,6 +53,16 @@ def _verify_place(place: str, path: Path) -> None:
         raise OptionError(place, "is no regular file", "choose another place")
     if not path.parent.is_dir():
         raise OptionError(place, f"has no folder {path.parent}", "make the folder first")
+
+
+def _verify_writable(place: str, folder: Path) -> None:
+    """By writing: neither a read-only disk nor a special one is known by permissions."""
+    try:
+        with TemporaryFile(dir=folder):
+            return
+    except OSError as error:
+        fact = f"cannot be written ({error.strerror})"
+        raise OptionError(place, fact, "choose another place") from None
 
 
 def _publish(written: Mapping[Path, Path]) -> None:
@@ -71,4 +85,5 @@ def staged(texts: Mapping[Path, str]) -> Iterator[Callable[[], None]]:
         yield lambda: _publish(written)
     finally:
         for temporary in written.values():
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()

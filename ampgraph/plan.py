@@ -286,12 +286,12 @@ class _PlanFile:
         if content.get("format") != FORMAT:
             found = content.get("format", "nothing")
             raise PlanError(self.place, f"is of plan format {found}, not {FORMAT}", "save it anew with --save-plan")
+        decisions = content.get("decisions")
+        if not isinstance(decisions, dict):
+            raise PlanError(self.place, "is no plan: it has no decisions", "name a file that --save-plan wrote")
         if content.get("precision") != precision:
             fact = f"is for precision {content.get('precision')}, not {precision}"
             raise PlanError(self.place, fact, "give --precision the plan's")
-        decisions = content.get("decisions")
-        if not isinstance(decisions, dict):
-            raise PlanError(self.place, "has no decisions", "save a plan with --save-plan and edit that")
         return {id: self._precision(id, record) for id, record in decisions.items()}
 
     def _content(self) -> Mapping[str, object]:

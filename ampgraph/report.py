@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ampgraph.conversion import Planned
     from ampgraph.onnx_model.check import Check
     from ampgraph.onnx_model.tune import Tuned
+    from ampgraph.options import Options
 
 FORMAT = 1
 NO_FLOAT = "other"  # ops that have no floating-point slot
@@ -146,6 +147,7 @@ def make_report(
             *_warnings(options.precision, table),
             *_cuda_only(graph, table),
             *_costs_warnings(planned, table),
+            *_idle_options(planned.options),
         ),
         changes_nothing=planned.changes_nothing,
         already_converted=already_converted,
@@ -338,8 +340,18 @@ def _costs_warnings(planned: Planned, table: KernelTable | None) -> Iterator[str
     if planned.measured is None:
         return
     yield from mismatches(planned.measured, planned.options.device, table.version if table else "")
-    if planned.options.objective != "speed":
-        yield f"--costs says nothing under --objective {planned.options.objective}"
+
+
+def _idle_options(options: Options) -> Iterator[str]:
+    """Options about times where no times count, or none that they speak of."""
+    timing = {"--costs": bool(options.costs), "--cuda-graph": options.cuda_graph, "--native": options.native}
+    if options.objective != "speed":
+        given = (option for option, is_given in timing.items() if is_given)
+        yield from (f"{option} says nothing under --objective {options.objective}" for option in given)
+    elif options.native and options.precision is not Precision.FLOAT16:
+        yield f"--native says nothing of {options.precision}: ampgraph's own kernels are in float16"
+    elif options.native and options.costs:
+        yield "--native says nothing beside --costs, which were measured with onnxruntime's kernels"
 
 
 def _installed_runtime() -> str:

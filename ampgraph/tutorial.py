@@ -28,6 +28,7 @@ from ampgraph.onnx_model.simulate import simulate
 from ampgraph.precision import Precision
 
 WIDTH = 256
+FILES = ("digits.pt", "digits.float16.onnx")  # that `teach` leaves in float16
 _DRAWN = 4000, 1000  # to train and to test with, where there are no real ones
 _SHOWN = 20  # steps between two looks at loss and scale: each waits for the device
 

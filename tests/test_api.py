@@ -1,5 +1,6 @@
 """The Python surface, through real files and real runtimes."""
 
+import json
 import os
 from pathlib import Path
 
@@ -182,8 +183,26 @@ def test_a_dry_run_writes_nothing(source: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out.onnx").read_text() == "here already"
     with pytest.raises(OptionError, match="is also an input"):
         convert(source, source, dry_run=True)
-    with pytest.raises(OptionError, match="--dry-run: writes nothing"):
-        convert(source, report=tmp_path / "r.json", dry_run=True)
+
+
+@pytest.mark.parametrize("checked", [False, True])
+def test_a_dry_run_writes_what_is_asked_for_by_name(source: Path, tmp_path: Path, checked: bool) -> None:
+    plan, report = tmp_path / "plan.json", tmp_path / "report.json"
+    (tmp_path / "out.onnx").write_text("here already")
+    wishes = {"save_plan": plan, "report": report, "objective": "coverage", "check": checked}
+    result = convert(source, tmp_path / "out.onnx", dry_run=True, **wishes)
+    assert result.path is None
+    assert (tmp_path / "out.onnx").read_text() == "here already"
+    told = json.loads(report.read_text())
+    assert told["nodes"] == dict(result.report.nodes)
+    assert bool(told["check"]) is checked
+    written = convert(source, tmp_path / "real.onnx", plan=plan, objective="coverage")
+    assert written.plan.low == result.plan.low
+    with pytest.raises(OptionError, match=r"plan\.json: exists already"):
+        convert(source, dry_run=True, save_plan=plan)
+    with pytest.raises(RequirementError):
+        convert(source, dry_run=True, report=tmp_path / "unmet.json", require={"coverage": 1.0})
+    assert not (tmp_path / "unmet.json").exists()
 
 
 def test_notes_name_the_rule_that_a_wish_overrules() -> None:

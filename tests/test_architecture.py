@@ -21,7 +21,7 @@ MIDDLE = (
     "inspection.plan_diff_text", "inspection.recorded_plan", "inspection.verdict", "intervals", "judge",
     "judgement", "kernels", "laws", "matching", "measured", "neighbours", "network", "numbering", "options", "outputs",
     "own_kernels", "placement", "plan", "precision", "range_rules", "range_table", "ranges", "reasons", "report",
-    "report_text", "rule", "rule_text", "rulebook", "settings", "training", "work", "worth",
+    "report_text", "rule", "rule_text", "rulebook", "settings", "training", "wishes", "work", "worth",
 )  # fmt: skip
 
 
@@ -63,6 +63,13 @@ def test_the_middle_knows_no_dialect(name: str) -> None:
         outside = {imported.partition(".")[0] for imported in imports(MODULES[module])}
         assert not outside & RUNTIMES, f"{name} reaches {module}, which imports {outside & RUNTIMES}"
         assert not module.startswith(("ampgraph.onnx_model", "ampgraph.fx_module"))
+
+
+def test_the_program_begins_where_nothing_is_loaded() -> None:
+    """Ctrl-C meets a quiet end from there on, see `tests/commands/test_streams.py`."""
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"] == {
+        "ampgraph": "ampgraph.__main__:main"
+    }
 
 
 def test_every_module_outside_the_dialects_is_either_middle_or_edge() -> None:

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from ampgraph import __version__, rulebook
 from ampgraph.cli import default_destination, main
+from ampgraph.devices import load_devices
 from tests.small_models import classifier, parse, saved
 
 HEAVY = ("torch", "onnx", "onnxruntime", "scipy", "onnx_ir", "onnxscript", "networkx", "numpy")
@@ -72,6 +73,64 @@ def test_a_dry_run_writes_nothing(source: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert "dry run: nothing was written" in result.stdout
     assert list(tmp_path.iterdir()) == [source]
+    report = tmp_path / "report.json"
+    told = run("convert", source, "--dry-run", "--report", report)
+    assert told.exit_code == 0, told.stderr
+    assert told.stdout.endswith(f"dry run: no model was written, only {report}\n")
+    assert sorted(tmp_path.iterdir()) == [source, report]
+
+
+def test_keep_and_low_may_be_repeated(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.onnx"
+    words = ("--objective", "coverage", "--keep", "^head$", "--keep", "^conv$", "--low", "^exp$")
+    result = run("convert", source, "-o", target, *words)
+    assert result.exit_code == 0, result.stderr
+    told = {name: run("explain", target, name).stdout for name in ("head", "conv", "exp")}
+    assert all("--keep" in told[name] for name in ("head", "conv"))
+    assert "--low" in told["exp"]
+    again = run("convert", target, "-o", tmp_path / "again.onnx", *words)
+    assert again.exit_code == 0, again.stderr
+    assert (tmp_path / "again.onnx").read_bytes() == target.read_bytes()
+    both = run("convert", source, "--dry-run", *words, "--low", "^conv$")
+    assert both.exit_code == 2
+    assert "--keep and --low: both name 'conv'" in both.stderr
+
+
+@pytest.mark.parametrize("command", ["convert", "explain", "inspect", "run", "bench", "profile", "compare"])
+def test_two_shapes_of_one_input_are_refused(source: Path, command: str) -> None:
+    more = {"explain": ["head"], "compare": [source]}.get(command, [])
+    result = run(command, source, *more, "--shape", "image=1x8x16x16", "--shape", "image=2x8x16x16")
+    assert result.exit_code == 2
+    assert "--shape image: is given twice" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["convert", "inspect", "run", "bench"])
+def test_sizes_beyond_all_numbers_are_refused(source: Path, command: str) -> None:
+    result = run(command, source, "--shape", "image=99999999999999999999x8x16x16")
+    assert result.exit_code == 2
+    assert "has more than 1099511627776 elements" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("share", ["2", "nan", "-1"])
+def test_a_share_that_is_none_is_refused(source: Path, share: str) -> None:
+    result = run("convert", source, "--dry-run", "--require", f"coverage={share}")
+    assert result.exit_code == 2
+    assert "is no share; give a number from 0 to 1" in result.stderr
+
+
+def test_data_that_the_model_does_not_take_are_a_mistake_not_another_answer(source: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "wrong.npz", image=np.zeros((8, 16, 16), np.float32))
+    result = run("convert", source, "-o", tmp_path / "out.onnx", "--check", "--data", tmp_path / "wrong.npz")
+    assert result.exit_code == 2
+    assert "wrong.npz: has 8x16x16 for 'image', which is ?x8x16x16; give an array like it" in result.stderr
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_the_help_names_every_device() -> None:
+    shown = " ".join(run("convert", "--help").stdout.split())
+    *names, last = sorted(load_devices())
+    assert f"The deployment's GPU: {', '.join(names)} or {last}." in shown
 
 
 def test_an_unmet_requirement_is_exit_3(source: Path, tmp_path: Path) -> None:

@@ -47,6 +47,21 @@ def test_the_demo_leaves_a_checked_model_and_tells_why(tmp_path: Path) -> None:
     assert explained.exit_code == 0, explained.stderr
 
 
+def test_files_of_the_user_are_not_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "EPOCHS", 0)  # as a lesson that is begun would say
+    for name in ("plan.json", "digits.pt", "images.npz"):
+        mine = tmp_path / name
+        mine.write_text("mine")
+        result = CliRunner().invoke(main, ["demo", "--folder", str(tmp_path)])
+        assert result.exit_code == 2
+        assert f"{mine}: exists already" in result.stderr
+        assert "--force" in result.stderr
+        assert mine.read_text() == "mine"
+        begun = CliRunner().invoke(main, ["demo", "--folder", str(tmp_path), "--force"])
+        assert "trains nothing" in begun.stderr
+        mine.unlink()
+
+
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     result = CliRunner().invoke(main, ["demo", "--folder", str(tmp_path / "file")])

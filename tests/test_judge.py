@@ -9,7 +9,7 @@ import pytest
 
 from ampgraph.errors import OptionError
 from ampgraph.intervals import Interval
-from ampgraph.judge import Wishes, judge
+from ampgraph.judge import judge
 from ampgraph.judgement import Cause, Judgement, Verdict
 from ampgraph.kernels import KernelTable
 from ampgraph.onnx_model.lift import lift
@@ -17,6 +17,7 @@ from ampgraph.onnx_model.prepare import prepare
 from ampgraph.precision import Precision
 from ampgraph.rule_text import parse as parse_rules
 from ampgraph.rulebook import RuleBook
+from ampgraph.wishes import Wishes
 from tests.models import parse
 
 RULES = """
@@ -275,15 +276,23 @@ def test_low_of_what_is_legal_overrules_nothing() -> None:
     assert judgement.notes == ()
 
 
+def test_any_of_several_expressions_may_match() -> None:
+    judgement = judged("[head] h = MatMul(x, w) [tail] g = MatMul(h, w) [r] y = Relu(g)", keep=("^head$", "^t"))
+    assert [of(judgement, op).cause for op in ("head", "tail")] == [Cause.USER, Cause.USER]
+    assert of(judgement, "r").cause is not Cause.USER
+
+
 @pytest.mark.parametrize(
     ("wishes", "kernels", "said"),
     [
         ({"low": "op"}, NO_KERNELS, "--low op: cannot be low: nothing 1 runs Relu-14 on the CPU provider"),
         ({"low": "nobody"}, None, "--low 'nobody': matches no node; names are such as op"),
         ({"keep": "nobody"}, None, "--keep 'nobody': matches no node; names are such as op"),
+        ({"keep": ("op", "nobody")}, None, "--keep 'nobody': matches no node"),
+        ({"keep": "^o", "low": ("p$",)}, None, "--keep and --low: both name 'op'; narrow one of the expressions"),
     ],
 )
-def test_wishes_that_cannot_be_granted(wishes: dict[str, str], kernels: KernelTable | None, said: str) -> None:
+def test_wishes_that_cannot_be_granted(wishes: dict[str, object], kernels: KernelTable | None, said: str) -> None:
     with pytest.raises(OptionError) as error:
         judged("[op] y = Relu(x)", None, kernels, **wishes)
     assert said in str(error.value)

@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from ampgraph.errors import OptionError
-from ampgraph.options import Options, make_options, parse_shape, parse_threshold, to_words
+from ampgraph.options import (
+    Options,
+    make_options,
+    parse_shape,
+    parse_shapes,
+    parse_threshold,
+    parse_thresholds,
+    to_words,
+)
 from ampgraph.precision import Precision
 
 
@@ -25,7 +33,10 @@ def test_words_become_options() -> None:
         ({"low": "*"}, "is no regular expression"),
         ({"io": "["}, "is no regular expression"),
         ({"opset": -1}, "is no opset"),
+        ({"native": True, "cuda_graph": True, "target": "onnx"}, "--native and --target onnx: do not go together"),
         ({"shapes": {"x": (1, -2)}}, "negative size"),
+        ({"shapes": {"x": (1, 10**20)}}, f"--shape x=1x{10**20}: has more than 1099511627776 elements"),
+        ({"keep": ["a", "("]}, "--keep '(': is no regular expression"),
     ],
 )
 def test_values_that_mean_nothing(words, complaint: str) -> None:
@@ -42,9 +53,29 @@ def test_shapes_and_thresholds_as_text() -> None:
     for text in ("x", "x=", "=1", "x=1x", "x=1,2", "x=-1"):
         with pytest.raises(OptionError, match="NAME=1x3x224x224"):
             parse_shape(text)
+    for text in (f"x=1x{10**20}", "x=0x1048576x1048577"):
+        with pytest.raises(OptionError, match="more than 1099511627776 elements"):
+            parse_shape(text)
     for text in ("coverage", "coverage=", "coverage=high"):
         with pytest.raises(OptionError, match=r"coverage=0\.9"):
             parse_threshold(text)
+
+
+def test_what_is_given_twice_is_refused_not_lost() -> None:
+    assert parse_shapes(["x=1x2", "y=3"]) == {"x": (1, 2), "y": (3,)}
+    with pytest.raises(OptionError, match="--shape x: is given twice"):
+        parse_shapes(["x=1x2", "x=1x2"])
+    assert parse_thresholds(["coverage=0.5"]) == {"coverage": 0.5}
+    with pytest.raises(OptionError, match="--require coverage: is given twice"):
+        parse_thresholds(["coverage=0.9", "coverage=0.5"])
+
+
+def test_several_expressions_are_one_wish() -> None:
+    assert make_options(keep=["a", ""]) == make_options(keep="a")
+    assert make_options(keep=["a"]).digest() == Options(keep="a").digest()
+    both = make_options(keep=["a", "b c"], low=())
+    assert (both.keep, both.low) == (("a", "b c"), "")
+    assert to_words(both) == ["--keep", "a", "--keep", "'b c'"]
 
 
 def test_the_digest_remembers_contents_not_paths(tmp_path: Path) -> None:

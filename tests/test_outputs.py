@@ -19,6 +19,15 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
     refused("is no regular file", {"-o": Path("/dev/full")}, force=True)
 
 
+def test_a_place_is_written_in_before_anything_is_done(tmp_path: Path) -> None:
+    """Whoever runs this, nothing can be made in /proc."""
+    path = Path("/proc/out.json")
+    refused(r"--json /proc/out\.json: cannot be written \(.+\); choose another place", {"--json": path}, force=True)
+    Outputs({"-o": path}).verify((), unwritten=["-o"])
+    Outputs({"-o": tmp_path / "x"}).verify(())
+    assert not list(tmp_path.iterdir())
+
+
 def test_existing_files_need_force(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_text("")

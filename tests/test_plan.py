@@ -115,7 +115,8 @@ BROKEN: dict[str, tuple[Callable[[str], str], str]] = {
         lambda text: text.replace('"precision": "float16"', '"precision": "bfloat16"', 1),
         "is for precision bfloat16, not float16; give --precision the plan's",
     ),
-    "no decisions": (lambda text: text.replace('"decisions"', '"decision"'), "has no decisions"),
+    "no decisions": (lambda text: text.replace('"decisions"', '"decision"'), "is no plan: it has no decisions"),
+    "costs": (lambda text: '{"format": 1, "ops": []}', "plan.json: is no plan"),
     "unknown precision": (
         lambda text: edit(text, "n1:T", "float8"),
         r'line 13, n1:T: has no known precision \("float8"\)',

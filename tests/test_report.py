@@ -95,6 +95,16 @@ def test_another_runtime_than_the_tables_warns(monkeypatch: pytest.MonkeyPatch) 
     assert "0.0.1" in warning
 
 
+def test_options_that_say_nothing_are_warned_of() -> None:
+    native = {"cuda_graph": True, "native": True}
+    low = convert(classifier(), objective="memory", **native).report.warnings
+    assert "--cuda-graph says nothing under --objective memory" in low
+    assert "--native says nothing under --objective memory" in low
+    other = convert(classifier(), precision="bfloat16", **native).report.warnings
+    assert any("--native says nothing of bfloat16" in warning for warning in other)
+    assert not any("says nothing" in warning for warning in convert(classifier(), **native).report.warnings)
+
+
 def test_nothing_to_convert_says_so_and_why() -> None:
     integers = convert(parse("g (int64[4] x) => (int64[4] y) { y = Abs(x) }")).report
     assert "nothing to convert: the model is written as it is" in to_text(integers)

@@ -9,12 +9,13 @@ from ampgraph.cost import price
 from ampgraph.costs import Costs
 from ampgraph.devices import device_named
 from ampgraph.graph import PrecisionGraph
-from ampgraph.judge import Wishes, judge
+from ampgraph.judge import judge
 from ampgraph.judgement import Judgement
 from ampgraph.onnx_model.lift import lift
 from ampgraph.precision import Precision
 from ampgraph.ranges import propagate
 from ampgraph.rulebook import load_builtin
+from ampgraph.wishes import Wishes
 from ampgraph.worth import gain, hardly_pays, left_alone
 
 TEXT = """<ir_version: 8, opset_import: ["" : 17]> g (float[64,64] x, float[64,64] w) => (float[64,64] y)

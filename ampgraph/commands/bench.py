@@ -53,7 +53,7 @@ def bench(
     from ampgraph.onnx_model.bench import Way
     from ampgraph.onnx_model.bench import bench as measure
     from ampgraph.onnx_model.bench_text import to_table
-    from ampgraph.options import parse_shape
+    from ampgraph.options import parse_shapes
 
     targets = {"--json": json_file, "--plot": plot}
     paths = {option: Path(path) for option, path in targets.items() if path}
@@ -63,7 +63,7 @@ def bench(
         "auto" if cuda_graph is None else cuda_graph,
         "auto" if nhwc is None else nhwc,
         "auto" if tf32 is None else tf32,
-        dict(map(parse_shape, shapes)),
+        parse_shapes(shapes),
         Path(data) if data else None,
         fastest,
     )

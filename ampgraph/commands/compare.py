@@ -43,7 +43,7 @@ def compare(
     """
     from ampgraph.inspection.comparison_json import to_json
     from ampgraph.onnx_model.side_by_side import compare as side_by_side
-    from ampgraph.options import parse_shape
+    from ampgraph.options import parse_shapes
     from ampgraph.outputs import Outputs
 
     Outputs(path_of("--json", json_file), force).verify([Path(path) for path in (reference, candidate, data) if path])
@@ -54,7 +54,7 @@ def compare(
             data,
             tolerance=tolerance,
             provider=provider,
-            shapes=dict(map(parse_shape, shapes)),
+            shapes=parse_shapes(shapes),
             progress=told,
         )
     show(str(found), lambda: to_json(found), json_file)

@@ -17,11 +17,20 @@ def planning_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--target", default="onnxruntime-cuda", show_default=True, metavar="onnxruntime-cuda|onnx",
             help="The runtime whose kernels count; onnx: any, as in the standard.",
         ),
-        click.option("--device", default="h100", show_default=True, metavar="GPU", help="The deployment's GPU."),
+        click.option(
+            "--device", default="h100", show_default=True, metavar="GPU",
+            help="The deployment's GPU: a10, a100, h100, h200, l4, rtx4090, t4 or v100.",
+        ),
         click.option("--objective", default="speed", show_default=True, metavar="speed|memory|coverage"),
         click.option("--rules", metavar="FILE", help="TOML file of rules that go before the built-in ones."),
-        click.option("--keep", default="", metavar="REGEX", help="Nodes that stay float32."),
-        click.option("--low", default="", metavar="REGEX", help="Nodes that become low, against the rules."),
+        click.option(
+            "--keep", multiple=True, metavar="REGEX",
+            help="Nodes that stay float32: those in whose name it is found (repeatable).",
+        ),
+        click.option(
+            "--low", multiple=True, metavar="REGEX",
+            help="Nodes that become low, against the rules; matched as with --keep (repeatable).",
+        ),
         click.option(
             "--shape", "shapes", multiple=True, metavar="NAME=1x3x224x224",
             help="Shape of an input that times are modelled at (repeatable).",
@@ -49,9 +58,9 @@ def planning_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def read_words(words: dict[str, Any]) -> dict[str, Any]:
     """The words of the Python API: shapes by input."""
-    from ampgraph.options import parse_shape
+    from ampgraph.options import parse_shapes
 
-    return {**words, "shapes": dict(map(parse_shape, words["shapes"]))}
+    return {**words, "shapes": parse_shapes(words["shapes"])}
 
 
 def given_words(words: dict[str, Any]) -> dict[str, Any]:

@@ -46,21 +46,38 @@ def profile(
     from ampgraph.onnx_model.io import load
     from ampgraph.onnx_model.profile import Settings
     from ampgraph.onnx_model.profile import profile as measure
-    from ampgraph.options import parse_shape
+    from ampgraph.options import parse_shapes
     from ampgraph.outputs import Outputs, staged
 
     source = Path(model)
     target = Path(destination) if destination else source.with_name(f"{source.name.removesuffix('.onnx')}.costs.json")
+    _verify_seconds(seconds)
     Outputs({"-o": target}, force).verify([Path(path) for path in (model, data) if path])
-    loaded, sizes = load(source), dict(map(parse_shape, shapes))
+    loaded, sizes = load(source), parse_shapes(shapes)
     feeds = inputs_for(loaded.model, Path(data) if data else None, sizes)
     settings = Settings(_provider(provider), tf32, seconds)
     costs = measure(loaded, sizes, feeds, settings, say=click.echo)
+    _require_times(model, costs)
     for line in summary(costs):
         click.echo(line)
     with staged({target: to_json(costs)}) as publish:
         publish()
     click.echo(f"wrote {target}")
+
+
+def _verify_seconds(seconds: float) -> None:
+    from ampgraph.errors import OptionError
+
+    if not seconds > 0:
+        raise OptionError(f"--seconds {seconds:g}", "leaves no time to measure in", "give a positive number")
+
+
+def _require_times(model: str, costs: MeasuredCosts) -> None:
+    from ampgraph.errors import ModelError
+
+    if not any(time is not None for times in costs.entries.values() for time in times.values()):
+        fact = "no operator of it could be measured, so there are no costs to write"
+        raise ModelError(model, fact, "give more --seconds, or plan with modelled times")
 
 
 def _provider(name: str) -> Provider:

@@ -52,11 +52,11 @@ def run(
     from ampgraph.onnx_model.feeds import inputs_for, shapes_of
     from ampgraph.onnx_model.io import load
     from ampgraph.onnx_model.session import Session
-    from ampgraph.options import parse_shape
+    from ampgraph.options import parse_shapes
     from ampgraph.settings import Choice
 
     _verify(model, data, save, repeat, force)
-    sizes = dict(map(parse_shape, shapes))
+    sizes = parse_shapes(shapes)
     feeds = inputs_for(load(Path(model)).model, Path(data) if data else None, sizes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # printed below with the other notes
@@ -114,6 +114,7 @@ def _time_lines(session: Session, feeds: dict[str, Any], repeat: int) -> list[st
 
 def _save(outputs: dict[str, Any], path: Path) -> None:
     """Write the outputs under another name and move them into place, so that a file appears whole or not at all."""
+    import contextlib
     import os
 
     import numpy as np
@@ -130,4 +131,5 @@ def _save(outputs: dict[str, Any], path: Path) -> None:
     except OSError as error:
         raise OptionError(f"--save {path}", f"cannot be written ({error.strerror})", "choose another place") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()

@@ -27,7 +27,7 @@ from ampgraph.fx_module.policy import Policy
 from ampgraph.fx_module.prepare import Prepared, constant_inputs, find_tensor, prepare
 from ampgraph.fx_module.verify import verify_applied
 from ampgraph.graph import PrecisionGraph
-from ampgraph.judge import Wishes, judge
+from ampgraph.judge import judge
 from ampgraph.judgement import Category, Judgement
 from ampgraph.laws import verify
 from ampgraph.plan import Plan, make_plan
@@ -35,6 +35,7 @@ from ampgraph.precision import Precision
 from ampgraph.ranges import propagate
 from ampgraph.rulebook import RuleBook, load_builtin, with_user_file
 from ampgraph.training import price_training
+from ampgraph.wishes import Wishes
 
 
 @dataclass(frozen=True, eq=False)

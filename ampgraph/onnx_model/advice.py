@@ -13,7 +13,7 @@ from ampgraph.onnx_model.fuse.net import ORIGIN_KEY
 from ampgraph.onnx_model.inventory import Inventory
 from ampgraph.onnx_model.marks import Past, recall
 from ampgraph.onnx_model.names import CAST_KEY, WHY_KEY, metadata_of
-from ampgraph.options import Options, to_words
+from ampgraph.options import Options, each_of, make_options, to_words
 from ampgraph.precision import LOW_PRECISIONS
 
 MOST_KEPT = 6
@@ -98,16 +98,16 @@ def _remedy(names: list[str], source: str, past: Past | None) -> str:
     if past is not None and "plan" in past.files:
         return f"set {', '.join(names)} to float32 in the plan that it was converted with"
     options = _keeping(names, past.options if past else Options())
-    words = (*to_words(replace(options, keep="")), "--keep", shlex.quote(options.keep))
+    words = (*to_words(replace(options, keep="")), *to_words(Options(keep=options.keep)))
     files = f" (and its --{' and --'.join(past.files)})" if past is not None and past.files else ""
     return " ".join(("ampgraph convert", shlex.quote(source), *words)) + files
 
 
 def _keeping(names: list[str], options: Options) -> Options:
-    """The options of a conversion that keeps these nodes too; `--low`, which goes before `--keep`, leaves them out."""
+    """The options of a conversion that keeps these nodes too; `--low` then must not name them."""
     listed = "|".join(map(re.escape, names))
     pattern = f"^({listed})$" if len(names) > 1 else f"^{listed}$"
-    low = options.low
-    if low and any(re.search(low, name) for name in names):
-        low = f"^(?!({listed})$).*({low})"
-    return replace(options, keep=f"{options.keep}|{pattern}" if options.keep else pattern, low=low)
+    lows = each_of(options.low)
+    if any(re.search(low, name) for low in lows for name in names):
+        lows = tuple(f"^(?!({listed})$).*({low})" for low in lows)
+    return make_options(**{**vars(options), "keep": (*each_of(options.keep), pattern), "low": lows})

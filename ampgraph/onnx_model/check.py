@@ -6,7 +6,7 @@ machine the conversion's true low-precision numbers are computed by `simulate`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,12 @@ from ampgraph.onnx_model.run import (
 )
 from ampgraph.onnx_model.sizes import fitting_inputs
 from ampgraph.onnx_model.stepwise import cuda_only
+from ampgraph.onnx_model.types import fixed_size
 from ampgraph.precision import FORMATS, Precision
 
 Subject = onnx.ModelProto | Path
 
+_KINDS = {"V": "Vf", "O": "OUS"}  # of arrays, by that of the type: bfloat16 is also given as float32, text as text
 ROUNDINGS = 64  # an answer may be off by so many roundings: 0.031 in float16, 0.25 in bfloat16
 
 
@@ -57,7 +59,7 @@ def tolerance(precision: Precision) -> float:
 
 
 def read_inputs(path: Path, model: onnx.ModelProto) -> dict[str, Feed]:
-    """Inputs by name from an .npz file. OptionError where a name is missing, unknown, or of another kind."""
+    """Inputs by name from an .npz file. OptionError where one is missing, unknown, or no such array as is declared."""
     option = f"--data {path}"
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -71,12 +73,33 @@ def read_inputs(path: Path, model: onnx.ModelProto) -> dict[str, Feed]:
     for name in wanted.keys() ^ arrays.keys():
         fact = f"has no array for the input {name!r}" if name in wanted else f"has an array {name!r} that is no input"
         raise OptionError(option, fact, f"name the arrays {', '.join(wanted)}")
-    return {name: _typed(arrays[name], wanted[name]) for name in wanted}
+    return {name: _typed(option, arrays[name], wanted[name]) for name in wanted}
 
 
-def _typed(array: np.ndarray[Any, Any], value: onnx.ValueInfoProto) -> np.ndarray[Any, Any]:
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+def _typed(option: str, array: np.ndarray[Any, Any], value: onnx.ValueInfoProto) -> np.ndarray[Any, Any]:
+    """The array in the type that is declared, where one of that kind and of a possible shape is given."""
+    declared = value.type.tensor_type
+    if not declared.elem_type:  # no tensor
+        return array
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(declared.elem_type)
+    kinds = _KINDS.get(dtype.kind, dtype.kind)
+    if array.dtype.kind not in kinds:
+        name = onnx.TensorProto.DataType.Name(declared.elem_type).lower()
+        raise OptionError(option, f"has {array.dtype} for {value.name!r}, which is {name}", "save it in that type")
+    sizes = [fixed_size(dim) for dim in declared.shape.dim]
+    if declared.HasField("shape") and not _fits(array.shape, sizes):
+        shown, wanted = _by_x(array.shape), _by_x("?" if size is None else size for size in sizes)
+        raise OptionError(option, f"has {shown} for {value.name!r}, which is {wanted}", "give an array like it")
     return array.astype(dtype) if array.dtype.kind == dtype.kind else array
+
+
+def _fits(shape: Sequence[int], sizes: Sequence[int | None]) -> bool:
+    alike = len(shape) == len(sizes)
+    return alike and all(size is None or size == given for given, size in zip(shape, sizes, strict=True))
+
+
+def _by_x(sizes: Iterable[object]) -> str:
+    return "x".join(map(str, sizes)) or "a scalar"
 
 
 def check(
@@ -90,7 +113,7 @@ def check(
 ) -> Check:
     """Compare a conversion with its source. `kept`: nodes and values that the plan keeps float32 for their numbers.
 
-    Raises CheckError where the source itself does not run, so that nothing can be compared.
+    Where the source itself does not run, nothing can be compared: OptionError if inputs are given, else CheckError.
     """
     provider = best_provider()
     given, expected = _expected(source, feeds, shapes or {}, inputs)
@@ -118,7 +141,9 @@ def _expected(
         session = open_session(whole)
         return (feeds, run(session, fitted(session, feeds))) if feeds else fitting_inputs(source.model, session, shapes)
     except Exception as error:  # onnxruntime's exceptions share no base class
-        fact = f"does not run on {inputs} inputs ({first_line(error)[:300]})"
+        fact = f"does not run on {'these' if feeds else inputs} inputs ({first_line(error)[:300]})"
+        if feeds:
+            raise OptionError(f"--data {inputs}", f"the model {fact}", "give inputs that it takes") from None
         remedy = "give their sizes with --shape, real ones with --data FILE.npz, or leave --check out"
         raise CheckError(str(source.path or "the source"), fact, remedy) from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from onnx import ModelProto
@@ -18,6 +19,8 @@ def inputs_for(
     model: ModelProto, data: Path | None = None, shapes: Mapping[str, tuple[int, ...]] | None = None, batch: int = 0
 ) -> dict[str, Feed]:
     """Inputs by name from an .npz file, else generated ones; with a batch, their first sample that many times."""
+    if data and shapes:
+        refuse_both()
     named = {value.name for value in model.graph.input}
     for name in shapes or {}:
         if name not in named:
@@ -33,6 +36,12 @@ def inputs_for(
         fact = "no input of the model has a free batch axis"
         raise OptionError(f"--batch {batch}", fact, "leave --batch out, or give a model with a free first dimension")
     return {**feeds, **batched(arrays, batch, axes)}
+
+
+def refuse_both() -> NoReturn:
+    """Raise OptionError for --data together with --shape."""
+    fact = "are both given, and data have shapes of their own"
+    raise OptionError("--data and --shape", fact, "leave one of them out")
 
 
 def shapes_of(feeds: Mapping[str, Feed]) -> dict[str, tuple[int, ...]]:

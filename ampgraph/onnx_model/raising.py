@@ -26,6 +26,10 @@ def at_opset(model: ModelProto, opset: int, place: str) -> ModelProto:
 
     Raises ModelError, naming `place`, where onnx has no way to that opset.
     """
+    newest = onnx.defs.onnx_opset_version()
+    if opset > newest:
+        fact = f"cannot be brought to opset {opset}: the newest that is known here is {newest}"
+        raise ModelError(place, fact, "give that or an older one, or leave --opset out")
     flat = prepare(model)
     if flat.functions:
         raise _unable(place, opset, f"the function {flat.functions[0].name} is of another opset than the model")

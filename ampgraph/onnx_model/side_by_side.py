@@ -19,6 +19,7 @@ from ampgraph.inspection.verdict import Verdict, judge
 from ampgraph.onnx_model.advice import advice_for
 from ampgraph.onnx_model.batches import MOST_BYTES
 from ampgraph.onnx_model.compare_values import Progress, aligned, comparable, differences
+from ampgraph.onnx_model.feeds import refuse_both
 from ampgraph.onnx_model.first_runs import Means, both_sides, first_runs, name_of, refuse_other_inputs
 from ampgraph.onnx_model.inventory import Inventory, take_inventory
 from ampgraph.onnx_model.inventory import Path as Place
@@ -62,6 +63,8 @@ def compare(
     """
     if not tolerance >= 0:
         raise OptionError(f"--tolerance {tolerance}", "is no error", "give a number such as 3e-2")
+    if data is not None and shapes:
+        refuse_both()
     loaded = as_loaded(reference), as_loaded(candidate)
     means = Means(
         data if data is None or isinstance(data, Mapping) else Path(data),

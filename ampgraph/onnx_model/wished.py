@@ -8,13 +8,13 @@ from onnx import ModelProto
 
 from ampgraph.errors import OptionError
 from ampgraph.graph import PrecisionGraph
-from ampgraph.judge import Wishes
 from ampgraph.judgement import Category, Judgement
 from ampgraph.onnx_model.fuse.net import ORIGIN_KEY
 from ampgraph.onnx_model.marks import is_changed
 from ampgraph.onnx_model.names import metadata_of, node_ids, walk
-from ampgraph.options import Options
+from ampgraph.options import Options, each_of
 from ampgraph.precision import Precision
+from ampgraph.wishes import Wishes
 
 
 def wishes_in(model: ModelProto, options: Options, low_interface: frozenset[str], file: ModelProto) -> Wishes:
@@ -22,7 +22,7 @@ def wishes_in(model: ModelProto, options: Options, low_interface: frozenset[str]
 
     A file that ampgraph wrote was matched when it was made: what fusing took away is in it no more.
     """
-    asked = {pattern for pattern in (options.keep, options.low) if pattern}
+    asked = {*each_of(options.keep), *each_of(options.low)}
     if not asked:
         return Wishes(low_interface=low_interface)
     names = [node.name for node in walk(file.graph) if node.name]
@@ -49,8 +49,8 @@ def lost_wish(graph: PrecisionGraph, judgement: Judgement, options: Options, fus
         decisions = graph.decisions_of.get(op.id, ())
         rounds = any(judgement.verdicts[each.id].category is not Category.CLEAR for each in decisions)
         if rounds and op.name not in present:
-            for option, pattern in (("--keep", options.keep), ("--low", options.low)):
-                if pattern and re.search(pattern, op.name or op.id):
+            for option, asked in (("--keep", options.keep), ("--low", options.low)):
+                if any(re.search(pattern, op.name or op.id) for pattern in each_of(asked)):
                     return f"{option} names {op.name or op.id!r}, which would be gone"
     return ""
 

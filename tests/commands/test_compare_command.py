@@ -78,6 +78,7 @@ def test_mistakes_exit_with_2(files: tuple[Path, Path, Path], tmp_path: Path) ->
         ((a, b, "--data", b), "is no .npz file"),
         ((a, b, "--provider", "tpu"), "choose one of auto, cuda, cpu"),
         ((a, b, "--shape", "x"), "--shape"),
+        ((a, b, "--data", data, "--shape", "x=4"), "--data and --shape: are both given"),
         ((a,), "Missing argument"),
     ):
         result = run(*words)

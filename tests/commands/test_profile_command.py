@@ -35,9 +35,7 @@ def layers(tmp_path: Path) -> Path:
 def costs_file(layers: Path, tmp_path: Path, **others: object) -> Path:
     """What an H100 might have been measured to take: Tanh is ten times slower in float16."""
     path = tmp_path / "costs.json"
-    assert (
-        run("profile", layers, "--provider", "cpu", "--shape", "x=2x512", "-o", path, "--seconds", "0").exit_code == 0
-    )
+    assert run("profile", layers, "--provider", "cpu", "--shape", "x=2x512", "-o", path).exit_code == 0
     content = json.loads(path.read_text()) | {"device": "NVIDIA H100 80GB HBM3", "launch": 5e-6}
     content |= {"provider": "CUDAExecutionProvider", "runtime": "onnxruntime 1.31.1"} | others
     content["cast"] = {"fixed": 2e-6, "per_byte": 4e-13}
@@ -113,6 +111,12 @@ def test_explain_speaks_of_measured_times(layers: Path, tmp_path: Path) -> None:
         (("--shape", "picture=1x8"), "--shape picture: "),
         (("-o", "."), "-o .: is a directory"),
         (("--data", "none.npz"), "--data none.npz: cannot be read"),
+        (("--data", "none.npz", "--shape", "image=1x8x16x16"), "--data and --shape: are both given"),
+        (("--seconds", "0"), "--seconds 0: leaves no time to measure in; give a positive number"),
+        (("--seconds", "-1"), "--seconds -1: leaves no time"),
+        (("--seconds", "nan"), "--seconds nan: leaves no time"),
+        (("--provider", "cpu", "--seconds", "1e-9"), "no operator of it could be measured"),
+        (("-o", "/proc/costs.json"), "-o /proc/costs.json: cannot be written"),
     ],
 )
 def test_mistakes_are_one_line(source: Path, options: tuple[str, ...], fact: str) -> None:
@@ -120,6 +124,7 @@ def test_mistakes_are_one_line(source: Path, options: tuple[str, ...], fact: str
     assert result.exit_code == 2
     assert fact in result.stderr
     assert result.stderr.count("\n") == 1
+    assert list(source.parent.iterdir()) == [source]
 
 
 def test_nothing_is_written_over_without_being_asked(source: Path, tmp_path: Path) -> None:
@@ -138,7 +143,7 @@ def test_real_inputs_set_the_shapes(source: Path, tmp_path: Path) -> None:
 
 def test_parts_that_explain_nothing_are_warned_of(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "costs.json"
-    assert run("profile", source, "--provider", "cpu", "-o", target, "--seconds", "0").exit_code == 0
+    assert run("profile", source, "--provider", "cpu", "-o", target).exit_code == 0
     costs = read(target)
     assert any(line.startswith("warning") for line in summary(replace(costs, whole=Whole(1e-3, 5e-4, 7, 7))))
     assert not any(line.startswith("warning") for line in summary(replace(costs, whole=Whole(1e-3, 1e-3, 7, 7))))

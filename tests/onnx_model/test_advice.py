@@ -61,9 +61,10 @@ def test_paths_are_quoted_for_a_shell() -> None:
 def test_the_options_of_the_conversion_are_part_of_what_is_advised(tmp_path: Path) -> None:
     low = convert(SOURCE, keep="^third$", low="second|first", shapes={"x": (2, 4)}).model
     command = shlex.split(advice(low, "h").remedy)
-    words = dict(zip(command[3::2], command[4::2], strict=True))
+    pairs = list(zip(command[3::2], command[4::2], strict=True))
+    words = dict(pairs)
     assert (words["--target"], words["--objective"], words["--shape"]) == ("onnx", "coverage", "x=2x4")
-    again = convert(SOURCE, keep=words["--keep"], low=words["--low"])
+    again = convert(SOURCE, keep=[value for name, value in pairs if name == "--keep"], low=words["--low"])
     assert {op: again.plan.choices[f"{op}:T"].precision for op in ("first (a)", "second", "third")} == {
         "first (a)": "float32", "second": "float16", "third": "float32",
     }  # fmt: skip
