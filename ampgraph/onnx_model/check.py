@@ -84,7 +84,7 @@ def _typed(option: str, array: np.ndarray[Any, Any], value: onnx.ValueInfoProto)
     dtype = onnx.helper.tensor_dtype_to_np_dtype(declared.elem_type)
     kinds = _KINDS.get(dtype.kind, dtype.kind)
     if array.dtype.kind not in kinds:
-        name = onnx.TensorProto.DataType.Name(declared.elem_type).lower()
+        name = "text" if dtype.kind == "O" else dtype.name
         raise OptionError(option, f"has {array.dtype} for {value.name!r}, which is {name}", "save it in that type")
     sizes = [fixed_size(dim) for dim in declared.shape.dim]
     if declared.HasField("shape") and not _fits(array.shape, sizes):

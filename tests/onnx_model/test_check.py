@@ -70,8 +70,8 @@ def test_names_that_the_runtime_has_low_fail() -> None:
 @pytest.mark.parametrize(
     ("array", "said"),
     [
-        (np.zeros((2, 4), np.int64), "has int64 for 'x', which is float; save it in that type"),
-        (np.full((2, 4), "text"), "for 'x', which is float; save it in that type"),
+        (np.zeros((2, 4), np.int64), "has int64 for 'x', which is float32; save it in that type"),
+        (np.full((2, 4), "text"), "for 'x', which is float32; save it in that type"),
         (np.zeros(4, np.float32), "has 4 for 'x', which is ?x4; give an array like it"),
         (np.zeros((2, 5), np.float32), "has 2x5 for 'x', which is ?x4; give an array like it"),
         (np.float32(0), "has a scalar for 'x', which is ?x4; give an array like it"),
