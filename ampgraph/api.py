@@ -298,7 +298,8 @@ def _checked(order: _Order, planned: Planned, report: Report, subject: ModelProt
     options, data = order.options, order.data
     feeds = read_inputs(data, planned.loaded.model) if data else None
     said = str(data) if data else "generated"
-    found = run_check(planned.loaded, subject, options.precision, kept_names(planned), feeds, options.shapes, said)
+    kept, low_io = kept_names(planned), options.io == "low"
+    found = run_check(planned.loaded, subject, options.precision, kept, feeds, options.shapes, said, low_io=low_io)
     if found.failures:
         more = f" (and {len(found.failures) - 1} more)" if len(found.failures) > 1 else ""
         remedy = "hold nodes back with --keep, give real inputs with --data, or leave --check out"

@@ -18,7 +18,7 @@ from ampgraph.cost import price
 from ampgraph.costs import Costs
 from ampgraph.decide import decide
 from ampgraph.devices import device_named
-from ampgraph.errors import ModelError, OptionError, PlanError
+from ampgraph.errors import AmpgraphError, ModelError, OptionError, PlanError
 from ampgraph.fusable import most_saved_by_fusing
 from ampgraph.graph import Constant, PrecisionGraph
 from ampgraph.judge import judge
@@ -30,7 +30,7 @@ from ampgraph.measured import read as read_costs
 from ampgraph.onnx_model import io
 from ampgraph.onnx_model.apply import apply
 from ampgraph.onnx_model.fuse.accept import difference
-from ampgraph.onnx_model.fuse.fuse import fuse, summary
+from ampgraph.onnx_model.fuse.fuse import Fused, fuse, summary
 from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.io import Loaded
 from ampgraph.onnx_model.lift import constants_of, lift
@@ -56,6 +56,7 @@ Look = Callable[[Path, str], None]
 
 FUSABLE = 0.3  # a bound on what fusing saves, of the modelled time; where it is less, it is not looked for
 FUSING_WORTHWHILE = 0.02  # of the modelled time: every fused operator measured faster than what it stands for
+FUSING_FAILED = "fusing failed"
 
 
 @dataclass(frozen=True)
@@ -210,9 +211,9 @@ def plan_prepared(
 def _fused_if_faster(plain: Planned) -> Planned:
     """The plan of the fused model where that is faster by the cost model, and its answers are right."""
     worth = most_saved_by_fusing(plain.graph, plain.costs) > FUSABLE * plain.plan.cost
-    found = fuse(plain.prepared, plain.shapes) if worth else None
+    found, failed = _fuse(plain.prepared, plain.shapes) if worth else (None, "")
     if found is None:
-        return plain
+        return replace(plain, fusing=f"left out: {failed}") if failed else plain
     lost = lost_wish(plain.graph, plain.judgement, plain.options, found.model)
     if lost:
         return replace(plain, fusing=f"left out: {lost}")
@@ -229,12 +230,22 @@ def _fused_if_faster(plain: Planned) -> Planned:
     return named_as_fused(fused, found.counts)
 
 
+def _fuse(model: ModelProto, shapes: Mapping[str, Shape]) -> tuple[Fused | None, str]:
+    """The fused model, and what fusing failed with, "" where it did not: a fault of ours costs speed, no conversion."""
+    try:
+        return fuse(model, shapes), ""
+    except AmpgraphError:
+        raise
+    except Exception as error:  # whatever a pattern takes for granted that a model does not keep
+        return None, f"{FUSING_FAILED} ({type(error).__name__}: {error}); please report it with the model"
+
+
 def _planned_as_fused(
     loaded: Loaded, prepared: ModelProto, options: Options, shapes: Mapping[str, Shape], text: str
 ) -> Planned:
     """What a plan file of a fused model asks for."""
-    found = fuse(prepared, shapes) if options.fuse else None
-    flaw, assumed = "nothing is fused here", shapes.keys() - options.shapes.keys()
+    found, failed = _fuse(prepared, shapes) if options.fuse else (None, "")
+    flaw, assumed = failed or "nothing is fused here", shapes.keys() - options.shapes.keys()
     if found is not None:
         flaw = difference(prepared, found.model, shapes, loaded.folder, assumed=assumed)
     if found is not None and not flaw and (options.keep or options.low):

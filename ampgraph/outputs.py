@@ -49,7 +49,7 @@ def same_file(first: Path, second: Path) -> bool:
 def _verify_place(place: str, path: Path) -> None:
     if path.is_dir():
         raise OptionError(place, "is a directory", "name a file in it")
-    if os.path.lexists(path) and not (path.is_file() or path.is_symlink()):
+    if path.exists() and not path.is_file():  # or what a link leads to: /dev/stdout is a link to a pipe or terminal
         raise OptionError(place, "is no regular file", "choose another place")
     if not path.parent.is_dir():
         raise OptionError(place, f"has no folder {path.parent}", "make the folder first")

@@ -11,6 +11,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, parser
 
 import ampgraph
 from ampgraph.api import Result
+from ampgraph.conversion import FUSING_FAILED
 from ampgraph.onnx_model.compare import compare
 from ampgraph.onnx_model.io import check_model
 from ampgraph.onnx_model.names import walk
@@ -40,8 +41,10 @@ W = weight("w", 4, 4)
 
 
 def convert(model: ModelProto, **options: Any) -> Result:
-    """The real road, under `coverage` unless told otherwise."""
-    return ampgraph.convert(model, **{"objective": "coverage", "target": "onnx", **options})
+    """The real road, under `coverage` unless told otherwise; faults of fusing, which cost users speed alone, fail."""
+    result = ampgraph.convert(model, **{"objective": "coverage", "target": "onnx", **options})
+    assert FUSING_FAILED not in result.planned.fusing
+    return result
 
 
 def elem_types(model: ModelProto) -> dict[str, int]:

@@ -6,6 +6,7 @@ import onnx
 import pytest
 
 import ampgraph
+from ampgraph.conversion import FUSING_FAILED
 from ampgraph.onnx_model.compare import output_errors
 from ampgraph.onnx_model.run import CPU, open_session, run
 from ampgraph.onnx_model.simulate import simulate
@@ -41,6 +42,7 @@ def test_real_models_keep_their_answers(corpus: Path, name: str) -> None:
     reference = run(open_session(source, provider=CPU), feeds)
     for objective in ("speed", "memory", "coverage"):
         result = ampgraph.convert(corpus / f"{name}.onnx", objective=objective)
+        assert FUSING_FAILED not in result.planned.fusing
         onnx.checker.check_model(result.model, full_check=True)
         open_session(result.model, provider=CPU)
         found = run(open_session(simulate(result.model), provider=CPU), feeds)

@@ -182,6 +182,24 @@ def test_the_same_bytes_from_run_to_run_and_when_converted_again(transformer, tm
     assert others == [first, first]
 
 
+def test_a_fault_of_fusing_costs_speed_and_no_conversion(transformer, result, tmp_path, monkeypatch):
+    """No model is known that brings one about, so it is put in."""
+    onnx.save(transformer, tmp_path / "m.onnx")
+    (tmp_path / "plan.json").write_text(to_json(result.plan), encoding="utf-8")
+
+    def fault(*_: object) -> None:
+        raise IndexError("tuple index out of range")
+
+    monkeypatch.setattr(ampgraph.conversion, "fuse", fault)
+    found = ampgraph.convert(transformer, shapes=SHAPES)
+    said = "fusing failed (IndexError: tuple index out of range); please report it with the model"
+    assert found.planned.fusing == f"left out: {said}"
+    assert f"a fused model was left out: {said}" in found.report.notes
+    assert kinds(found.model) == kinds(ampgraph.convert(transformer, shapes=SHAPES, fuse=False).model)
+    with pytest.raises(PlanError, match=r"is of a fused model, and fusing failed \(IndexError"):
+        ampgraph.convert(tmp_path / "m.onnx", tmp_path / "c.onnx", shapes=SHAPES, plan=tmp_path / "plan.json")
+
+
 def test_a_fused_model_with_other_answers_is_named(transformer):
     found = fuse(transformer, SHAPES)
     assert difference(transformer, found.model, SHAPES, None) == ""

@@ -1,11 +1,15 @@
 """What may be written over, and texts that appear whole or not at all."""
 
+import os
 from pathlib import Path
 
+import onnx
 import pytest
 
+import ampgraph
 from ampgraph.errors import OptionError
 from ampgraph.outputs import Outputs, same_file, staged
+from tests.models import parse
 
 
 def refused(complaint: str, paths, inputs=(), **options) -> None:
@@ -26,6 +30,31 @@ def test_a_place_is_written_in_before_anything_is_done(tmp_path: Path) -> None:
     Outputs({"-o": path}).verify((), unwritten=["-o"])
     Outputs({"-o": tmp_path / "x"}).verify(())
     assert not list(tmp_path.iterdir())
+
+
+def test_a_link_to_a_pipe_is_none_either(tmp_path: Path) -> None:
+    """As /dev/stdout is one, which the file would take the place of."""
+    pipe, link, further = (tmp_path / name for name in ("pipe", "link", "further"))
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    further.symlink_to(link)
+    for path in (pipe, link, further):
+        refused("is no regular file", {"-o": path}, force=True)
+    source = tmp_path / "m.onnx"
+    onnx.save(parse("g (float[2,4] x) => (float[2,4] y) { y = Relu(x) }"), source)
+    with pytest.raises(OptionError, match=f"{further}: is no regular file"):
+        ampgraph.convert(source, further, force=True)
+    assert further.readlink() == link
+    assert link.readlink() == pipe
+    assert pipe.is_fifo()
+
+
+def test_a_link_to_a_file_or_to_nothing_is_replaced_with_force(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("")
+    for name in ("x", "nowhere"):
+        link = tmp_path / f"to_{name}"
+        link.symlink_to(tmp_path / name)
+        Outputs({"-o": link}, force=True).verify(())
 
 
 def test_existing_files_need_force(tmp_path: Path) -> None:

@@ -113,6 +113,19 @@ def _generated(node: ir.Node, _: int) -> Kind:
     return source.type if source is not None else ir.TensorType(ir.DataType.FLOAT)
 
 
+def _quantized(slot: int, usual: ir.DataType) -> Callable[[ir.Node, int], Kind]:
+    """Of the type that its zero point in a slot has; without one as its attribute says, or the usual one."""
+
+    def rule(node: ir.Node, index: int) -> Kind:
+        zero = node.inputs[slot] if len(node.inputs) > slot else None
+        if zero is not None:
+            return zero.type
+        said = node.attributes["output_dtype"].as_int() if "output_dtype" in node.attributes else 0
+        return ir.TensorType(ir.DataType(said) if said else usual)
+
+    return rule
+
+
 def _first_input(node: ir.Node) -> Kind:
     return next((value.type for value in node.inputs if value is not None and value.type is not None), None)
 
@@ -161,6 +174,8 @@ _BY_OP: dict[str, Callable[[ir.Node, int], Kind]] = {
     "ConcatFromSequence": _element,
     "Optional": _optional,
     "OptionalGetElement": _element,
+    "QGemm": _quantized(8, ir.DataType.FLOAT),
+    "QuantizeLinear": _quantized(2, ir.DataType.UINT8),
     "CastLike": lambda node, _: node.inputs[1].type if node.inputs[1] is not None else None,
     **dict.fromkeys(
         (

@@ -8,6 +8,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir import traversal
 
+from ampgraph.onnx_model.dense import with_dense
 from ampgraph.onnx_model.element_types import LOW, fill_element_types
 
 _FLOATS = (*LOW, ir.DataType.FLOAT, ir.DataType.DOUBLE)
@@ -19,7 +20,7 @@ def lowered_by_runtime(optimized: onnx.ModelProto, names: Iterable[str]) -> tupl
     A node is judged by its floating-point outputs, or its inputs where it has none. Names that the runtime fused away
     are not judged: what is inside a fused kernel is the kernel's business, and its own row in the target's table.
     """
-    model = ir.from_proto(optimized)
+    model = ir.from_proto(with_dense(optimized))
     fill_element_types(model)
     nodes = list(traversal.RecursiveGraphIterator(model.graph))
     low_nodes = {node.name for node in nodes if any(_low_flags(node))}

@@ -22,7 +22,10 @@ import onnx_ir as ir
 from onnx_ir import convenience, traversal
 from onnx_ir.passes.common import InlinePass
 
+from ampgraph.onnx_model.dense import with_dense
 from ampgraph.onnx_model.element_types import LOW, bodies, fill_element_types
+from ampgraph.onnx_model.names import walk
+from ampgraph.onnx_model.raising import opset_of
 from ampgraph.onnx_model.schema import Signature, signature
 from ampgraph.onnx_model.stepwise import (
     CUDA_ONLY,
@@ -54,8 +57,9 @@ def simulate(model: onnx.ModelProto) -> onnx.ModelProto:
 
     The data of initializers must be in the proto (load external data first). Run it at any optimization level.
     """
-    whole = ir.from_proto(_without_functions(model))
+    whole = ir.from_proto(with_dense(_without_functions(model)))
     whole.graph.sort()  # what other converters write is not always sorted
+    _forget_inner_shapes(whole)
     fill_element_types(whole)
     if _expand_steps(whole):
         InlinePass()(whole)
@@ -71,7 +75,7 @@ def for_any_provider(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with operators that only CUDA has a kernel for in standard ones; itself where there are none."""
     if not cuda_only(model):
         return model
-    whole = ir.from_proto(model)
+    whole = ir.from_proto(with_dense(model))
     fill_element_types(whole)
     _expand_steps(whole, low_too=False)
     InlinePass()(whole)
@@ -99,9 +103,32 @@ def _without_functions(model: onnx.ModelProto) -> onnx.ModelProto:
     """Model-local functions, and schema functions that the target expands, inlined."""
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
-    if any(("", node.op_type) in SCHEMA_FUNCTIONS for node in model.graph.node):
+    if any(("", node.op_type) in SCHEMA_FUNCTIONS for node in walk(model.graph)):
+        model = _with_defaults(model)
         model = onnx.inliner.inline_selected_functions(model, list(SCHEMA_FUNCTIONS), inline_schema_functions=True)
     return model
+
+
+def _with_defaults(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose calls of schema functions say every attribute: inlining binds no default."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    opset = opset_of(model)
+    for node in walk(copy.graph):
+        if ("", node.op_type) in SCHEMA_FUNCTIONS:
+            said = {attribute.name for attribute in node.attribute}
+            known = onnx.defs.get_schema(node.op_type, opset, "").attributes
+            node.attribute.extend(each.default_value for name, each in known.items() if name not in said)
+    return copy
+
+
+def _forget_inner_shapes(model: ir.Model) -> None:
+    """A shape that a file states wrongly of an inner value harms nobody until casts bear it too."""
+    for graph in (model.graph, *model.graph.subgraphs()):
+        for node in graph:
+            for value in node.outputs:
+                if not value.is_graph_output():
+                    value.shape = None
 
 
 def _expand_steps(model: ir.Model, *, low_too: bool = True) -> bool:
@@ -264,6 +291,8 @@ def _raise_inputs(graph: ir.Graph, state: _State) -> None:
     for value in graph.inputs:
         if value in state.low and isinstance(value.type, ir.TensorType):
             uses = tuple(value.uses())
+            if not uses:  # at most an output just as it is
+                continue
             up = _cast(value, ir.DataType.FLOAT, state.fresh(value.name))
             for node, index in uses:
                 node.replace_input_with(index, up.outputs[0])

@@ -10,7 +10,7 @@ from onnx import parser
 from ampgraph.errors import OptionError
 from ampgraph.onnx_model.check import _lacks_kernels_alone, check, read_inputs, tolerance
 from ampgraph.onnx_model.io import Loaded
-from ampgraph.onnx_model.run import CUDA, best_provider
+from ampgraph.onnx_model.run import CPU, CUDA, best_provider
 from ampgraph.precision import Precision
 
 SOURCE = "(float[2,4] x, int64[2] i) => (float[2,4] y, int64[2] j) { y = Exp(x)  j = Abs(i) }"
@@ -55,6 +55,27 @@ def test_other_types_and_files_that_do_not_run_fail() -> None:
     found = check(source(), broken, Precision.FLOAT16, ("y",))
     assert "does not run" in found.failures[0]
     assert found.cpu_complaint
+
+
+def test_what_only_the_evaluator_cannot_compute_is_said_to_run(monkeypatch) -> None:
+    """No such model is known, so the evaluator is made one that computes nothing."""
+    monkeypatch.setattr("ampgraph.onnx_model.simulate.simulate", lambda _: onnx.ModelProto())
+    monkeypatch.setattr("ampgraph.onnx_model.check.best_provider", lambda: CPU)
+    found = check(source(), parse(LOW), Precision.FLOAT16, ())
+    said = "the converted model runs, but the evaluator of low precision on a CPU cannot compute it ("
+    assert found.failures[0].startswith(said)
+    broken = check(source(), parse(SOURCE.replace("Exp(x)", "Mystery(x)")), Precision.FLOAT16, ())
+    assert broken.failures[0].startswith("the converted model does not run (")
+
+
+def test_low_outputs_that_were_asked_for_are_compared_by_their_numbers() -> None:
+    low = parse(LOW.replace("float[2,4] y", "float16[2,4] y").replace("Cast<to = 1>(e)", "Identity(e)"))
+    found = check(source(), low, Precision.FLOAT16, (), low_io=True)
+    assert (found.failures, found.outputs[0].mismatch) == ((), "")
+    assert found.outputs[0].relative > 1e-5
+    assert "float16 instead of float32" in check(source(), low, Precision.FLOAT16, ()).failures[0]
+    double = parse(SOURCE.replace("float[2,4] y", "double[2,4] y").replace("Exp(x)", "Cast<to = 11>(x)"))
+    assert "float64 instead of float32" in check(source(), double, Precision.FLOAT16, (), low_io=True).failures[0]
 
 
 def test_names_that_the_runtime_has_low_fail() -> None:

@@ -62,6 +62,20 @@ def test_goes_on_past_contrib_ops() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(("zero", "scale", "kind"), [("qz", "s", "INT8"), ("", "", "FLOAT")])
+def test_a_quantized_product_is_of_its_zero_points_type(zero: str, scale: str, kind: str) -> None:
+    more = f", bias, {scale}, {zero}" if zero else ""
+    found = types_of(f"""{HEADER} g (int8[2, 4] a, int8[4, 3] b, float s, int8 z, int32[3] bias, int8 qz)
+        => (float[N] y) {{ q = com.microsoft.QGemm(a, s, z, b, s, z{more}) y = Cast<to = 1>(q) }}""")
+    assert found["q"] == kind
+
+
+def test_what_is_quantized_without_a_zero_point_is_uint8() -> None:
+    """onnx's own inference says so too."""
+    text = '<ir_version: 8, opset_import: ["" : 13]> g (float[2] x, float s) => (uint8[2] q) '
+    assert types_of(text + "{ q = QuantizeLinear(x, s) }") == {"q": "UINT8"}
+
+
 def test_an_op_without_a_schema_stays_unknown() -> None:
     found = types_of('<ir_version: 10, opset_import: ["" : 21, "own" : 1]> g (float[2] x) => (float[2] y) '
                      "{ h = own.Thing(x) y = Cast<to = 1>(h) }")  # fmt: skip

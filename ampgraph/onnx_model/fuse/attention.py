@@ -106,7 +106,7 @@ def _operand(draft: Draft, view: View, turned: int, old: NodeProto) -> Operand |
         view = transposed(view, (*range(rank - 2), rank - 1, rank - 2))
     view = draft.in_rows(view, old)
     shape = draft.shapes[view.base]
-    if len(shape) != 3:
+    if len(shape) != 3 or 0 in view.shape:
         return None
     size, tokens = view.shape[-1], view.shape[-2]
     width = shape[2]

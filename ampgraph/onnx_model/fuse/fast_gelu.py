@@ -41,8 +41,8 @@ def _gelu(net: Net, tanh: NodeProto) -> Iterator[tuple[NodeProto, tuple[NodeProt
         for value in values:
             nodes: dict[int, NodeProto] = {}
             made = _as_function(net, last.output[0], value, nodes)
-            alike = value in net.shapes and net.shapes[value] == net.shapes.get(last.output[0])
-            if alike and made is not None and _is_gelu(made):
+            shape = net.shapes.get(value)  # the kernel takes no number without an axis
+            if shape and shape == net.shapes.get(last.output[0]) and made is not None and _is_gelu(made):
                 parts = tuple(nodes.values())
                 yield with_origin(node("FastGelu", [value], last.output, CONTRIB), parts), parts
                 return

@@ -30,8 +30,7 @@ def fuse_bias_gelu(net: Net) -> Fusion:
         sum_ = net.maker(each.input[0], "Add") if exact else None
         if sum_ is None or (net.sole_reader(sum_.output[0], each.op_type) is None and each.domain != CONTRIB):
             continue
-        width = net.shapes.get(each.output[0], (0,))[-1]
-        bias = next((name for name in sum_.input if net.is_vector(name, width)), "")
+        bias = next((name for name in sum_.input if net.is_vector(name, net.width(each.output[0]))), "")
         value = next((name for name in sum_.input if name != bias), "")
         if bias and net.shapes.get(value) == net.shapes.get(each.output[0]) and _alone(net, sum_):
             new = node("BiasGelu", [value, bias], each.output, CONTRIB)

@@ -86,6 +86,10 @@ class Net:
             return None
         return tuple(size if size == same else None for size, same in zip(one, other, strict=True))
 
+    def width(self, name: str) -> int:
+        """The size of a value's last axis; 0 where it has none, or none that is known."""
+        return (self.shapes.get(name) or (0,))[-1]
+
     def values(self, name: str) -> Array | None:
         """The elements of a constant that has its data here, as all small ones do."""
         if name in self.computed:
@@ -112,9 +116,9 @@ class Net:
         return float(values.reshape(-1)[0]) if values is not None and values.size == 1 else None
 
     def is_row(self, name: str, width: int) -> bool:
-        """Whether a value is a constant vector along the last axis, `width` long."""
+        """Whether a value is a constant vector along the last axis, `width` long; none is of no width."""
         tensor = self.constants.get(name)
-        return tensor is not None and bool(tensor.dims) and tensor.dims[-1] == width == np.prod(tensor.dims)
+        return tensor is not None and bool(tensor.dims) and tensor.dims[-1] == width == np.prod(tensor.dims) > 0
 
     def is_vector(self, name: str, width: int) -> bool:
         """Whether a value is a constant row of one axis, as onnxruntime's kernels take it."""

@@ -94,7 +94,7 @@ def _made_for(net: Net, name: str, reader: NodeProto) -> NodeProto | None:
 
 def _row(net: Net, sum_: NodeProto) -> str:
     """The constant row that is added, "" without."""
-    width = net.shapes.get(sum_.output[0], (0,))[-1]
+    width = net.width(sum_.output[0])
     return next((name for name in sum_.input if net.is_row(name, width) and _is_light(net, name)), "")
 
 

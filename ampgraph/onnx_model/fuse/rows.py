@@ -195,15 +195,16 @@ def _gather(draft: Draft, each: NodeProto, view: View) -> View | None:
     if index is None or index.ndim:
         return None
     axis = _axis(each, view)
-    place = int(index) % view.shape[axis]
-    found = sliced(view, axis, place, 1)
+    if not view.shape[axis]:
+        return None
+    found = sliced(view, axis, int(index) % view.shape[axis], 1)
     return None if found is None else View(found.base, found.dims[:axis] + found.dims[axis + 1 :], found.offset)
 
 
 def _pick(draft: Draft, each: NodeProto, view: View) -> View | None:
     """One place of the first axis, which stays, as exporters write an index in brackets."""
     index = draft.net.values(each.input[1])
-    if index is None or index.shape != (1, 1) or plain_attributes(each).get("batch_dims", 0):
+    if index is None or index.shape != (1, 1) or plain_attributes(each).get("batch_dims", 0) or not view.shape[0]:
         return None
     return sliced(view, 0, int(index[0, 0]) % view.shape[0], 1)
 
@@ -277,8 +278,9 @@ def _row(draft: Draft, each: NodeProto, view: View) -> View | None:
     """A sum or product with a constant row or number."""
     other = next((name for name in each.input if name in draft.net.constants), "")
     shape = draft.shapes[view.base]
-    fits = other and (draft.net.is_row(other, shape[-1] if shape else 1) or draft.net.scalar(other) is not None)
-    if not fits or not covers_rows(view, shape) or is_whole(view, shape):
+    if not other or not covers_rows(view, shape) or is_whole(view, shape):
+        return None
+    if not draft.net.is_row(other, shape[-1]) and draft.net.scalar(other) is None:
         return None
     if len(draft.net.constants[other].dims) > len(shape):  # the result would have more axes than the base
         return None

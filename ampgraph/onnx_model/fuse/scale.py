@@ -62,7 +62,7 @@ def _found(net: Net, mul: NodeProto) -> _Product | None:
     scale = next((name for name in mul.input if name in net.constants), "")
     value = next((name for name in mul.input if name != scale), "")
     shape = net.shapes.get(mul.output[0])
-    if not scale or shape is None or not net.is_own_float(scale) or net.shapes.get(value) != shape:
+    if not scale or not shape or not net.is_own_float(scale) or net.shapes.get(value) != shape:
         return None
     if not _is_held(net, scale):
         return None
@@ -85,7 +85,7 @@ def _is_held(net: Net, scale: str) -> bool:
 
 
 def _product(net: Net, value: str, scale: str, turned: NodeProto | None) -> _Product | None:
-    readers, width = ("Transpose",) if turned is not None else ("Mul",), net.shapes.get(value, (0,))[-1]
+    readers, width = ("Transpose",) if turned is not None else ("Mul",), net.width(value)
     sum_, bias = net.maker(value, "Add"), ""
     if net.sole_reader(value, *readers) is None:
         return None

@@ -48,10 +48,10 @@ def unscaled(draft: Draft, name: str) -> tuple[str, float]:
 
 def unscaled_by_head(net: Net, name: str) -> tuple[str, Array | None]:
     """Scores (batch, heads, tokens, tokens) without the constant number that those of each head are multiplied by."""
-    times, heads = net.maker(name, "Mul"), net.shapes.get(name, (0, 0))[1]
-    for value, factor in (times.input, reversed(times.input)) if times is not None else ():
+    times, heads = net.maker(name, "Mul"), net.shapes.get(name, ())[1:2]
+    for value, factor in (times.input, reversed(times.input)) if times is not None and heads else ():
         shape = net.shapes.get(factor, ())
-        if shape[-3:] == (heads, 1, 1) and prod(shape) == heads:
+        if shape[-3:] == (*heads, 1, 1) and prod(shape) == heads[0]:
             array = net.table(factor)
             array = computed(net, [factor]).get(factor) if array is None else array
             if array is not None:

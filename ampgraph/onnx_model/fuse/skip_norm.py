@@ -163,7 +163,7 @@ def is_last_axis(net: Net, mean: NodeProto) -> bool:
 def _with_sum(net: Net, norm: Norm) -> Found | None:
     """The fused node and what it stands for; None where the input is no sum of two alike, or has no row to scale."""
     sum_ = net.maker(norm.value, "Add")
-    width = net.shapes.get(norm.value, (0,))[-1]
+    width = net.width(norm.value)
     rows = net.is_vector(norm.scale, width) and (not norm.shift or net.is_vector(norm.shift, width))
     if sum_ is None or not rows:
         return None
@@ -205,8 +205,9 @@ def _operands(net: Net, sum_: NodeProto) -> list[str]:
     """The value and what is added to it, of its shape or once for the whole batch; none where they are not alike."""
     shape = net.shapes[sum_.output[0]]
     alike = [name for name in sum_.input if net.shapes.get(name) == shape]
-    once = [name for name in sum_.input if len(shape) == 3 and net.shapes.get(name) == (1, *shape[1:])]
-    return (alike + once if shape[:1] != (1,) else alike)[:2] if len(alike) + len(once) >= 2 and alike else []
+    spread = (1, *shape[1:]) if len(shape) == 3 and shape[0] != 1 else None
+    once = [name for name in sum_.input if spread is not None and net.shapes.get(name) == spread]
+    return alike + once if alike and len(alike) + len(once) == 2 else []
 
 
 def _biased(net: Net, sum_: NodeProto, width: int) -> tuple[NodeProto | None, str]:

@@ -133,4 +133,5 @@ def _is_doubled(net: Net, name: str) -> bool:
     if flat is None or spread is None:
         return False
     before, after = net.shapes.get(spread.input[0], ()), net.shapes.get(spread.output[0], ())
-    return before[-1:] == (1,) and after[-1:] == (2,) and net.shapes.get(name, ())[-1:] == (2 * after[-2],)
+    alike = before[-1:] == (1,) and after[-1:] == (2,) and len(after) > 1
+    return alike and net.shapes.get(name, ())[-1:] == (2 * after[-2],)

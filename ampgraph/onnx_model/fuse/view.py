@@ -49,11 +49,12 @@ def is_whole(view: View, shape: Shape) -> bool:
 
 
 def covers_rows(view: View, shape: Shape) -> bool:
-    """Whether the view reads every row of a base of this shape once, whole, in any order."""
-    width = shape[-1] if shape else 1
+    """Whether the view reads every row of a base of this shape once, whole, in any order; a number has no rows."""
+    width = shape[-1] if shape else 0
     last = view.dims[-1] if view.dims else ()
     return (
-        view.offset == 0
+        width > 0
+        and view.offset == 0
         and 0 not in shape
         and last == (((width, 1),) if width != 1 else ())
         and math.prod(view.shape) == math.prod(shape)

@@ -98,7 +98,7 @@ def windows_of(draft: Draft, product: NodeProto) -> View | None:
     scores, scale = unscaled(draft, scores)
     scores, by_head = unscaled_by_head(net, scores)
     inner = net.maker(scores, "MatMul")
-    if inner is None or net.shapes[scores][-2] != net.shapes[scores][-1]:
+    if inner is None or not _are_square(net.shapes.get(scores, ())):
         return None
     left, left_scale = unscaled(draft, inner.input[0])
     right, right_scale = unscaled(draft, inner.input[1])
@@ -115,6 +115,11 @@ def windows_of(draft: Draft, product: NodeProto) -> View | None:
     scale *= left_scale * right_scale
     result = _emitted(draft, product, _Windows(operands[0][0], parts, scale, bias, nodes, unit, by_head))
     return _with_windows_apart(result, views[0]) if len(shape) == 5 else result
+
+
+def _are_square(shape: Shape) -> bool:
+    """Whether scores are of as many tokens as attend."""
+    return len(shape) > 1 and shape[-2] == shape[-1]
 
 
 def _of_products(draft: Draft, left: str, right: str) -> tuple[View | None, View | None, float | None]:
@@ -188,10 +193,13 @@ def _summed(draft: Draft, name: str) -> tuple[str, list[tuple[NodeProto, str]]]:
 
 def _heads(draft: Draft, view: View) -> _Heads | None:
     """What a view says of an attention's operand; None where its rows are no whole tokens of an image each."""
-    batch, *places, width = draft.shapes[view.base]
+    shape = draft.shapes[view.base]
+    if len(shape) < 2 or 0 in shape:
+        return None
+    batch, *places, width = shape
     (count, heads, _, size), tokens = view.shape, prod(places)
     plain = view.dims[1] == _factor(heads, size) and view.dims[3] == _factor(size, 1) and view.offset < width
-    if not plain or not tokens or count % batch:
+    if not plain or count % batch:
         return None
     offsets = _offsets(view.dims[0])[:, None] + _offsets(view.dims[2])
     order = (offsets // width).reshape(batch, count // batch, -1)
