@@ -15,6 +15,7 @@ from torch.fx.node import Argument
 
 from ampgraph.fx_module.facts import DTYPES
 from ampgraph.fx_module.fakes import propagate
+from ampgraph.fx_module.grad_modes import grad_modes, place_before
 from ampgraph.fx_module.lift import is_number, value_id
 from ampgraph.fx_module.schema import arguments, generates, tensors_in, type_table
 from ampgraph.graph import PrecisionGraph
@@ -68,6 +69,7 @@ class _Writer:
     def __post_init__(self) -> None:
         self.casts: dict[tuple[str, Precision], fx.Node] = {}
         self.values = {value_id(node): node for node in self.nodes.values()}
+        self.modes = grad_modes(self.graph)
 
     def retype(self, node: fx.Node) -> None:
         """Where a type is an argument, or a number must fit into it, write what the plan says."""
@@ -125,8 +127,11 @@ class _Writer:
         return self.casts[key]
 
     def _cast(self, node: fx.Node, wanted: Precision, user: fx.Node) -> fx.Node:
-        """A parameter's cast stands behind the placeholders, any other before its first user."""
-        place = self._first() if node.op == "placeholder" and not self.precision.values[node.name].producer else user
+        """A parameter's cast stands behind the placeholders; any other before its first user, but where gradients are
+        as they are for the value: this user may do without, later ones want them.
+        """
+        is_state = node.op == "placeholder" and not self.precision.values[node.name].producer
+        place = self._first() if is_state else place_before(self.modes, user, node)
         with self.graph.inserting_before(place):
             cast = self.graph.create_node(
                 "call_function", TO_COPY, (node,), {"dtype": DTYPES[wanted]}, name=f"{node.name}_{wanted}"

@@ -21,6 +21,7 @@ from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from ampgraph.errors import ModelError, OptionError
+from ampgraph.fx_module.attributes import unwritten
 from ampgraph.fx_module.calls import Arguments, describe
 
 BATCH = "batch"
@@ -73,7 +74,7 @@ def _attempts(module: nn.Module, arguments: Arguments, dynamic_shapes: DynamicSh
 
 def _export(module: nn.Module, attempt: _Attempt) -> ExportedProgram:
     args, kwargs = attempt.arguments
-    with warnings.catch_warnings(), torch.enable_grad(), _without_autocast():
+    with warnings.catch_warnings(), torch.enable_grad(), _without_autocast(), unwritten(module):
         warnings.simplefilter("ignore")
         return torch.export.export(module, args, kwargs, dynamic_shapes=attempt.shapes, strict=attempt.strict)
 

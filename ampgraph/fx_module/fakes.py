@@ -35,7 +35,7 @@ def settle(graph: fx.Graph) -> None:
     mode = FakeTensorMode()
     before = {node: node.meta.get("val") for node in graph.nodes}
     for node in (each for each in graph.nodes if each.op == "placeholder"):
-        node.meta["val"] = _settled(node.meta.get("val"), mode)
+        node.meta["val"] = settled(node.meta.get("val"), mode)
     try:
         propagate(graph)
     except Exception:
@@ -51,7 +51,10 @@ def size_of(size: int | torch.SymInt) -> int:
     return int(hint) if isinstance(hint, int) else 1
 
 
-def _settled(val: Any, mode: FakeTensorMode) -> Any:  # noqa: ANN401
+def settled(val: Any, mode: FakeTensorMode) -> Any:  # noqa: ANN401  (what nodes hold)
+    """A fake value with sizes as they are in the example."""
+    if isinstance(val, torch.SymInt):
+        return size_of(val)
     if not isinstance(val, Tensor):
         return val
     sizes, strides = ([size_of(each) for each in found] for found in (val.shape, val.stride()))

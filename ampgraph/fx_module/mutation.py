@@ -6,17 +6,15 @@ written: all ops that make or read such memory keep the types of the source.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
-import torch
-from torch import fx
-from torch._ops import OpOverload
+from torch import Tensor, fx
 
-from ampgraph.fx_module.schema import may_alias, tensors_in, written
+from ampgraph.fx_module.grad_modes import Mode, grad_modes, made_in
+from ampgraph.fx_module.schema import shared, written
+from ampgraph.fx_module.twins import made_anew
 
 PIN = "ampgraph.pin"  # node metadata: why an op keeps the types of the source
-_OVERLOADS = {("bernoulli_", "float"): "p"}  # where the functional twin's has another name
 IN_PLACE = "ampgraph.in_place"  # node metadata: the op that wrote in place what this one makes anew
 WRITTEN = "ampgraph.written"  # node metadata: the memory of this value changes while the graph runs
 
@@ -24,25 +22,29 @@ WRITTEN = "ampgraph.written"  # node metadata: the memory of this value changes 
 def make_functional(graph: fx.Graph) -> None:
     """Replace in-place ops by their functional twins in a graph of our own; pin what has to stay in place.
 
-    An op without a twin (`bernoulli_`) that writes memory which nobody else sees keeps its place; its result is what
-    is read from there on.
+    An op without a twin (`normal_`) that writes memory which nobody else sees keeps its place; its result is what is
+    read from there on.
     """
     order = {node: place for place, node in enumerate(graph.nodes)}
-    memory = _Memory()
+    memory, modes = _Memory(), grad_modes(graph)
     for node in list(graph.nodes):
         targets = written(node)
-        first = node.args[0] if node.args else None
-        if len(targets) == 1 and first is targets[0] and _is_private(memory, order, node, targets[0]):
-            twin = _twin(node)
-            result = node if twin is None else _replace(graph, order, node, twin)
-            memory.add(result)
-            _pass_on(order, targets[0], result)
+        if not _is_free(memory, order, modes, node, targets):
+            memory.add(node, shared(node))
+            for each in targets:
+                memory.written.add(memory.home(each))
             continue
-        memory.add(node)
-        for each in _shared(node):
-            memory.join(node, each)
-        for each in targets:
-            memory.written.add(memory.home(each))
+        twin = made_anew(graph, node)
+        if twin is None:
+            memory.mark(targets[0])
+            memory.add(node)
+            _pass_on(order, targets[0], node)
+            continue
+        twin.meta[IN_PLACE], order[twin], modes[twin] = node.target, order[node], modes[node]
+        memory.add(twin, shared(twin))
+        node.replace_all_uses_with(twin)
+        graph.erase_node(node)
+        _pass_on(order, targets[0], twin)
     _pin(memory)
 
 
@@ -54,9 +56,15 @@ class _Memory:
         self.members: dict[fx.Node, list[fx.Node]] = {}
         self.written: set[fx.Node] = set()
 
-    def add(self, node: fx.Node) -> None:
+    def add(self, node: fx.Node, others: Iterable[fx.Node] = ()) -> None:
         self.parent[node] = node
         self.members[node] = [node]
+        for each in others:
+            self.join(node, each)
+
+    def mark(self, node: fx.Node) -> None:
+        for member in self.members[self.home(node)]:
+            member.meta[WRITTEN] = True
 
     def home(self, node: fx.Node) -> fx.Node:
         while self.parent[node] is not node:
@@ -73,26 +81,16 @@ class _Memory:
             self.written.add(large)
 
 
-def _shared(node: fx.Node) -> Iterator[fx.Node]:
-    """Arguments that a result may share memory with."""
-    if node.op != "call_function" or not may_alias(node):
-        return
-    if isinstance(node.target, OpOverload):
-        yield from (each for given in node.args[:1] for each in tensors_in(given))
-    else:
-        yield from node.all_input_nodes
-
-
-def _twin(node: fx.Node) -> OpOverload | None:
-    """The functional op of an in-place one."""
-    assert isinstance(node.target, OpOverload)  # only those are known to write
-    namespace, name = node.target._schema.name.split("::")
-    if namespace != "aten" or not name.endswith("_") or name.endswith("__"):
-        return None
-    packet = getattr(torch.ops.aten, name[:-1], None)
-    overload = _OVERLOADS.get((name, node.target._overloadname), node.target._overloadname)
-    twin = getattr(packet, overload, None) if packet is not None else None
-    return twin if isinstance(twin, OpOverload) and not twin._schema.is_mutable else None
+def _is_free(
+    memory: _Memory,
+    order: dict[fx.Node, int],
+    modes: Mapping[fx.Node, Mode],
+    node: fx.Node,
+    targets: Sequence[fx.Node],
+) -> bool:
+    """Whether a node writes its first argument alone, and a new value in that one's place would do."""
+    is_simple = len(targets) == 1 and bool(node.args) and node.args[0] is targets[0]
+    return is_simple and not _keeps_gradient(modes, node, targets[0]) and _is_private(memory, order, node, targets[0])
 
 
 def _is_private(memory: _Memory, order: dict[fx.Node, int], node: fx.Node, target: fx.Node) -> bool:
@@ -102,30 +100,14 @@ def _is_private(memory: _Memory, order: dict[fx.Node, int], node: fx.Node, targe
             return False
         if member is not target and any(order[user] > order[node] for user in member.users):
             return False
+    return True
+
+
+def _keeps_gradient(modes: Mapping[fx.Node, Mode], node: fx.Node, target: fx.Node) -> bool:
+    """Whether a target has its gradient through a write that has none: what is made anew there would have none."""
     val = target.meta.get("val")
-    return not (isinstance(val, torch.Tensor) and val.dtype != _dtype(node))
-
-
-def _dtype(node: fx.Node) -> torch.dtype | None:
-    val = node.meta.get("val")
-    return val.dtype if isinstance(val, torch.Tensor) else None
-
-
-def _replace(graph: fx.Graph, order: dict[fx.Node, int], node: fx.Node, twin: OpOverload) -> fx.Node:
-    with graph.inserting_before(node):
-        new = graph.call_function(twin, node.args, {**_defaults(node, twin), **node.kwargs})
-    new.meta, order[new] = {**node.meta, IN_PLACE: node.target}, order[node]
-    node.replace_all_uses_with(new)
-    graph.erase_node(node)
-    return new
-
-
-def _defaults(node: fx.Node, twin: OpOverload) -> dict[str, Any]:
-    """What the in-place op takes for granted and its twin wants to be told."""
-    assert isinstance(node.target, OpOverload)  # it has a twin
-    told = {formal.name for formal in twin._schema.arguments if not formal.has_default_value()}
-    left = node.target._schema.arguments[len(node.args) :]
-    return {formal.name: formal.default_value for formal in left if formal.has_default_value() and formal.name in told}
+    has_any = isinstance(val, Tensor) and (val.is_floating_point() or val.is_complex())
+    return has_any and modes[node] is False and made_in(modes, target) is not False
 
 
 def _pass_on(order: dict[fx.Node, int], target: fx.Node, result: fx.Node) -> None:
@@ -136,7 +118,7 @@ def _pass_on(order: dict[fx.Node, int], target: fx.Node, result: fx.Node) -> Non
 
 def _pin(memory: _Memory) -> None:
     for home in memory.written:
-        for member in memory.members.get(memory.home(home), ()):
-            member.meta[WRITTEN] = True
+        memory.mark(home)
+        for member in memory.members[memory.home(home)]:
             for each in (member, *member.users):
                 each.meta[PIN] = "shares memory that is written in place, which a cast would copy"

@@ -20,6 +20,7 @@ from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 from ampgraph.errors import ModelError
 from ampgraph.fx_module.export import is_user_code
 from ampgraph.fx_module.mutation import PIN, WRITTEN, make_functional
+from ampgraph.fx_module.schema import shared
 
 StateKind = Literal["parameter", "buffer", "constant"]
 
@@ -204,15 +205,23 @@ def _without_gradients(graph: fx.Graph, env: dict[fx.Node, Any], node: fx.Node, 
 
 
 def _drop_copies_of_constants(graph: fx.Graph, constants: set[str]) -> None:
-    """`torch.tensor(...)` in a forward is a constant, a copy and a detach; where nobody writes it is the constant."""
+    """`torch.tensor(...)` in a forward is a constant, a copy and a detach; where nobody writes it is the constant.
+
+    Whoever is handed the result of a forward may write it.
+    """
     for node in list(graph.nodes):
-        if node.op != "call_function" or WRITTEN in node.meta:
+        if node.op != "call_function" or WRITTEN in node.meta or _is_returned(node):
             continue
         source = node.args[0] if node.args else None
         is_constant = isinstance(source, fx.Node) and source.op == "placeholder" and source.name in constants
         if is_constant and node.target in (torch.ops.aten.lift_fresh_copy.default, torch.ops.aten.detach.default):
             node.replace_all_uses_with(source)
             graph.erase_node(node)
+
+
+def _is_returned(node: fx.Node) -> bool:
+    """Whether the graph returns the memory of a value."""
+    return any(user.op == "output" or (node in shared(user) and _is_returned(user)) for user in node.users)
 
 
 def _allow_cudnn(graph: fx.Graph) -> None:

@@ -24,6 +24,7 @@ class TypeTable:
     promoted_formals: frozenset[str]
     operands: frozenset[str]
     may_alias: frozenset[str]
+    may_alias_alone: frozenset[str]
     generators: frozenset[str]
     clamped: frozenset[str]
 
@@ -41,6 +42,7 @@ def type_table() -> TypeTable:
         frozenset(data["promoted"]["formals"]),
         frozenset(data["operands"]["formals"]),
         frozenset(data["may_alias"]["ops"]),
+        frozenset(data["may_alias_alone"]["ops"]),
         frozenset(data["generators"]["ops"]),
         frozenset(data["clamped"]["formals"]),
     )
@@ -83,12 +85,21 @@ def tensors_in(given: object) -> tuple[fx.Node, ...]:
     return ()
 
 
-def may_alias(node: fx.Node) -> bool:
-    """Whether a result may share memory with an argument."""
+def shared(node: fx.Node) -> Iterator[fx.Node]:
+    """The arguments that a result may share memory with."""
+    if node.op != "call_function":
+        return
     if not isinstance(node.target, OpOverload):
-        return True
-    shares = any(each.alias_info is not None for each in node.target._schema.returns)
-    return shares or op_type(node) in type_table().may_alias
+        yield from node.all_input_nodes
+        return
+    schema, table, kind = node.target._schema, type_table(), op_type(node)
+    if any(each.alias_info is not None for each in schema.returns):
+        named = {formal.name for formal in schema.arguments if formal.alias_info is not None}
+        yield from (each for name, given in arguments(node) if name in named for each in tensors_in(given))
+        return
+    tensors = next((found for _, given in arguments(node) if (found := tensors_in(given))), ())
+    if kind in table.may_alias or (kind in table.may_alias_alone and len(tensors) == 1):
+        yield from tensors
 
 
 def generates(node: fx.Node) -> bool:

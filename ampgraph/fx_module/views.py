@@ -10,7 +10,7 @@ as all three for each, and add those up.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, fx
 
 from ampgraph.fx_module.body import Body
+from ampgraph.fx_module.grad_modes import Mode, grad_modes
 
 _FLATTEN = torch.ops.aten.flatten.using_ints
 _PERMUTE = torch.ops.aten.permute.default
@@ -34,10 +35,11 @@ def settled(body: Body) -> Body:
 
 
 def _unbind_selected(graph: fx.Graph) -> Iterator[fx.Node]:
-    """One op for all indices of an axis."""
+    """One op for all indices of an axis, if all are taken with gradients on or all with them off."""
+    modes = grad_modes(graph)
     for source in list(graph.nodes):
         indices = [_selected(user, source) for user in source.users]
-        axis = indices[0][0] if indices else -1
+        axis = indices[0][0] if indices and _are_alike(modes, source.users) else -1
         if len(indices) > 1 and sorted(indices) == [(axis, place) for place in range(_size(source, axis))]:
             selects = list(source.users)
             with graph.inserting_before(min(selects)):
@@ -45,6 +47,11 @@ def _unbind_selected(graph: fx.Graph) -> Iterator[fx.Node]:
             for select, (_, place) in zip(selects, indices, strict=True):
                 select.target, select.args, select.kwargs = operator.getitem, (unbind, place), {}
             yield unbind
+
+
+def _are_alike(modes: Mapping[fx.Node, Mode], nodes: Iterable[fx.Node]) -> bool:
+    """Whether gradients are on at all of some nodes, or off at all of them."""
+    return len({modes[each] for each in nodes}) == 1
 
 
 def _selected(user: fx.Node, source: fx.Node) -> tuple[int, int]:
@@ -64,8 +71,10 @@ def _size(node: fx.Node, axis: int) -> int:
 
 
 def _unbind_first(graph: fx.Graph) -> Iterator[fx.Node]:
+    modes = grad_modes(graph)
     for node in list(graph.nodes):
-        if node.target is _UNBIND and _is_turned(node.args[0]) and all(map(_is_item, node.users)):
+        is_turned = node.target is _UNBIND and _is_turned(node.args[0]) and all(map(_is_item, node.users))
+        if is_turned and _are_alike(modes, [node.args[0], node, *node.users]):
             yield from _turn_after(graph, node)
 
 

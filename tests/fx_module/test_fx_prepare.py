@@ -6,6 +6,7 @@ from graphs import Function, prepared
 from torch import nn
 from torch_models import Convolutional, Language, language_batch
 
+import ampgraph
 from ampgraph.errors import ModelError
 from ampgraph.fx_module.schema import op_type
 
@@ -74,3 +75,16 @@ def test_what_is_not_used_is_no_input() -> None:
             return self.used(x)
 
     assert [state.target for state in prepared(Spare(), X).states] == ["used.weight", "used.bias"]
+
+
+def test_a_constant_that_is_returned_is_a_new_one_each_time() -> None:
+    def function(m, x):
+        start = torch.tensor([1.0, 2.0])
+        return x * 2, torch.tensor(0), start.view(2, 1), start.sum()
+
+    traced = ampgraph.trace(Function(function), X)
+    for _ in range(2):
+        _, count, view, total = traced(X)
+        assert (count.item(), view.flatten().tolist(), total.item()) == (0, [1.0, 2.0], 3.0)
+        count += 1  # what a loop adds up from there
+        view.mul_(10)
