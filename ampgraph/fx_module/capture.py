@@ -23,6 +23,7 @@ from ampgraph.fx_module.calls import Arguments, Expected, Interface, dimensions
 from ampgraph.fx_module.export import DynamicShapes, export_module
 from ampgraph.fx_module.fakes import settle
 from ampgraph.fx_module.lift import Holdings, lift
+from ampgraph.fx_module.own_backward import Lost, names_of_trained, verify_kept
 from ampgraph.fx_module.policy import Policy
 from ampgraph.fx_module.prepare import Prepared, constant_inputs, find_tensor, prepare
 from ampgraph.fx_module.verify import verify_applied
@@ -54,6 +55,8 @@ class Capture:
     device: torch.device
     policy: Policy
     notes: tuple[str, ...] = ()
+    losses: tuple[Lost, ...] = ()  # where no gradient came when it was traced
+    trained: frozenset[str] = frozenset()  # the parameters that got a gradient then
 
     def __deepcopy__(self, memo: dict[int, object]) -> Capture:
         """Nothing in a capture changes, so copies of a module share it."""
@@ -63,6 +66,7 @@ class Capture:
 def capture(module: nn.Module, arguments: Arguments, policy: Policy, dynamic_shapes: DynamicShapes) -> Capture:
     """Walk the whole road for a module as it is now. The module is left as it was."""
     traced = export_module(module, arguments, dynamic_shapes)
+    verify_kept(module, traced.losses)
     prepared = prepare(traced.program, module)
     interface = _interface(traced.program, prepared)
     settle(prepared.graph)
@@ -79,7 +83,9 @@ def capture(module: nn.Module, arguments: Arguments, policy: Policy, dynamic_sha
     interface = interface.retyped([plan.choices.get(f"input:{name}") for name in prepared.inputs])
     interface = interface.read_low(_read_low(written, prepared.inputs))
     notes = (*traced.notes, *judgement.notes)
-    return Capture(prepared, interface, written, graph, judgement, costs, plan, device_of(module), policy, notes)
+    device, trained = device_of(module), names_of_trained(dict(module.named_parameters()))
+    decided = (graph, judgement, costs, plan)
+    return Capture(prepared, interface, written, *decided, device, policy, notes, traced.losses, trained)
 
 
 def rule_book(policy: Policy) -> RuleBook:

@@ -7,12 +7,9 @@ reading its bytecode (strict). The first axis is left free where the module lets
 from __future__ import annotations
 
 import inspect
-import sysconfig
-import traceback
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +19,8 @@ from torch.utils import _pytree as pytree
 
 from ampgraph.errors import ModelError, OptionError
 from ampgraph.fx_module.calls import Arguments, describe
+from ampgraph.fx_module.own_backward import Lost, noted_losses
+from ampgraph.fx_module.user_code import user_line
 
 BATCH = "batch"
 DynamicShapes = Any  # "batch", None, or what torch.export.export takes
@@ -29,10 +28,11 @@ DynamicShapes = Any  # "batch", None, or what torch.export.export takes
 
 @dataclass(frozen=True)
 class Traced:
-    """An exported program, and what had to be given up for it."""
+    """An exported program, and what had to be given up for it. `losses`: what of its gradients it does not hold."""
 
     program: ExportedProgram
     notes: tuple[str, ...] = ()
+    losses: tuple[Lost, ...] = ()
 
 
 def export_module(module: nn.Module, arguments: Arguments, dynamic_shapes: DynamicShapes = BATCH) -> Traced:
@@ -40,7 +40,7 @@ def export_module(module: nn.Module, arguments: Arguments, dynamic_shapes: Dynam
     first: Exception | None = None
     for attempt in _attempts(module, arguments, dynamic_shapes):
         try:
-            return Traced(_export(module, attempt), (attempt.note,) if attempt.note else ())
+            return _export(module, attempt)
         except Exception as error:
             first = first or error
     assert first is not None  # there is at least one attempt
@@ -71,11 +71,12 @@ def _attempts(module: nn.Module, arguments: Arguments, dynamic_shapes: DynamicSh
     yield _Attempt(arguments, dynamic_shapes, True)
 
 
-def _export(module: nn.Module, attempt: _Attempt) -> ExportedProgram:
+def _export(module: nn.Module, attempt: _Attempt) -> Traced:
     args, kwargs = attempt.arguments
-    with warnings.catch_warnings(), torch.enable_grad(), _without_autocast():
+    with warnings.catch_warnings(), torch.enable_grad(), _without_autocast(), noted_losses() as losses:
         warnings.simplefilter("ignore")
-        return torch.export.export(module, args, kwargs, dynamic_shapes=attempt.shapes, strict=attempt.strict)
+        program = torch.export.export(module, args, kwargs, dynamic_shapes=attempt.shapes, strict=attempt.strict)
+    return Traced(program, (attempt.note,) if attempt.note else (), tuple(losses))
 
 
 def _without_autocast() -> Any:  # noqa: ANN401  (a context manager of torch's)
@@ -123,23 +124,3 @@ def _explained(module: nn.Module, arguments: Arguments, error: Exception) -> Mod
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:200] if lines else ""
-
-
-def user_line(error: BaseException) -> str:
-    """`file:line (code)` of the deepest frame that is neither torch's, Python's nor ours; "" where there is none."""
-    found = ""
-    each: BaseException | None = error
-    while each is not None and not found:
-        for frame in traceback.extract_tb(each.__traceback__):
-            if is_user_code(frame.filename):
-                found = f"{frame.filename}:{frame.lineno} ({(frame.line or '').strip()})"
-        each = each.__cause__ or each.__context__
-    return found
-
-
-def is_user_code(file: str) -> bool:
-    """Whether a file is neither torch's, nor Python's, nor ours."""
-    paths = sysconfig.get_paths()
-    ours = (str(Path(torch.__file__).parent), str(Path(__file__).parent.parent))
-    python = file.startswith(paths["stdlib"]) and not file.startswith(paths["purelib"])
-    return not (file.startswith("<") or file.startswith(ours) or python)
