@@ -68,7 +68,7 @@ def capture(module: nn.Module, arguments: Arguments, policy: Policy, dynamic_sha
     traced = export_module(module, arguments, dynamic_shapes)
     verify_kept(module, traced.losses)
     prepared = prepare(traced.program, module)
-    interface = _interface(traced.program, prepared)
+    interface = _interface(traced.program, prepared, traced.asked)
     settle(prepared.graph)
     tensors = held_tensors(prepared, module)
     holdings = Holdings.of(prepared.states, tensors)
@@ -142,7 +142,7 @@ def _is_only_cast(node: fx.Node) -> bool:
     return bool(readers) and all(map(is_cast, readers))
 
 
-def _interface(program: ExportedProgram, prepared: Prepared) -> Interface:
+def _interface(program: ExportedProgram, prepared: Prepared, asked: tuple[Any, ...]) -> Interface:
     values = dict(constant_inputs(program))
     holders = {node.name: node for node in prepared.graph.nodes if node.op == "placeholder"}
     inputs = []
@@ -155,7 +155,7 @@ def _interface(program: ExportedProgram, prepared: Prepared) -> Interface:
     spec = program.call_spec
     assert spec.in_spec is not None  # set by every export
     assert spec.out_spec is not None
-    return Interface(spec.in_spec, spec.out_spec, tuple(inputs), _guards(holders.values()))
+    return Interface(spec.in_spec, spec.out_spec, tuple(inputs), _guards(holders.values()), asked)
 
 
 def _guards(holders: Iterable[fx.Node]) -> tuple[Any, ...]:

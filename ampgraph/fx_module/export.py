@@ -18,6 +18,7 @@ from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from ampgraph.errors import ModelError, OptionError
+from ampgraph.fx_module.asked_sizes import Condition, hold_for_one, not_one, noted_answers
 from ampgraph.fx_module.calls import Arguments, describe
 from ampgraph.fx_module.own_backward import Lost, noted_losses
 from ampgraph.fx_module.user_code import user_line
@@ -28,11 +29,15 @@ DynamicShapes = Any  # "batch", None, or what torch.export.export takes
 
 @dataclass(frozen=True)
 class Traced:
-    """An exported program, and what had to be given up for it. `losses`: what of its gradients it does not hold."""
+    """An exported program, and what had to be given up for it.
+
+    `losses`: what of its gradients it does not hold. `asked`: what the module's Python was told of free sizes.
+    """
 
     program: ExportedProgram
     notes: tuple[str, ...] = ()
     losses: tuple[Lost, ...] = ()
+    asked: tuple[Condition, ...] = ()
 
 
 def export_module(module: nn.Module, arguments: Arguments, dynamic_shapes: DynamicShapes = BATCH) -> Traced:
@@ -53,17 +58,19 @@ class _Attempt:
     shapes: Any
     strict: bool
     note: str = ""
+    doubled: bool = False  # a batch of one stands there as two
 
 
 def _attempts(module: nn.Module, arguments: Arguments, dynamic_shapes: DynamicShapes) -> Iterator[_Attempt]:
     if dynamic_shapes == BATCH:
         doubled, shapes = free_batch(module, arguments)
+        was_one = doubled is not arguments
         if shapes is not None:
-            yield _Attempt(doubled, shapes, False)
+            yield _Attempt(doubled, shapes, False, "", was_one)
         fixed = "the batch size is fixed to the example's: the module's Python does not leave it free"
         note = fixed if shapes is not None else ""
         yield _Attempt(arguments, None, False, note)
-        if shapes is not None:
+        if shapes is not None and not was_one:
             yield _Attempt(doubled, shapes, True)
         yield _Attempt(arguments, None, True, note)
         return
@@ -73,10 +80,14 @@ def _attempts(module: nn.Module, arguments: Arguments, dynamic_shapes: DynamicSh
 
 def _export(module: nn.Module, attempt: _Attempt) -> Traced:
     args, kwargs = attempt.arguments
-    with warnings.catch_warnings(), torch.enable_grad(), _without_autocast(), noted_losses() as losses:
+    with warnings.catch_warnings(), torch.enable_grad(), _without_autocast():
         warnings.simplefilter("ignore")
-        program = torch.export.export(module, args, kwargs, dynamic_shapes=attempt.shapes, strict=attempt.strict)
-    return Traced(program, (attempt.note,) if attempt.note else (), tuple(losses))
+        with noted_losses() as losses, noted_answers() as asked:
+            program = torch.export.export(module, args, kwargs, dynamic_shapes=attempt.shapes, strict=attempt.strict)
+    if attempt.doubled and not hold_for_one(asked):
+        raise ModelError(type(module).__name__, "decides by whether the batch is one", "trace it as it is")
+    asked = not_one(program) if attempt.strict else asked
+    return Traced(program, (attempt.note,) if attempt.note else (), tuple(losses), tuple(asked))
 
 
 def _without_autocast() -> Any:  # noqa: ANN401  (a context manager of torch's)
@@ -100,7 +111,7 @@ def free_batch(module: nn.Module, arguments: Arguments) -> tuple[Arguments, Any]
     shapes = [{0: Dim.AUTO} if is_free else None for is_free in free]
     args, kwargs = pytree.tree_unflatten(shapes, spec)
     named = inspect.signature(module.forward).bind(*args, **kwargs).arguments
-    return pytree.tree_unflatten(flat, spec), dict(named)
+    return pytree.tree_unflatten(flat, spec) if batch == 1 else arguments, dict(named)
 
 
 # What went wrong, where, and what to do
