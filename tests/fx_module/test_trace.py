@@ -279,6 +279,34 @@ def test_statistics_of_a_batch_of_one_are_refused_as_torch_does() -> None:
     assert images(torch.randn(1, 3, 5, 5)).shape == (1, 3, 5, 5)
 
 
+class Mapped(nn.Module):
+    """Maps over the batch, and over another axis within; what is around it is not mapped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        y = torch.vmap(lambda a, b: torch.vmap(lambda c: a @ c + b.sum())(y))(y, x)
+        return self.second(x) + y.mean(1, keepdim=True)
+
+
+def test_vmap_in_forward_is_left_as_it_is_and_all_around_it_is_low() -> None:
+    module, x = Mapped(), torch.randn(5, 6)
+    traced = ampgraph.trace(module, x)
+    torch.testing.assert_close(traced(x), module(x), rtol=0.01, atol=0.02)
+    torch.testing.assert_close(traced(x[:3]), module(x[:3]), rtol=0.01, atol=0.02)
+    assert "torch.vmap" in traced.explain("matmul")
+    assert traced.plan.choices["linear_1:T"].precision is Precision.FLOAT16
+    module(x).square().mean().backward()
+    expected = {name: parameter.grad for name, parameter in module.named_parameters()}
+    module.zero_grad()
+    traced(x).square().mean().backward()
+    for name, parameter in module.named_parameters():
+        assert (parameter.grad - expected[name]).norm() <= 0.01 * expected[name].norm(), name
+
+
 def test_copies_of_the_original_are_not_needed() -> None:
     module = mlp()
     twin = copy.deepcopy(module)
