@@ -49,6 +49,7 @@ class Interface:
     out_spec: pytree.TreeSpec
     inputs: tuple[Expected, ...]
     guards: tuple[Any, ...] = ()  # sympy expressions over the names of free sizes
+    asked: tuple[Any, ...] = ()  # the same, where the module's own Python asked
     _accepted: dict[Kinds, None] = field(default_factory=dict)
 
     def flatten(self, arguments: Arguments) -> Sequence[Any]:
@@ -114,10 +115,11 @@ class Interface:
             self._allow(free)
 
     def _allow(self, free: Mapping[str, int]) -> None:
-        """Raise for sizes that the module's Python ruled out while it was traced. One is like any other size."""
-        if 1 in free.values():
-            return
-        for guard in self.guards:
+        """Raise for sizes that were ruled out while the module was traced.
+
+        One is like any other size, unless the module's own Python has asked for it: operations decide anew.
+        """
+        for guard in self.asked if 1 in free.values() else (*self.asked, *self.guards):
             known = {symbol: free[str(symbol)] for symbol in guard.free_symbols if str(symbol) in free}
             if guard.subs(known) == False:  # noqa: E712  (sympy's own false)
                 fact = f"has sizes {', '.join(f'{name} = {size}' for name, size in free.items())}, and needs {guard}"

@@ -23,6 +23,7 @@ from ampgraph.fx_module.calls import Arguments, Expected, Interface, dimensions
 from ampgraph.fx_module.export import DynamicShapes, export_module
 from ampgraph.fx_module.fakes import settle
 from ampgraph.fx_module.lift import Holdings, lift
+from ampgraph.fx_module.own_backward import Lost, names_of_trained, verify_kept
 from ampgraph.fx_module.policy import Policy
 from ampgraph.fx_module.prepare import Prepared, constant_inputs, find_tensor, prepare
 from ampgraph.fx_module.verify import verify_applied
@@ -55,6 +56,8 @@ class Capture:
     device: torch.device
     policy: Policy
     notes: tuple[str, ...] = ()
+    losses: tuple[Lost, ...] = ()  # where no gradient came when it was traced
+    trained: frozenset[str] = frozenset()  # the parameters that got a gradient then
 
     def __deepcopy__(self, memo: dict[int, object]) -> Capture:
         """Nothing in a capture changes, so copies of a module share it."""
@@ -64,8 +67,9 @@ class Capture:
 def capture(module: nn.Module, arguments: Arguments, policy: Policy, dynamic_shapes: DynamicShapes) -> Capture:
     """Walk the whole road for a module as it is now. The module is left as it was."""
     traced = export_module(module, arguments, dynamic_shapes)
+    verify_kept(module, traced.losses)
     prepared = prepare(traced.program, module)
-    interface = _interface(traced.program, prepared)
+    interface = _interface(traced.program, prepared, traced.asked)
     settle(prepared.graph)
     tensors = held_tensors(prepared, module)
     holdings = Holdings.of(prepared.states, tensors)
@@ -80,7 +84,9 @@ def capture(module: nn.Module, arguments: Arguments, policy: Policy, dynamic_sha
     interface = interface.retyped([plan.choices.get(f"input:{name}") for name in prepared.inputs])
     interface = interface.read_low(_read_low(written, prepared.inputs))
     notes = (*traced.notes, *judgement.notes)
-    return Capture(prepared, interface, written, graph, judgement, costs, plan, device_of(module), policy, notes)
+    device, trained = device_of(module), names_of_trained(dict(module.named_parameters()))
+    decided = (graph, judgement, costs, plan)
+    return Capture(prepared, interface, written, *decided, device, policy, notes, traced.losses, trained)
 
 
 def rule_book(policy: Policy) -> RuleBook:
@@ -137,7 +143,7 @@ def _is_only_cast(node: fx.Node) -> bool:
     return bool(readers) and all(map(is_cast, readers))
 
 
-def _interface(program: ExportedProgram, prepared: Prepared) -> Interface:
+def _interface(program: ExportedProgram, prepared: Prepared, asked: tuple[Any, ...]) -> Interface:
     values = dict(constant_inputs(program))
     holders = {node.name: node for node in prepared.graph.nodes if node.op == "placeholder"}
     inputs = []
@@ -150,7 +156,7 @@ def _interface(program: ExportedProgram, prepared: Prepared) -> Interface:
     spec = program.call_spec
     assert spec.in_spec is not None  # set by every export
     assert spec.out_spec is not None
-    return Interface(spec.in_spec, spec.out_spec, tuple(inputs), _guards(holders.values()))
+    return Interface(spec.in_spec, spec.out_spec, tuple(inputs), _guards(holders.values()), asked)
 
 
 def _guards(holders: Iterable[fx.Node]) -> tuple[Any, ...]:

@@ -20,7 +20,7 @@ from ampgraph.fx_module.gradients import parameters
 from ampgraph.fx_module.graph_inputs import Blank
 from ampgraph.fx_module.held import Held
 from ampgraph.fx_module.reading import read_types
-from ampgraph.fx_module.recipe import Call, Recipe, clear, forward_backward, update
+from ampgraph.fx_module.recipe import Call, Recipe, clear, forget_checks, forward_backward, give_up, update
 from ampgraph.fx_module.recorder import Recorder, Recording, failed
 from ampgraph.fx_module.signature import Layout, layout, modes, verify_inputs
 
@@ -93,6 +93,10 @@ class Captured:
         self._seen.clear()
         self._rates = Rates(self._recipe.optimizer, self._device)
         self._state, self._places = self._recipe.optimizer.state, self._addresses()
+
+    def give_up(self) -> None:
+        """After a call that failed: no gradient is left, where graphs expect one there are zeros."""
+        self._recorder.run(lambda: give_up(self._recipe, keep=self._keeps_gradients))
 
     @property
     def _keeps_gradients(self) -> bool:
@@ -201,16 +205,7 @@ class _Before:
                 state[key] = self._state[key]
         for owner, grad in self._grads:
             owner.grad = grad
-        _forget_checks(recipe)
-
-
-def _forget_checks(recipe: Recipe) -> None:
-    """The scaler's notes of a step that was begun and never made."""
-    if recipe.scaler is not None and recipe.scaler.is_enabled():
-        recipe.scaler._per_optimizer_states.clear()
-    for name in ("grad_scale", "found_inf"):
-        if hasattr(recipe.optimizer, name):
-            delattr(recipe.optimizer, name)
+        forget_checks(recipe)
 
 
 def _differs(new: dict[str, Any], old: dict[str, Any]) -> bool:

@@ -7,12 +7,9 @@ reading its bytecode (strict). The first axis is left free where the module lets
 from __future__ import annotations
 
 import inspect
-import sysconfig
-import traceback
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,8 +18,11 @@ from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from ampgraph.errors import ModelError, OptionError
+from ampgraph.fx_module.asked_sizes import Condition, hold_for_one, not_one, noted_answers
 from ampgraph.fx_module.attributes import unwritten
 from ampgraph.fx_module.calls import Arguments, describe
+from ampgraph.fx_module.own_backward import Lost, noted_losses
+from ampgraph.fx_module.user_code import user_line
 
 BATCH = "batch"
 DynamicShapes = Any  # "batch", None, or what torch.export.export takes
@@ -30,10 +30,15 @@ DynamicShapes = Any  # "batch", None, or what torch.export.export takes
 
 @dataclass(frozen=True)
 class Traced:
-    """An exported program, and what had to be given up for it."""
+    """An exported program, and what had to be given up for it.
+
+    `losses`: what of its gradients it does not hold. `asked`: what the module's Python was told of free sizes.
+    """
 
     program: ExportedProgram
     notes: tuple[str, ...] = ()
+    losses: tuple[Lost, ...] = ()
+    asked: tuple[Condition, ...] = ()
 
 
 def export_module(module: nn.Module, arguments: Arguments, dynamic_shapes: DynamicShapes = BATCH) -> Traced:
@@ -41,7 +46,7 @@ def export_module(module: nn.Module, arguments: Arguments, dynamic_shapes: Dynam
     first: Exception | None = None
     for attempt in _attempts(module, arguments, dynamic_shapes):
         try:
-            return Traced(_export(module, attempt), (attempt.note,) if attempt.note else ())
+            return _export(module, attempt)
         except Exception as error:
             first = first or error
     assert first is not None  # there is at least one attempt
@@ -54,17 +59,19 @@ class _Attempt:
     shapes: Any
     strict: bool
     note: str = ""
+    doubled: bool = False  # a batch of one stands there as two
 
 
 def _attempts(module: nn.Module, arguments: Arguments, dynamic_shapes: DynamicShapes) -> Iterator[_Attempt]:
     if dynamic_shapes == BATCH:
         doubled, shapes = free_batch(module, arguments)
+        was_one = doubled is not arguments
         if shapes is not None:
-            yield _Attempt(doubled, shapes, False)
+            yield _Attempt(doubled, shapes, False, "", was_one)
         fixed = "the batch size is fixed to the example's: the module's Python does not leave it free"
         note = fixed if shapes is not None else ""
         yield _Attempt(arguments, None, False, note)
-        if shapes is not None:
+        if shapes is not None and not was_one:
             yield _Attempt(doubled, shapes, True)
         yield _Attempt(arguments, None, True, note)
         return
@@ -72,11 +79,16 @@ def _attempts(module: nn.Module, arguments: Arguments, dynamic_shapes: DynamicSh
     yield _Attempt(arguments, dynamic_shapes, True)
 
 
-def _export(module: nn.Module, attempt: _Attempt) -> ExportedProgram:
+def _export(module: nn.Module, attempt: _Attempt) -> Traced:
     args, kwargs = attempt.arguments
     with warnings.catch_warnings(), torch.enable_grad(), _without_autocast(), unwritten(module):
         warnings.simplefilter("ignore")
-        return torch.export.export(module, args, kwargs, dynamic_shapes=attempt.shapes, strict=attempt.strict)
+        with noted_losses() as losses, noted_answers() as asked:
+            program = torch.export.export(module, args, kwargs, dynamic_shapes=attempt.shapes, strict=attempt.strict)
+    if attempt.doubled and not hold_for_one(asked):
+        raise ModelError(type(module).__name__, "decides by whether the batch is one", "trace it as it is")
+    asked = not_one(program) if attempt.strict else asked
+    return Traced(program, (attempt.note,) if attempt.note else (), tuple(losses), tuple(asked))
 
 
 def _without_autocast() -> Any:  # noqa: ANN401  (a context manager of torch's)
@@ -100,7 +112,7 @@ def free_batch(module: nn.Module, arguments: Arguments) -> tuple[Arguments, Any]
     shapes = [{0: Dim.AUTO} if is_free else None for is_free in free]
     args, kwargs = pytree.tree_unflatten(shapes, spec)
     named = inspect.signature(module.forward).bind(*args, **kwargs).arguments
-    return pytree.tree_unflatten(flat, spec), dict(named)
+    return pytree.tree_unflatten(flat, spec) if batch == 1 else arguments, dict(named)
 
 
 # What went wrong, where, and what to do
@@ -124,23 +136,3 @@ def _explained(module: nn.Module, arguments: Arguments, error: Exception) -> Mod
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:200] if lines else ""
-
-
-def user_line(error: BaseException) -> str:
-    """`file:line (code)` of the deepest frame that is neither torch's, Python's nor ours; "" where there is none."""
-    found = ""
-    each: BaseException | None = error
-    while each is not None and not found:
-        for frame in traceback.extract_tb(each.__traceback__):
-            if is_user_code(frame.filename):
-                found = f"{frame.filename}:{frame.lineno} ({(frame.line or '').strip()})"
-        each = each.__cause__ or each.__context__
-    return found
-
-
-def is_user_code(file: str) -> bool:
-    """Whether a file is neither torch's, nor Python's, nor ours."""
-    paths = sysconfig.get_paths()
-    ours = (str(Path(torch.__file__).parent), str(Path(__file__).parent.parent))
-    python = file.startswith(paths["stdlib"]) and not file.startswith(paths["purelib"])
-    return not (file.startswith("<") or file.startswith(ours) or python)

@@ -29,7 +29,7 @@ from ampgraph.fx_module.recipe import Call
 from ampgraph.fx_module.scale_log import ScaleLog, ScaleStep
 from ampgraph.fx_module.scaler_memory import ScalerMemory
 from ampgraph.fx_module.scaler_options import FLOOR, HISTORY, Extras, verify_factors
-from ampgraph.fx_module.skipping import clear_momentum, has_no_momentum_yet, step_unless
+from ampgraph.fx_module.skipping import clear_momentum, step_unless, without_momentum
 from ampgraph.precision import Precision
 
 if TYPE_CHECKING:
@@ -212,13 +212,13 @@ class LossScaler(GradScaler):
         kwargs: dict[str, Any],
     ) -> float | None:
         """Torch's agreement with optimizers that divide by `grad_scale` themselves and skip by `found_inf`."""
-        fresh = has_no_momentum_yet(optimizer)
+        fresh = without_momentum(optimizer)
         optimizer.grad_scale, optimizer.found_inf = given, found
         result: float | None = optimizer.step(*args, **kwargs)
         state["stage"] = OptState.STEPPED
         del optimizer.grad_scale, optimizer.found_inf
         if fresh:
-            clear_momentum(found, optimizer)
+            clear_momentum(found, optimizer, fresh)
         return result
 
     def update(self, new_scale: float | Tensor | None = None) -> None:

@@ -23,6 +23,7 @@ from ampgraph.fx_module.copies import Copies, Key, Wanted, is_capturing, must_sh
 from ampgraph.fx_module.example import Example
 from ampgraph.fx_module.export import DynamicShapes, export_module
 from ampgraph.fx_module.frugal import frugal
+from ampgraph.fx_module.own_backward import verify_call, verify_hooks
 from ampgraph.fx_module.policy import Policy
 from ampgraph.fx_module.summary import summary
 from ampgraph.fx_module.views import settled
@@ -56,9 +57,9 @@ class _Ready:
 class _Wiring:
     """Where a module's state and hooks are found, looked up once for each object."""
 
-    modules: tuple[nn.Module, ...]
+    modules: tuple[nn.Module, ...]  # the original first: its mode and this one's are the same
     owners: dict[str, Owner]
-    hooks: tuple[dict[int, Any], ...]  # of all submodules
+    hooks: tuple[dict[int, Any], ...]  # of all of them
     ready: dict[tuple[Modes, torch.device], _Ready] = field(default_factory=dict)
 
     @property
@@ -85,13 +86,12 @@ class TracedModule(nn.Module):
         for name in _SHARED:
             self.__dict__[name] = original.__dict__[name]
         self.__dict__["_original"] = original
-        self.training = original.training
         self._example, self._policy, self._dynamic_shapes = example, policy, dynamic_shapes
         self._captures: dict[Modes, Capture] = {}
         self._bodies: dict[tuple[Modes, torch.device], Body] = {}
         self._copies = Copies()
         self._wiring: _Wiring | None = None
-        self._hooks = _count(self._wired().hooks)
+        self._hooks = _keys(self._wired().hooks)
 
     # Running
 
@@ -103,6 +103,8 @@ class TracedModule(nn.Module):
         interface = ready.capture.interface
         flat = interface.flatten(bind(self.original, args, kwargs) if kwargs else (args, kwargs))
         state = [owner[name] for owner, name in ready.plain]
+        if ready.capture.losses and torch.is_grad_enabled():
+            verify_call(self.original, ready.capture.losses, ready.capture.trained, flat)
         aside = _undisturbed(ready, key[1])
         if aside is None:  # by far the most calls: a context takes longer to enter than a small op
             results = ready.body.run(*state, *self._low(ready), *flat)
@@ -128,14 +130,14 @@ class TracedModule(nn.Module):
                 for holder in (module._parameters, module._buffers):
                     owners.update((f"{prefix}{name}", (holder, name)) for name in holder)
             others = [each for each in self.modules() if each is not self]
-            hooks = [found for each in others for found in (each._forward_hooks, each._forward_pre_hooks)]
-            self._wiring = _Wiring((self, *others), owners, tuple(hooks))
+            modules = (self.original, *others)
+            self._wiring = _Wiring(modules, owners, tuple(found for each in modules for found in _hooks(each)))
         return self._wiring
 
     def _modes(self) -> Modes:
         wiring = self._wiring or self._wired()
-        if not torch.compiler.is_compiling() and _count(wiring.hooks) != self._hooks:
-            raise _unforeseen(wiring.modules[1:])
+        if not torch.compiler.is_compiling() and _keys(wiring.hooks) != self._hooks:
+            raise _unforeseen(self.original)
         return tuple([module.training for module in wiring.modules])
 
     def _device(self) -> torch.device:
@@ -179,17 +181,21 @@ class TracedModule(nn.Module):
         return self
 
     @property
+    def training(self) -> bool:
+        """The mode of the module that was traced, whichever of the two it is set on."""
+        return self.original.training
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        if "_original" in self.__dict__:  # not yet while nn.Module sets itself up
+            self.original.training = mode
+
+    @property
     def original(self) -> nn.Module:
         """The module that was traced."""
         found = self.__dict__["_original"]
         assert isinstance(found, nn.Module)  # set when the module was made
         return found
-
-    def train(self, mode: bool = True) -> TracedModule:
-        """Set training mode, in the module that was traced too."""
-        super().train(mode)
-        self.original.training = mode
-        return self
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TracedModule:
         """Move parameters and buffers. Raises ModelError where that would change their type."""
@@ -323,21 +329,27 @@ class TracedModule(nn.Module):
         raise ModelError("traced module", "holds graphs, which do not pickle", remedy)
 
 
-def _unforeseen(modules: Sequence[nn.Module]) -> ModelError:
-    """What hooks on submodules are told, which a graph has no place for."""
-    if any(kind.__name__ == "FSDPModule" for each in modules for kind in type(each).__mro__):
+def _unforeseen(module: nn.Module) -> ModelError:
+    """What hooks are told that came or went after tracing, which a graph does not follow."""
+    if any(kind.__name__ == "FSDPModule" for each in module.modules() for kind in type(each).__mro__):
         fact = "has a submodule that fully_shard has spread, and one graph that needs all parameters at once"
         return ModelError("traced module", fact, "call fully_shard on the traced module alone, as a whole")
-    fact = "has a forward hook on a submodule that was not there when it was traced, so the graph leaves it out"
-    return ModelError("traced module", fact, "register it before tracing, or on the traced module itself")
+    verify_hooks(module)
+    fact = "holds a module that has other forward hooks than when it was traced, which are part of the graph"
+    return ModelError("traced module", fact, "trace again with the hooks it should have, or hook the traced module")
 
 
 def _place(fetch: Fetch, body: Body, owners: Mapping[str, Owner]) -> Owner:
     return (body.constants, fetch.target) if fetch.kind == "constant" else owners[fetch.target]
 
 
-def _count(hooks: Sequence[dict[int, Any]]) -> int:
-    return sum(map(len, hooks)) if any(hooks) else 0
+def _hooks(module: nn.Module) -> tuple[dict[int, Any], ...]:
+    return module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+
+
+def _keys(hooks: Sequence[dict[int, Any]]) -> tuple[tuple[int, ...], ...]:
+    """What hooks are registered under, of which no two are alike: nothing where there are none."""
+    return tuple(map(tuple, hooks)) if any(hooks) else ()
 
 
 def _undisturbed(ready: _Ready, device: torch.device) -> AbstractContextManager[Any] | None:

@@ -14,13 +14,14 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import is_fake
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 
 from ampgraph.errors import ModelError
-from ampgraph.fx_module.export import is_user_code
 from ampgraph.fx_module.mutation import PIN, WRITTEN, make_functional
 from ampgraph.fx_module.schema import shared
+from ampgraph.fx_module.user_code import is_user_code
 
 StateKind = Literal["parameter", "buffer", "constant"]
 
@@ -30,6 +31,7 @@ _KINDS: Mapping[InputKind, StateKind] = {
     InputKind.CONSTANT_TENSOR: "constant",
 }
 _CHECKS = ("_assert_tensor_metadata", "_assert_scalar", "sym_constrain_range_for_size", "sym_constrain_range")
+_MAPPED = "torch.vmap maps it, and types are the whole map's"
 _AUTOCAST_OFF = "the author turned autocast off around it"
 
 
@@ -67,7 +69,9 @@ def prepare(program: ExportedProgram, module: nn.Module) -> Prepared:
     states = [replace(state, name=named[state.name]) for state in own]
     result = _inline(graph, env, program.graph_module, "")
     graph.output(result)
+    _refuse_lost(graph, states, program.constants)
     make_functional(graph)
+    _pin_mapped(graph)
     _drop_copies_of_constants(graph, {state.name for state in states if state.kind == "constant"})
     _allow_cudnn(graph)
     kept = _without_unused(graph, states)
@@ -93,6 +97,16 @@ def _refuse(program: ExportedProgram) -> None:
     for output in program.graph_signature.output_specs:
         if output.kind is not OutputKind.USER_OUTPUT:
             raise ModelError("module", f"returns a {output.kind.name}", "return tensors and plain values")
+
+
+def _refuse_lost(graph: fx.Graph, states: Sequence[State], constants: Mapping[str, Any]) -> None:
+    """What the tracer has lost sight of is among the constants, as a tensor that has no numbers."""
+    lost = {state.name for state in states if is_fake(constants.get(state.target))}
+    for node in graph.nodes:
+        if node.op == "placeholder" and node.name in lost and node.users:
+            place = f"module{_where(next(iter(node.users)))}"
+            fact = "takes a tensor out of the tracer's sight, as .data does, and torch.func's derivatives"
+            raise ModelError(place, fact, "use .detach() or torch.no_grad(), or torch.autograd outside of the module")
 
 
 def _split(program: ExportedProgram) -> tuple[list[State], tuple[str, ...]]:
@@ -222,6 +236,17 @@ def _drop_copies_of_constants(graph: fx.Graph, constants: set[str]) -> None:
 def _is_returned(node: fx.Node) -> bool:
     """Whether the graph returns the memory of a value."""
     return any(user.op == "output" or (node in shared(user) and _is_returned(user)) for user in node.users)
+
+
+def _pin_mapped(graph: fx.Graph) -> None:
+    """Leave what `torch.vmap` maps in its types: its tensors cannot be asked anything outside of the map."""
+    depth = 0
+    for node in graph.nodes:
+        name = getattr(node.target, "__name__", "")
+        depth += name == "_vmap_increment_nesting"
+        if depth and node.op == "call_function":
+            node.meta.setdefault(PIN, _MAPPED)
+        depth -= name == "_vmap_decrement_nesting"
 
 
 def _allow_cudnn(graph: fx.Graph) -> None:

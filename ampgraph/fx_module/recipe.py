@@ -99,6 +99,21 @@ def clear(recipe: Recipe, *, keep: bool) -> None:
         torch._foreach_zero_(grads)
 
 
+def give_up(recipe: Recipe, *, keep: bool) -> None:
+    """After a call that failed: nothing is left of it for the next, nor of micro-steps it was to be summed with."""
+    clear(recipe, keep=keep)
+    forget_checks(recipe)
+
+
+def forget_checks(recipe: Recipe) -> None:
+    """The scaler's notes of a step that was begun and never made."""
+    if recipe.scaler is not None and recipe.scaler.is_enabled():
+        recipe.scaler._per_optimizer_states.clear()
+    for name in ("grad_scale", "found_inf"):
+        if hasattr(recipe.optimizer, name):
+            delattr(recipe.optimizer, name)
+
+
 def _clip(clip: float | Callable[[list[Tensor]], Any], owners: list[Tensor]) -> None:
     if callable(clip):
         clip(owners)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -32,14 +32,24 @@ def state_tensors(optimizer: Optimizer) -> list[Tensor]:
     return [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
 
 
-def has_no_momentum_yet(optimizer: Optimizer) -> bool:
-    """Whether this step makes the momentum of torch's fused SGD, which leaves it uninitialized if it is skipped."""
-    first = isinstance(optimizer, SGD) and not optimizer.state
-    return first and any(group.get("fused") for group in optimizer.param_groups)
+def without_momentum(optimizer: Optimizer) -> list[Tensor]:
+    """Whose momentum this step makes in torch's fused SGD, which leaves it uninitialized if it is skipped.
+
+    Parameters may join an optimizer at any time.
+    """
+    groups = optimizer.param_groups if isinstance(optimizer, SGD) else []
+    owners = [each for group in groups if group.get("fused") and group["momentum"] for each in group["params"]]
+    return [each for each in owners if each.grad is not None and _momentum(optimizer, each) is None]
 
 
-def clear_momentum(bad: Tensor, optimizer: Optimizer) -> None:
+def clear_momentum(bad: Tensor, optimizer: Optimizer, owners: Sequence[Tensor]) -> None:
     """Zeros in place of momentum that a skipped first step made: the next step then begins as a first one does."""
-    for buffer in state_tensors(optimizer):
-        there = bad.to(buffer.device, non_blocking=True)
-        torch.where(there > 0, torch.zeros_like(buffer), buffer, out=buffer)
+    for buffer in (_momentum(optimizer, each) for each in owners):
+        if buffer is not None:
+            there = bad.to(buffer.device, non_blocking=True)
+            torch.where(there > 0, torch.zeros_like(buffer), buffer, out=buffer)
+
+
+def _momentum(optimizer: Optimizer, owner: Tensor) -> Tensor | None:
+    found: Tensor | None = optimizer.state.get(owner, {}).get("momentum_buffer")
+    return found

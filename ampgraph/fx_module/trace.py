@@ -16,6 +16,7 @@ from ampgraph.fx_module.example import Example
 from ampgraph.fx_module.export import BATCH, DynamicShapes
 from ampgraph.fx_module.facts import dtype_name
 from ampgraph.fx_module.module import TracedModule
+from ampgraph.fx_module.own_backward import verify_hooks
 from ampgraph.fx_module.policy import make_policy
 from ampgraph.options import FilePath
 
@@ -93,6 +94,7 @@ def refuse(module: nn.Module) -> None:
     if name in ("DistributedDataParallel", "DataParallel", "OptimizedModule") or name.startswith("FSDP"):
         raise ModelError(name, "is a wrapper", "trace the module inside, then wrap the traced module")
     _refuse_state(module)
+    verify_hooks(module)
 
 
 def _refuse_state(module: nn.Module) -> None:

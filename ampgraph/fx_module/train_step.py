@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from ampgraph.errors import TrainError
 from ampgraph.fx_module import checkpoint
 from ampgraph.fx_module.captured import Captured
-from ampgraph.fx_module.recipe import Call, Clip, Recipe, clear, forward_backward, update
+from ampgraph.fx_module.recipe import Call, Clip, Recipe, clear, forward_backward, give_up, update
 from ampgraph.fx_module.recorder import CudaRecorder, Recorder
 from ampgraph.fx_module.signature import verify_alone, verify_module
 
@@ -39,7 +39,8 @@ class TrainStep:
     The step owns the gradients: it clears them when it is done, so `.grad` is None after it, and where gradients are
     accumulated, or the optimizer follows the graph, what is in it between calls is neither to be read nor written. In a
     graph they lie in its own memory, where activations lay before; so does the copy of its inputs that it reads, in low
-    precision where a traced module does nothing with one but cast it. Beside what the plain loop takes, cuBLAS has a
+    precision where a traced module does nothing with one but cast it. A call that raises leaves no gradient behind:
+    micro-steps before it are forgotten, and the next call begins a step. Beside what the plain loop takes, cuBLAS has a
     workspace for a captured step's stream (tens of MiB, one for all steps of a thread). The returned loss is detached.
 
     Raises TrainError for what cannot be trained or captured, OptionError for settings that mean nothing.
@@ -79,7 +80,11 @@ class TrainStep:
         if not self._begun:
             self._begin()
         last = self._phase + 1 == self._recipe.accumulate
-        loss = self._run(Call(args, kwargs), last)
+        try:
+            loss = self._run(Call(args, kwargs), last)
+        except BaseException:
+            self._give_up()
+            raise
         self._phase = 0 if last else self._phase + 1
         if last:
             self._recipe.optimizer._opt_called = True  # type: ignore[attr-defined]  # schedulers warn without it
@@ -113,6 +118,13 @@ class TrainStep:
             verify_alone(self._recipe.module)
             self._captured = Captured(self._recipe, self._capture, device)
         self._begun = True
+
+    def _give_up(self) -> None:
+        self._phase = 0
+        if self._captured is not None:
+            self._captured.give_up()
+        else:
+            give_up(self._recipe, keep=False)
 
     def _run(self, call: Call, last: bool) -> Tensor:
         if self._captured is not None:

@@ -51,6 +51,22 @@ def test_regions_are_plain_nodes() -> None:
     assert sum("set_grad_enabled" in name for name in names) == 2
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda m, x: (x * 2).data.clamp_(0, 1),
+        lambda m, x: x * x.data.mean(),
+        lambda m, x: torch.func.jacrev(lambda a: a * a)(x).sum((0, 1)),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_what_the_tracer_loses_sight_of_is_refused_with_its_line(function) -> None:
+    with pytest.raises(
+        ModelError, match=r"module at .*test_fx_prepare.py:\d+: takes a tensor out of the tracer's sight"
+    ):
+        prepared(Function(function), X)
+
+
 def test_branches_in_the_graph_are_refused() -> None:
     def function(m, x):
         return torch.cond(x.sum() > 0, lambda a: a.sin(), lambda a: a.cos(), (x,))

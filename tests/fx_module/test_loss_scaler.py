@@ -112,6 +112,19 @@ def test_momentum_of_fused_sgd_survives_a_skipped_first_step(dampening: float) -
     assert torch.equal(weight, torch.full((1000,), 1 - 0.5 * (1 - dampening)))
 
 
+def test_momentum_of_parameters_that_join_later_survives_a_skipped_first_step() -> None:
+    first, later = nn.Parameter(torch.ones(1000)), nn.Parameter(torch.ones(1000))
+    optimizer = torch.optim.SGD([first], 0.5, momentum=0.9, fused=True)
+    scaler = LossScaler("cpu")
+    advance(scaler, first, optimizer, 1.0)
+    held = optimizer.state[first]["momentum_buffer"].clone()
+    optimizer.add_param_group({"params": [later]})
+    later.grad = torch.full((1000,), float("inf"))
+    advance(scaler, first, optimizer, 1.0)
+    assert not optimizer.state[later]["momentum_buffer"].any()
+    assert torch.equal(optimizer.state[first]["momentum_buffer"], held)
+
+
 def test_hysteresis_waits_for_overflows_in_a_row() -> None:
     inf = float("inf")
     scales, _ = trajectory(LossScaler("cpu", 8.0, hysteresis=3), [inf, inf, 1.0, inf, inf, inf, inf, 1.0, inf])

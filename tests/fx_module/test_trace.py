@@ -1,6 +1,7 @@
 """The public door: what it takes, what it refuses and how, and that nothing of the user's changes."""
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -227,6 +228,83 @@ def test_a_size_that_would_take_another_branch_is_refused() -> None:
     assert traced(torch.zeros(6, 2)).sum() == 12
     with pytest.raises(ModelError, match="trace again with an example of this size"):
         traced(torch.zeros(5, 2))
+
+
+class ByBatch(nn.Module):
+    """Goes another way for a batch of one; the ways of asking are many."""
+
+    def __init__(self, asks: Callable[[Tensor], bool]) -> None:
+        super().__init__()
+        self.asks = asks
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 10 if self.asks(x) else x + 1
+
+
+ASKS_FOR_ONE = [
+    lambda x: x.shape[0] == 1,
+    lambda x: not x.shape[0] > 1,
+    lambda x: x.size(0) in (1, 100),
+    lambda x: x.numel() < 4,
+    lambda x: min(x.shape[0], 2) < 2,
+    lambda x: not x.shape[0] - 1,
+]
+
+
+@pytest.mark.parametrize("asks", ASKS_FOR_ONE)
+def test_a_module_that_looks_at_a_batch_of_one_is_not_called_with_one(asks: Callable[[Tensor], bool]) -> None:
+    traced = ampgraph.trace(ByBatch(asks), torch.zeros(4, 2))
+    assert torch.equal(traced(torch.zeros(6, 2)), torch.ones(6, 2))
+    with pytest.raises(ModelError, match="trace again with an example of this size"):
+        traced(torch.zeros(1, 2))
+
+
+@pytest.mark.parametrize("asks", ASKS_FOR_ONE)
+def test_traced_with_one_such_a_module_takes_one_and_nothing_else(asks: Callable[[Tensor], bool]) -> None:
+    traced = ampgraph.trace(ByBatch(asks), torch.zeros(1, 2))
+    assert torch.equal(traced(torch.ones(1, 2)), torch.full((1, 2), 10.0))
+    assert any("batch size is fixed" in note for note in traced.captured.notes)
+    with pytest.raises(ModelError, match=r"is float32\[4, 2\], and the graph takes float32\[1, 2\]"):
+        traced(torch.zeros(4, 2))
+
+
+def test_statistics_of_a_batch_of_one_are_refused_as_torch_does() -> None:
+    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    traced = ampgraph.trace(module, torch.randn(4, 3))
+    for each in (module, traced):
+        with pytest.raises((ValueError, ModelError)):
+            each(torch.randn(1, 3))
+    torch.testing.assert_close(traced.eval()(torch.ones(1, 3)), module.eval()(torch.ones(1, 3)), atol=0.01, rtol=0.01)
+    images = ampgraph.trace(nn.BatchNorm2d(3), torch.randn(4, 3, 5, 5))
+    assert images(torch.randn(1, 3, 5, 5)).shape == (1, 3, 5, 5)
+
+
+class Mapped(nn.Module):
+    """Maps over the batch, and over another axis within; what is around it is not mapped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        y = torch.vmap(lambda a, b: torch.vmap(lambda c: a @ c + b.sum())(y))(y, x)
+        return self.second(x) + y.mean(1, keepdim=True)
+
+
+def test_vmap_in_forward_is_left_as_it_is_and_all_around_it_is_low() -> None:
+    module, x = Mapped(), torch.randn(5, 6)
+    traced = ampgraph.trace(module, x)
+    torch.testing.assert_close(traced(x), module(x), rtol=0.01, atol=0.02)
+    torch.testing.assert_close(traced(x[:3]), module(x[:3]), rtol=0.01, atol=0.02)
+    assert "torch.vmap" in traced.explain("matmul")
+    assert traced.plan.choices["linear_1:T"].precision is Precision.FLOAT16
+    module(x).square().mean().backward()
+    expected = {name: parameter.grad for name, parameter in module.named_parameters()}
+    module.zero_grad()
+    traced(x).square().mean().backward()
+    for name, parameter in module.named_parameters():
+        assert (parameter.grad - expected[name]).norm() <= 0.01 * expected[name].norm(), name
 
 
 def test_copies_of_the_original_are_not_needed() -> None:

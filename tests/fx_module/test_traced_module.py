@@ -124,6 +124,49 @@ def test_a_hook_that_came_too_late_is_not_forgotten_silently() -> None:
     assert ampgraph.trace(module, torch.randn(4, 12))(torch.randn(2, 12)).abs().max() == 0
 
 
+def test_hooks_that_were_part_of_the_graph_are_missed() -> None:
+    """Watched by what they are: one for another is as many as before."""
+    module = mlp()
+    handle = module[0].register_forward_hook(lambda module, args, result: result * 2)
+    traced = ampgraph.trace(module, torch.randn(4, 12))
+    traced(torch.randn(2, 12))
+    handle.remove()
+    with pytest.raises(ModelError, match="other forward hooks than when it was traced"):
+        traced(torch.randn(2, 12))
+    module[0].register_forward_hook(lambda module, args, result: result * 5)
+    with pytest.raises(ModelError, match="other forward hooks than when it was traced"):
+        traced(torch.randn(2, 12))
+
+
+def test_a_hook_of_the_module_itself_is_part_of_the_graph_and_watched() -> None:
+    module, x = mlp(), torch.randn(4, 12)
+    handle = module.register_forward_hook(lambda module, args, result: result * 0)
+    traced = ampgraph.trace(module, x)
+    assert traced(x).abs().max() == 0
+    handle.remove()
+    with pytest.raises(ModelError, match="other forward hooks"):
+        traced(x)
+
+
+class Drops(nn.Module):
+    """No submodule says in which mode it is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.dropout(x, 0.5, self.training)
+
+
+def test_the_mode_of_the_original_and_of_the_traced_module_are_one() -> None:
+    module, x = Drops(), torch.ones(4, 12)
+    traced = ampgraph.trace(module, x)
+    assert traced(x).min() == 0
+    module.eval()
+    assert not traced.training
+    assert torch.equal(traced(x), x)
+    traced.train()
+    assert module.training
+    assert traced(x).min() == 0
+
+
 def test_deepcopy_and_saving() -> None:
     traced = ampgraph.trace(mlp(), torch.randn(4, 12))
     traced(torch.randn(4, 12)).sum().backward()  # copies of parameters are there

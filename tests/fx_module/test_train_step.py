@@ -278,3 +278,70 @@ def test_mistakes_are_one_line_with_a_remedy(mistake: str) -> None:
     assert "\n" not in str(caught.value)
     assert caught.value.remedy
     assert isinstance(caught.value, AmpgraphError)
+
+
+class Fails(torch.autograd.Function):
+    """Raises in backward when it is told to, as running out of memory does."""
+
+    now = False
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        if Fails.now:
+            raise torch.OutOfMemoryError("out of memory")
+        return gradient
+
+
+class Halfway(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Linear(WIDTH, 8), nn.Linear(8, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(Fails.apply(self.first(x)))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("where", [0, 1, 2, 5])
+def test_a_call_that_fails_in_backward_leaves_nothing_for_the_next(way: str, accumulate: int, where: int) -> None:
+    """What is summed begins anew, so that a run is the one in which the micro-steps before it were not made either."""
+    data = batches(12)
+    clean = [each for n, each in enumerate(data) if not where - where % accumulate <= n <= where]
+    found = []
+    for fails, given in ((True, data), (False, clean)):
+        module = Halfway()
+        step = TrainStep(
+            module, cross_entropy, adamw(module), LossScaler("cpu"), accumulate=accumulate, clip=1.0, capture=WAYS[way]
+        )
+        for n, (x, y) in enumerate(given):
+            Fails.now = fails and n == where
+            if Fails.now:
+                with pytest.raises(torch.OutOfMemoryError):
+                    step(x, y)
+            else:
+                step(x, y)
+        found.append(module)
+    assert same_state(*found)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_step_of_the_optimizer_that_fails_can_be_followed_by_another(way: str) -> None:
+    """The scaler had unscaled already, which it does once a step."""
+    module, fail = network(), [True]
+
+    def clip(parameters: list[Tensor]) -> None:
+        if fail and fail.pop():
+            raise MemoryError
+
+    step = TrainStep(module, cross_entropy, adamw(module), LossScaler("cpu"), clip=clip, capture=WAYS[way])
+    (x, y), *_ = batches(1)
+    with pytest.raises(MemoryError):
+        step(x, y)
+    assert all(each.grad is None for each in module.parameters())
+    step(x, y)
