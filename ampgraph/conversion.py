@@ -271,7 +271,11 @@ def _shapes(model: ModelProto, options: Options) -> Mapping[str, tuple[int, ...]
             raise OptionError(
                 f"--shape {name}={'x'.join(map(str, sizes))}", f"the input is {shown}", "give one like it"
             )
-    return modelled_inputs(model, options.shapes)
+    found = modelled_inputs(model, options.shapes)
+    if options.shapes and found and all(0 in shape for shape in found.values()):
+        fact = "leaves every input of the model without elements"
+        raise OptionError(f"--shape {next(iter(options.shapes))}", fact, "give sizes of real inputs")
+    return found
 
 
 def _fits(sizes: tuple[int, ...], declared: list[int | None]) -> bool:

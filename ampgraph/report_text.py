@@ -15,6 +15,7 @@ from ampgraph.rulebook import RuleBook, conditions
 if TYPE_CHECKING:
     from ampgraph.onnx_model.bench import Spread
     from ampgraph.onnx_model.check import Check
+    from ampgraph.onnx_model.compare import OutputError
     from ampgraph.onnx_model.tune import Trial, Tuned
 
 WIDTH = 80
@@ -176,8 +177,7 @@ def check_lines(check: Check) -> Iterator[str]:
     how = ", low precision computed by ampgraph since this provider has none" if check.simulated else ""
     yield from wrapped(f"checked on {check.provider} with {check.inputs} inputs{how}")
     for output in check.outputs:
-        text = f"relative L2 error {output.relative:.2e}, largest {output.largest:.2e}"
-        yield from wrapped(f"{output.name}: {output.mismatch or text}", "  ")
+        yield from wrapped(f"{output.name}: {_found(output, check.bar)}", "  ")
     if check.judged:
         still = check.judged - len(check.lowered)
         yield from wrapped(f"of {check.judged} nodes kept float32 for their numbers, the runtime keeps {still}", "  ")
@@ -186,6 +186,12 @@ def check_lines(check: Check) -> Iterator[str]:
     )
     yield from wrapped(opens, "  ")
     yield from (line for failure in check.failures for line in wrapped(f"FAILED: {failure}", "  "))
+
+
+def _found(output: OutputError, bar: float) -> str:
+    if output.mismatch or output.blank:
+        return output.mismatch or f"nothing to compare, the source answers with {output.blank}"
+    return f"relative L2 error {output.relative:.2e}, at most {bar:.2g} is allowed; largest {output.largest:.2e}"
 
 
 def tuned_lines(tuned: Tuned) -> Iterator[str]:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
-from ampgraph.errors import CheckError, OptionError
+from ampgraph.errors import CheckError
 from ampgraph.onnx_model import io
+from ampgraph.onnx_model.blank import refuse_blank
 from ampgraph.onnx_model.compare import OutputError, output_errors, outputs_of
 from ampgraph.onnx_model.io import Loaded, first_line
 from ampgraph.onnx_model.run import (
@@ -42,7 +42,7 @@ class Check:
 
     provider: str  # that computed the answers
     simulated: bool  # low precision computed by ampgraph's own evaluator, since the provider has none
-    inputs: str  # "generated", or the file they come from
+    inputs: str  # "generated", "given", or the file they come from
     bar: float  # relative L2 error that an output may have
     outputs: tuple[OutputError, ...]
     cpu_complaint: str  # why a CPU session does not open, "" when it does
@@ -56,29 +56,6 @@ def tolerance(precision: Precision) -> float:
     return ROUNDINGS * FORMATS[precision].unit_roundoff
 
 
-def read_inputs(path: Path, model: onnx.ModelProto) -> dict[str, Feed]:
-    """Inputs by name from an .npz file. OptionError where a name is missing, unknown, or of another kind."""
-    option = f"--data {path}"
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except OSError as error:
-        raise OptionError(option, f"cannot be read ({error.strerror or error})", "check the path") from None
-    except (ValueError, AttributeError, EOFError, TypeError) as error:
-        raise OptionError(option, f"is no .npz file ({first_line(error)})", "save one with numpy.savez") from None
-    initialized = {tensor.name for tensor in model.graph.initializer}
-    wanted = {value.name: value for value in model.graph.input if value.name not in initialized}
-    for name in wanted.keys() ^ arrays.keys():
-        fact = f"has no array for the input {name!r}" if name in wanted else f"has an array {name!r} that is no input"
-        raise OptionError(option, fact, f"name the arrays {', '.join(wanted)}")
-    return {name: _typed(arrays[name], wanted[name]) for name in wanted}
-
-
-def _typed(array: np.ndarray[Any, Any], value: onnx.ValueInfoProto) -> np.ndarray[Any, Any]:
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-    return array.astype(dtype) if array.dtype.kind == dtype.kind else array
-
-
 def check(
     source: Loaded,
     candidate: Subject,
@@ -90,10 +67,11 @@ def check(
 ) -> Check:
     """Compare a conversion with its source. `kept`: nodes and values that the plan keeps float32 for their numbers.
 
-    Raises CheckError where the source itself does not run, so that nothing can be compared.
+    Raises CheckError where the source itself does not run, and OptionError where it answers nothing to compare with.
     """
     provider = best_provider()
     given, expected = _expected(source, feeds, shapes or {}, inputs)
+    refuse_blank(expected, inputs)
     errors, trouble = _errors(given, expected, candidate, simulated=provider == CPU)
     complaint = _cpu_complaint(candidate)
     lowered, unseen = _lowered(candidate, kept)

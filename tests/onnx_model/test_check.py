@@ -7,8 +7,7 @@ import onnx
 import pytest
 from onnx import parser
 
-from ampgraph.errors import OptionError
-from ampgraph.onnx_model.check import _lacks_kernels_alone, check, read_inputs, tolerance
+from ampgraph.onnx_model.check import _lacks_kernels_alone, check, tolerance
 from ampgraph.onnx_model.io import Loaded
 from ampgraph.onnx_model.run import CUDA, best_provider
 from ampgraph.precision import Precision
@@ -65,17 +64,6 @@ def test_names_that_the_runtime_has_low_fail() -> None:
     found = check(Loaded(model, Path()), model, Precision.FLOAT16, ("x",))
     assert found.lowered == ("x",)
     assert "runtime's graph has it low" in found.failures[0]
-
-
-def test_inputs_are_read_in_the_models_types(tmp_path: Path) -> None:
-    np.savez(tmp_path / "data.npz", x=np.zeros((2, 4)), i=np.zeros(2, np.int32))
-    feeds = read_inputs(tmp_path / "data.npz", parse(SOURCE))
-    assert {name: array.dtype for name, array in feeds.items()} == {"x": np.float32, "i": np.int64}
-    with pytest.raises(OptionError, match="cannot be read"):
-        read_inputs(tmp_path / "none.npz", parse(SOURCE))
-    np.save(tmp_path / "one.npy", np.zeros(3))
-    with pytest.raises(OptionError, match=r"is no \.npz file"):
-        read_inputs(tmp_path / "one.npy", parse(SOURCE))
 
 
 @pytest.mark.parametrize(("more", "alone"), [("y = Neg(g)", True), ("y = com.microsoft.Nonsense(g)", False)])

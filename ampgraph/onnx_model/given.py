@@ -1,0 +1,69 @@
+"""Inputs that the user gives: arrays by name, in memory or in an .npz file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from ampgraph.errors import OptionError
+from ampgraph.onnx_model.io import first_line
+from ampgraph.onnx_model.run import Array, Feed
+from ampgraph.options import FilePath
+
+GENERATED, IN_MEMORY = "generated", "given"
+Data = Mapping[str, Any] | Path
+
+
+def as_data(given: Mapping[str, Any] | FilePath) -> Data | None:
+    """What a caller writes, a path as text included."""
+    return given if given is None or isinstance(given, Mapping) else Path(given)
+
+
+def name_of_data(data: Data | None) -> str:
+    """How reports call the inputs: the file's path, "given" for arrays in memory, "generated" where there are none."""
+    return GENERATED if data is None else IN_MEMORY if isinstance(data, Mapping) else str(data)
+
+
+def read_inputs(data: Data, model: onnx.ModelProto) -> dict[str, Feed]:
+    """Inputs by name, as the model takes them. OptionError where a name is missing, unknown, or of another kind."""
+    option = place_of(name_of_data(data))
+    arrays = data if isinstance(data, Mapping) else _arrays_in(data, option)
+    initialized = {tensor.name for tensor in model.graph.initializer}
+    wanted = {value.name: value for value in model.graph.input if value.name not in initialized}
+    for name in wanted.keys() ^ arrays.keys():
+        fact = f"has no array for the input {name!r}" if name in wanted else f"has an array {name!r} that is no input"
+        raise OptionError(option, fact, f"name the arrays {', '.join(wanted)}")
+    return {name: _feed(arrays[name], value, option) for name, value in wanted.items()}
+
+
+def place_of(inputs: str) -> str:
+    """Where an error about inputs of this name points to."""
+    return {GENERATED: "the generated inputs", IN_MEMORY: "data"}.get(inputs, f"--data {inputs}")
+
+
+def _arrays_in(path: Path, option: str) -> dict[str, Array]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except OSError as error:
+        raise OptionError(option, f"cannot be read ({error.strerror or error})", "check the path") from None
+    except (ValueError, AttributeError, EOFError, TypeError) as error:
+        raise OptionError(option, f"is no .npz file ({first_line(error)})", "save one with numpy.savez") from None
+
+
+def _feed(given: Any, value: onnx.ValueInfoProto, option: str) -> Feed:  # noqa: ANN401  (whatever numpy can read)
+    """A tensor as an array; sequences and optionals are onnxruntime's to understand."""
+    if not value.type.HasField("tensor_type"):
+        found: Feed = given
+        return found
+    try:
+        array = np.asarray(given)
+    except Exception as error:  # of the library that the object is from
+        fact = f"{value.name!r} is no array ({first_line(error)})"
+        raise OptionError(option, fact, "give numpy arrays, or what numpy.asarray takes") from None
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+    return array.astype(dtype, copy=False) if array.dtype.kind == dtype.kind else array
