@@ -42,7 +42,6 @@ from ampgraph.report import to_json as report_to_json
 from ampgraph.stamp import is_converted
 from ampgraph.tuning import tune as tune_model
 
-_FLOATLESS = {"other": "without floats"}  # as the report calls them
 NUMERIC = (Cause.RULE, Cause.TAINT, Cause.RANGE, Cause.PARAMETER)  # float32 for the numbers' sake
 
 
@@ -71,9 +70,7 @@ class Result:
         return (self.converted or convert_model(self.planned)).model
 
     def __repr__(self) -> str:
-        nodes = ", ".join(f"{count} {_FLOATLESS.get(kind, kind)}" for kind, count in self.report.nodes.items() if count)
-        casts = f"{self.report.casts} cast{'' if self.report.casts == 1 else 's'}"
-        return f"<ampgraph.Result {Path(self.report.source).name}: {', '.join(filter(None, (nodes, casts)))}>"
+        return f"<ampgraph.Result {self.report.summary}>"
 
     def _repr_html_(self) -> str:
         from ampgraph.inspection.inspect import inspect

@@ -26,7 +26,13 @@ PARAMETERS = 5
 
 def to_text(report: Report) -> str:
     """The summary that `ampgraph convert` prints."""
-    blocks = [_head(report), _figures(report), _stayed(report), _parameters(report), _remarks(report)]
+    blocks = [
+        [*_head(report), *_verdict(report)],
+        _figures(report),
+        _stayed(report),
+        _parameters(report),
+        _remarks(report),
+    ]
     if report.tuned is not None:
         blocks.append(tuned_lines(report.tuned))
     if report.check is not None:
@@ -50,6 +56,27 @@ def _head(report: Report) -> Iterator[str]:
     yield from wrapped(f"{report.precision} for {where}, objective {report.objective}")
 
 
+def _verdict(report: Report) -> Iterator[str]:
+    """Whether anything was gained, before the figures that say how."""
+    if report.already_converted:
+        yield from wrapped("converted by ampgraph with these options already: the model is written as it is")
+    elif report.lowers_nothing:
+        yield from wrapped(nothing_to_convert(report))
+    if report.unit != "points":
+        yield from wrapped(_prices(report))
+
+
+def _prices(report: Report) -> str:
+    """`modelled time 230.8 us, 138.1 us fused, 97.2 us as planned`."""
+    what = "modelled time" if report.unit == "picoseconds" else "modelled memory"
+    source, fused, planned = (
+        format_amount(price, report.unit) if price is not None else ""
+        for price in (report.source_price, report.before, report.after)
+    )
+    steps = (source, "" if report.source_price == report.before else f"{fused} fused", f"{planned} as planned")
+    return f"{what} {', '.join(filter(None, steps))}"
+
+
 def _figures(report: Report) -> Iterator[str]:
     counts = ", ".join(f"{count} {_kind(name)}" for name, count in report.nodes.items())
     yield from _row("nodes", counts)
@@ -61,10 +88,6 @@ def _figures(report: Report) -> Iterator[str]:
     yield from _row("casts", f"{report.casts}{moved}")
     before, after = report.parameter_bytes_before, report.parameter_bytes_after
     yield from _row("parameters", f"{format_amount(before, 'bytes')} -> {format_amount(after, 'bytes')}")
-    if report.unit != "points":
-        what = "modelled time" if report.unit == "picoseconds" else "modelled memory"
-        before_after = (format_amount(amount, report.unit) for amount in (report.before, report.after))
-        yield from _row(what, " -> ".join(before_after))
     if report.session is not None:
         yield from _row("session", report.session.words)
     if report.shapes:
@@ -131,10 +154,6 @@ def _remarks(report: Report) -> Iterator[str]:
 
 
 def _remark_sentences(report: Report) -> Iterator[str]:
-    if report.already_converted:
-        yield "converted by ampgraph with these options already: the model is written as it is"
-    elif report.changes_nothing:
-        yield nothing_to_convert(report)
     if report.unknown_ops:
         yield f"no rule knows: {counted(report.unknown_ops)}; they stay float32 (teach them with --rules)"
     if report.cpu_ops:
@@ -148,16 +167,18 @@ def _remark_sentences(report: Report) -> Iterator[str]:
 
 
 def nothing_to_convert(report: Report) -> str:
-    """The line for a model that is written as it is."""
+    """The line for a model in which nothing becomes low: fused alone, or written as it is."""
     by_cost = sum(kept.count for kept in report.kept if kept.cause == "cost")
+    lead, what = "nothing to convert", "the model is written as it is"
+    if not report.changes_nothing:
+        lead, what = f"nothing becomes {report.precision}", "operators are fused, and that is all"
     if report.session is not None:
-        return "nothing to convert: the model is written as it is, with the session's setting in its metadata"
+        return f"{lead}: {what}, with the session's setting in its metadata"
     if not by_cost:
-        return "nothing to convert: the model is written as it is"
+        return f"{lead}: {what}"
     return (
-        f"nothing to convert: under --objective {report.objective} on {report.device}, {report.precision} pays nowhere "
-        "at these shapes; the model is written as it is (larger shapes: --shape; all that is legal: --objective "
-        "coverage)"
+        f"{lead}: under --objective {report.objective} on {report.device}, {report.precision} pays nowhere "
+        f"at these shapes; {what} (larger shapes: --shape; all that is legal: --objective coverage)"
     )
 
 

@@ -134,7 +134,7 @@ def _sides(plain: Planned) -> _Sides:
     fused = plan_prepared(
         plain.loaded, found.model, options, shapes, None, as_is=True, known=found.shapes, measured=same
     )
-    return _Sides(plain, named_as_fused(fused, found.counts))
+    return _Sides(plain, named_as_fused(fused, found.counts, plain.plan.baseline))
 
 
 def _with_costs(sides: _Sides, feeds: Mapping[str, Feed], provider: str, seconds: float) -> _Sides:

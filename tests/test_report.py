@@ -57,8 +57,10 @@ def test_times_and_bytes_are_those_of_the_plan() -> None:
     for result in (speed, memory):
         assert (result.report.before, result.report.after) == (result.plan.baseline, result.plan.cost)
         assert result.report.after <= result.report.before
+        assert result.report.source_price == result.report.before
     assert "modelled time" in to_text(speed.report)
     assert "modelled memory" in to_text(memory.report)
+    assert "modelled" not in to_text(convert(classifier(), objective="coverage").report).split("\n\n")[0]
 
 
 def test_assumed_shapes_are_said_to_be() -> None:
@@ -100,7 +102,15 @@ def test_nothing_to_convert_says_so_and_why() -> None:
     assert "nothing to convert: the model is written as it is" in to_text(integers)
     assert integers.coverage.share is None
     costly = convert(classifier()).report
-    assert "pays nowhere at these shapes" in to_text(costly).replace("\n", " ")
+    assert costly.changes_nothing
+    assert costly.lowers_nothing
+    assert "pays nowhere at these shapes" in to_text(costly).split("\n\n")[0].replace("\n", " ")
+
+
+def test_printing_a_report_gives_the_text_and_looking_at_it_one_line(report: Report) -> None:
+    assert str(report) == to_text(report)
+    assert not report.lowers_nothing
+    assert repr(report) == f"<ampgraph.Report classifier: 5 float16, 3 float32, {report.casts} casts>"
 
 
 def test_the_json_report_is_whole(report: Report) -> None:
