@@ -172,6 +172,7 @@ def explain(model: str, node: str, **words: Any) -> None:  # noqa: ANN401
 def rules(markdown: bool, rules: str | None) -> None:
     """Print the rules: what is true of each operator's numbers, why, and where that is known from."""
     from ampgraph import rulebook
+    from ampgraph.rule_list import rules_text
 
     book = rulebook.load_builtin()
     if rules:
@@ -179,7 +180,7 @@ def rules(markdown: bool, rules: str | None) -> None:
     if markdown:
         click.echo(rulebook.markdown(book), nl=False)
     else:
-        _show(_report_text().rules_text(book))
+        _show(rules_text(book))
 
 
 @main.command()

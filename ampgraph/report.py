@@ -166,7 +166,7 @@ def make_report(
         assumed=planned.assumed,
         notes=(*planned.judgement.notes, *graph.notes, *_fusing(planned), *_times(planned)),
         warnings=(
-            *_warnings(options.precision, table),
+            *_warnings(plan, table),
             *_cuda_only(graph, table),
             *_costs_warnings(planned, table),
         ),
@@ -320,14 +320,14 @@ def _on_cpu(graph: PrecisionGraph, plan: Plan, table: KernelTable) -> dict[str, 
     return dict(found.most_common())
 
 
-def _warnings(precision: Precision, table: KernelTable | None) -> Iterator[str]:
+def _warnings(plan: Plan, table: KernelTable | None) -> Iterator[str]:
     installed = _installed_runtime()
     if table and installed and installed != table.version:
         yield (
             f"kernels are known for {table.runtime} {table.version}, and {installed} is installed here: "
             "another release may run some ops elsewhere or not at all"
         )
-    if precision is Precision.BFLOAT16:
+    if any(choice.precision is Precision.BFLOAT16 for choice in plan.choices.values()):
         yield "onnxruntime's CPU provider has no bfloat16 kernels: the file opens on CUDA only"
 
 

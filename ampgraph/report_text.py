@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 from ampgraph.judgement import Cause
 from ampgraph.reasons import format_amount
 from ampgraph.report import NO_FLOAT, Kept, KeptParameter, Report
-from ampgraph.rule import Rule
-from ampgraph.rulebook import RuleBook, conditions
 
 if TYPE_CHECKING:
     from ampgraph.onnx_model.bench import Spread
@@ -22,6 +20,7 @@ WIDTH = 80
 LABEL = 16
 GROUPS = 8  # reasons shown; the JSON report has all
 PARAMETERS = 5
+TYPES = 6
 
 
 def to_text(report: Report) -> str:
@@ -62,8 +61,18 @@ def _verdict(report: Report) -> Iterator[str]:
         yield from wrapped("converted by ampgraph with these options already: the model is written as it is")
     elif report.lowers_nothing:
         yield from wrapped(nothing_to_convert(report))
+    if report.needed_opsets:
+        yield from wrapped(_held_back(report))
     if report.unit != "points":
         yield from wrapped(_prices(report))
+
+
+def _held_back(report: Report) -> str:
+    """The opset that admits the most: the latest one, since later schemas admit what earlier ones did."""
+    types, opset = list(report.needed_opsets), max(report.needed_opsets.values())
+    shown = f"{', '.join(types[:TYPES])} and {len(types) - TYPES} more" if len(types) > TYPES else ", ".join(types)
+    admit, them = ("admit", "all of them") if len(types) > 1 else ("admits", "it")
+    return f"{shown} {admit} {report.precision} in later opsets alone: give --opset {opset} to convert {them}"
 
 
 def _prices(report: Report) -> str:
@@ -158,8 +167,6 @@ def _remark_sentences(report: Report) -> Iterator[str]:
         yield f"no rule knows: {counted(report.unknown_ops)}; they stay float32 (teach them with --rules)"
     if report.cpu_ops:
         yield f"on the CPU provider in any precision: {counted(report.cpu_ops)}"
-    for name, opset in report.needed_opsets.items():
-        yield f"{name} admits {report.precision} from opset {opset}: give --opset {opset} to convert it"
     if report.checker:
         yield f"onnx's checker complains of the source and of the result: {report.checker}"
     yield from (f"note: {note}" for note in report.notes)
@@ -180,17 +187,6 @@ def nothing_to_convert(report: Report) -> str:
         f"{lead}: under --objective {report.objective} on {report.device}, {report.precision} pays nowhere "
         f"at these shapes; {what} (larger shapes: --shape; all that is legal: --objective coverage)"
     )
-
-
-def rules_text(book: RuleBook) -> str:
-    """Every rule with its ops, reason and source."""
-    return "\n\n".join("\n".join(_rule(rule)) for rule in book.rules)
-
-
-def _rule(rule: Rule) -> Iterator[str]:
-    yield f"{rule.name}: {rule.category}"
-    for text in (", ".join(rule.named_ops), rule.why, *conditions(rule), f"source: {rule.source}"):
-        yield from wrapped(text, "  ")
 
 
 def check_lines(check: Check) -> Iterator[str]:
