@@ -74,6 +74,7 @@ class Planned:
     measured: MeasuredCosts | None = None  # that times come from where they are there
     fusing: str = ""  # why a fused model that looked faster was not taken
     tuned: Tuned | None = None  # what was measured to choose the plan
+    source_price: int | None = None  # of the model before fusing, where something was fused and this is known
 
     def __repr__(self) -> str:
         return f"<Planned: {self.plan!r}>"
@@ -81,9 +82,13 @@ class Planned:
     @property
     def changes_nothing(self) -> bool:
         """Whether the plan leaves every operator and decision as it is."""
+        return self.lowers_nothing and not self.plan.fused
+
+    @property
+    def lowers_nothing(self) -> bool:
+        """Whether every decision stays in the precision that it has, fused or not."""
         decisions = self.graph.decisions
-        same = all(choice.precision is decisions[key].present for key, choice in self.plan.choices.items())
-        return same and not self.plan.fused
+        return all(choice.precision is decisions[key].present for key, choice in self.plan.choices.items())
 
     @property
     def session(self) -> MeasuredSetting | None:
@@ -227,7 +232,7 @@ def _fused_if_faster(plain: Planned) -> Planned:
     flaw = difference(plain.prepared, found.model, plain.shapes, plain.loaded.folder, assumed=plain.assumed)
     if flaw:
         return replace(plain, fusing=f"left out: {flaw}")
-    return named_as_fused(fused, found.counts)
+    return named_as_fused(fused, found.counts, plain.plan.baseline)
 
 
 def _fuse(model: ModelProto, shapes: Mapping[str, Shape]) -> tuple[Fused | None, str]:
@@ -258,11 +263,12 @@ def _planned_as_fused(
     return named_as_fused(planned, found.counts)
 
 
-def named_as_fused(planned: Planned, counts: Mapping[str, int]) -> Planned:
-    """With what was fused in the plan, in words and node by node."""
+def named_as_fused(planned: Planned, counts: Mapping[str, int], source_price: int | None = None) -> Planned:
+    """With what was fused in the plan, in words and node by node, and what the model was priced at before."""
     ops = planned.graph.ops
     replaced = {id: Replacement(ops[id].type, names) for id, names in origins_of(planned.prepared).items() if id in ops}
-    return replace(planned, plan=replace(planned.plan, fused=summary(counts), replaced=replaced))
+    plan = replace(planned.plan, fused=summary(counts), replaced=replaced)
+    return replace(planned, plan=plan, source_price=source_price)
 
 
 def _at_opset(loaded: Loaded, opset: int) -> Loaded:
@@ -282,7 +288,11 @@ def _shapes(model: ModelProto, options: Options) -> Mapping[str, tuple[int, ...]
             raise OptionError(
                 f"--shape {name}={'x'.join(map(str, sizes))}", f"the input is {shown}", "give one like it"
             )
-    return modelled_inputs(model, options.shapes)
+    found = modelled_inputs(model, options.shapes)
+    if options.shapes and found and all(0 in shape for shape in found.values()):
+        fact = "leaves every input of the model without elements"
+        raise OptionError(f"--shape {next(iter(options.shapes))}", fact, "give sizes of real inputs")
+    return found
 
 
 def _fits(sizes: tuple[int, ...], declared: list[int | None]) -> bool:

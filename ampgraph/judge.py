@@ -7,7 +7,7 @@ Order of the causes: pin, user, unknown op, denied by a rule, kernel, parameter,
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import networkx as nx
@@ -20,6 +20,7 @@ from ampgraph.intervals import Interval
 from ampgraph.judgement import Category, Cause, Judgement, Verdict
 from ampgraph.kernels import KernelLaw, KernelTable, kernel_law
 from ampgraph.matching import winning_rules
+from ampgraph.overruled import Overruled, notes_on
 from ampgraph.precision import FORMATS, Precision
 from ampgraph.rule import Rule
 from ampgraph.rulebook import RuleBook
@@ -51,11 +52,11 @@ def judge(
     fed = _require_fed(case, verdicts)
     _protect_operands(case, verdicts, fed)
     _taint(case, verdicts)
-    notes = _grant(case, verdicts, wishes)
+    notes = notes_on(_grant(case, verdicts, wishes))
     ties = [pair for law in laws.values() for pair in law.ties] + _uncastable(case, verdicts)
     ties += fusable_ties(graph, patterns)
     implications = tuple(pair for law in laws.values() for pair in law.implications)
-    return Judgement(precision, verdicts, tuple(ties), implications, tuple(notes))
+    return Judgement(precision, verdicts, tuple(ties), implications, notes)
 
 
 def _by_op(graph: PrecisionGraph) -> Iterable[tuple[str, tuple[Decision, ...]]]:
@@ -318,17 +319,17 @@ def _uncastable(case: _Case, verdicts: Mapping[str, Verdict]) -> list[tuple[str,
     return ties
 
 
-def _grant(case: _Case, verdicts: dict[str, Verdict], wishes: Wishes) -> list[str]:
-    """Apply the user's wishes, in place; returns a note for each rule that one of them overrules."""
-    notes: list[str] = []
+def _grant(case: _Case, verdicts: dict[str, Verdict], wishes: Wishes) -> list[Overruled]:
+    """Apply the user's wishes, in place; returns the rules that they overrule."""
+    overruled: list[Overruled] = []
     for name in sorted(wishes.low_interface):
         _force_interface(case, verdicts, name)
     wishes.require_possible(case.graph)
     for option in ("--keep", "--low"):
         for op in case.graph.ops.values():
             if why := wishes.reason(option, op):
-                notes += _force(case, verdicts, op, option, why)
-    return notes
+                overruled += _force(case, verdicts, op, option, why)
+    return overruled
 
 
 def _force_interface(case: _Case, verdicts: dict[str, Verdict], name: str) -> None:
@@ -338,17 +339,17 @@ def _force_interface(case: _Case, verdicts: dict[str, Verdict], name: str) -> No
             verdicts[key] = Verdict(True, Category.CLEAR, Cause.USER, "--io low", forced=True)
 
 
-def _force(case: _Case, verdicts: dict[str, Verdict], op: Op, option: str, why: str) -> Sequence[str]:
-    notes, forced = [], option == "--low"
+def _force(case: _Case, verdicts: dict[str, Verdict], op: Op, option: str, why: str) -> list[Overruled]:
+    overruled, forced, name = list[Overruled](), option == "--low", op.name or op.id
     for decision in case.graph.decisions_of.get(op.id, ()):
         old = verdicts[decision.id]
         if forced and old.cause in (Cause.PIN, Cause.KERNEL) and decision.present is Precision.FLOAT32:
             if decision.principal:
-                raise OptionError(f"{option} {op.name or op.id}", f"cannot be low: {old.why}", "narrow the expression")
+                raise OptionError(f"{option} {name}", f"cannot be low: {old.why}", "narrow the expression")
             continue
         if forced and not old.legal:
-            notes.append(f"--low {op.name or op.id} overrules {old.rule or old.cause}: {old.why}")
+            overruled.append(Overruled(option, name, old.rule, str(old.cause), old.why))
         if not forced and old.category is Category.ALLOW:
-            notes.append(f"--keep {op.name or op.id} overrules {old.rule}")
+            overruled.append(Overruled(option, name, old.rule))
         verdicts[decision.id] = Verdict(forced, old.category, Cause.USER, why, old.rule, forced)
-    return notes
+    return overruled

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ampgraph.cost import count_measured
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 NO_FLOAT = "other"  # ops that have no floating-point slot
+_FLOATLESS = {NO_FLOAT: "without floats"}  # in texts
 EXAMPLES = 3
 _SIZES = {"float64": 8, "int64": 8, "uint64": 8, "int32": 4, "uint32": 4, "int16": 2, "uint16": 2}
 _CONTRIB = "com.microsoft."
@@ -70,8 +72,11 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Report:
-    """All figures of one conversion. Times and bytes are modelled at `shapes`; `unit` is that of `before` and `after`.
+    """All figures of one conversion. Times and bytes are modelled at `shapes`; `unit` is that of the three prices.
 
+    `source_price`: of the source as it is; `before`: of the model that the plan is for, which is the source with what
+    was fused; `after`: of the plan. `source_price` is None where a saved plan of a fused model was applied, for which
+    the source is not priced. `lowers_nothing`: no operator changes its precision, `changes_nothing`: nor is any fused.
     `assumed`: inputs among `shapes` whose free dimensions nobody gave. `cpu_ops`: ops that the target runs on the CPU
     provider. `needed_opsets`: ops held back by the model's opset -> the opset that would admit the precision.
     """
@@ -106,6 +111,24 @@ class Report:
     check: Check | None = None
     tuned: Tuned | None = None
     session: MeasuredSetting | None = None  # that the file records and `Session` opens it in
+    source_price: int | None = None
+    lowers_nothing: bool = False
+
+    def __str__(self) -> str:
+        """The summary that `ampgraph convert` prints."""
+        from ampgraph.report_text import to_text
+
+        return to_text(self)
+
+    def __repr__(self) -> str:
+        return f"<ampgraph.Report {self.summary}>"
+
+    @property
+    def summary(self) -> str:
+        """The model's name and its nodes and casts, in one line."""
+        nodes = [f"{count} {_FLOATLESS.get(kind, kind)}" for kind, count in self.nodes.items() if count]
+        casts = f"{self.casts} cast{'' if self.casts == 1 else 's'}"
+        return f"{Path(self.source).name}: {', '.join([*nodes, casts])}"
 
 
 def make_report(
@@ -144,7 +167,7 @@ def make_report(
         assumed=planned.assumed,
         notes=(*planned.judgement.notes, *graph.notes, *_fusing(planned), *_times(planned)),
         warnings=(
-            *_warnings(options.precision, table),
+            *_warnings(plan, table),
             *_cuda_only(graph, table),
             *_costs_warnings(planned, table),
             *_idle_options(planned.options),
@@ -153,6 +176,8 @@ def make_report(
         already_converted=already_converted,
         tuned=planned.tuned,
         session=planned.session,
+        source_price=planned.source_price if plan.fused else plan.baseline,
+        lowers_nothing=planned.lowers_nothing,
     )
 
 
@@ -297,14 +322,14 @@ def _on_cpu(graph: PrecisionGraph, plan: Plan, table: KernelTable) -> dict[str, 
     return dict(found.most_common())
 
 
-def _warnings(precision: Precision, table: KernelTable | None) -> Iterator[str]:
+def _warnings(plan: Plan, table: KernelTable | None) -> Iterator[str]:
     installed = _installed_runtime()
     if table and installed and installed != table.version:
         yield (
             f"kernels are known for {table.runtime} {table.version}, and {installed} is installed here: "
             "another release may run some ops elsewhere or not at all"
         )
-    if precision is Precision.BFLOAT16:
+    if any(choice.precision is Precision.BFLOAT16 for choice in plan.choices.values()):
         yield "onnxruntime's CPU provider has no bfloat16 kernels: the file opens on CUDA only"
 
 

@@ -9,23 +9,29 @@ from typing import TYPE_CHECKING
 from ampgraph.judgement import Cause
 from ampgraph.reasons import format_amount
 from ampgraph.report import NO_FLOAT, Kept, KeptParameter, Report
-from ampgraph.rule import Rule
-from ampgraph.rulebook import RuleBook, conditions
 
 if TYPE_CHECKING:
     from ampgraph.onnx_model.bench import Spread
     from ampgraph.onnx_model.check import Check
+    from ampgraph.onnx_model.compare import OutputError
     from ampgraph.onnx_model.tune import Trial, Tuned
 
 WIDTH = 80
 LABEL = 16
 GROUPS = 8  # reasons shown; the JSON report has all
 PARAMETERS = 5
+TYPES = 6
 
 
 def to_text(report: Report) -> str:
     """The summary that `ampgraph convert` prints."""
-    blocks = [_head(report), _figures(report), _stayed(report), _parameters(report), _remarks(report)]
+    blocks = [
+        [*_head(report), *_verdict(report)],
+        _figures(report),
+        _stayed(report),
+        _parameters(report),
+        _remarks(report),
+    ]
     if report.tuned is not None:
         blocks.append(tuned_lines(report.tuned))
     if report.check is not None:
@@ -49,6 +55,37 @@ def _head(report: Report) -> Iterator[str]:
     yield from wrapped(f"{report.precision} for {where}, objective {report.objective}")
 
 
+def _verdict(report: Report) -> Iterator[str]:
+    """Whether anything was gained, before the figures that say how."""
+    if report.already_converted:
+        yield from wrapped("converted by ampgraph with these options already: the model is written as it is")
+    elif report.lowers_nothing:
+        yield from wrapped(nothing_to_convert(report))
+    if report.needed_opsets:
+        yield from wrapped(_held_back(report))
+    if report.unit != "points":
+        yield from wrapped(_prices(report))
+
+
+def _held_back(report: Report) -> str:
+    """The opset that admits the most: the latest one, since later schemas admit what earlier ones did."""
+    types, opset = list(report.needed_opsets), max(report.needed_opsets.values())
+    shown = f"{', '.join(types[:TYPES])} and {len(types) - TYPES} more" if len(types) > TYPES else ", ".join(types)
+    admit, them = ("admit", "all of them") if len(types) > 1 else ("admits", "it")
+    return f"{shown} {admit} {report.precision} in later opsets alone: give --opset {opset} to convert {them}"
+
+
+def _prices(report: Report) -> str:
+    """`modelled time 230.8 us, 138.1 us fused, 97.2 us as planned`."""
+    what = "modelled time" if report.unit == "picoseconds" else "modelled memory"
+    source, fused, planned = (
+        format_amount(price, report.unit) if price is not None else ""
+        for price in (report.source_price, report.before, report.after)
+    )
+    steps = (source, "" if report.source_price == report.before else f"{fused} fused", f"{planned} as planned")
+    return f"{what} {', '.join(filter(None, steps))}"
+
+
 def _figures(report: Report) -> Iterator[str]:
     counts = ", ".join(f"{count} {_kind(name)}" for name, count in report.nodes.items())
     yield from _row("nodes", counts)
@@ -60,10 +97,6 @@ def _figures(report: Report) -> Iterator[str]:
     yield from _row("casts", f"{report.casts}{moved}")
     before, after = report.parameter_bytes_before, report.parameter_bytes_after
     yield from _row("parameters", f"{format_amount(before, 'bytes')} -> {format_amount(after, 'bytes')}")
-    if report.unit != "points":
-        what = "modelled time" if report.unit == "picoseconds" else "modelled memory"
-        before_after = (format_amount(amount, report.unit) for amount in (report.before, report.after))
-        yield from _row(what, " -> ".join(before_after))
     if report.session is not None:
         yield from _row("session", report.session.words)
     if report.shapes:
@@ -130,16 +163,10 @@ def _remarks(report: Report) -> Iterator[str]:
 
 
 def _remark_sentences(report: Report) -> Iterator[str]:
-    if report.already_converted:
-        yield "converted by ampgraph with these options already: the model is written as it is"
-    elif report.changes_nothing:
-        yield nothing_to_convert(report)
     if report.unknown_ops:
         yield f"no rule knows: {counted(report.unknown_ops)}; they stay float32 (teach them with --rules)"
     if report.cpu_ops:
         yield f"on the CPU provider in any precision: {counted(report.cpu_ops)}"
-    for name, opset in report.needed_opsets.items():
-        yield f"{name} admits {report.precision} from opset {opset}: give --opset {opset} to convert it"
     if report.checker:
         yield f"onnx's checker complains of the source and of the result: {report.checker}"
     yield from (f"note: {note}" for note in report.notes)
@@ -147,28 +174,19 @@ def _remark_sentences(report: Report) -> Iterator[str]:
 
 
 def nothing_to_convert(report: Report) -> str:
-    """The line for a model that is written as it is."""
+    """The line for a model in which nothing becomes low: fused alone, or written as it is."""
     by_cost = sum(kept.count for kept in report.kept if kept.cause == "cost")
+    lead, what = "nothing to convert", "the model is written as it is"
+    if not report.changes_nothing:
+        lead, what = f"nothing becomes {report.precision}", "operators are fused, and that is all"
     if report.session is not None:
-        return "nothing to convert: the model is written as it is, with the session's setting in its metadata"
+        return f"{lead}: {what}, with the session's setting in its metadata"
     if not by_cost:
-        return "nothing to convert: the model is written as it is"
+        return f"{lead}: {what}"
     return (
-        f"nothing to convert: under --objective {report.objective} on {report.device}, {report.precision} pays nowhere "
-        "at these shapes; the model is written as it is (larger shapes: --shape; all that is legal: --objective "
-        "coverage)"
+        f"{lead}: under --objective {report.objective} on {report.device}, {report.precision} pays nowhere "
+        f"at these shapes; {what} (larger shapes: --shape; all that is legal: --objective coverage)"
     )
-
-
-def rules_text(book: RuleBook) -> str:
-    """Every rule with its ops, reason and source."""
-    return "\n\n".join("\n".join(_rule(rule)) for rule in book.rules)
-
-
-def _rule(rule: Rule) -> Iterator[str]:
-    yield f"{rule.name}: {rule.category}"
-    for text in (", ".join(rule.named_ops), rule.why, *conditions(rule), f"source: {rule.source}"):
-        yield from wrapped(text, "  ")
 
 
 def check_lines(check: Check) -> Iterator[str]:
@@ -176,8 +194,7 @@ def check_lines(check: Check) -> Iterator[str]:
     how = ", low precision computed by ampgraph since this provider has none" if check.simulated else ""
     yield from wrapped(f"checked on {check.provider} with {check.inputs} inputs{how}")
     for output in check.outputs:
-        text = f"relative L2 error {output.relative:.2e}, largest {output.largest:.2e}"
-        yield from wrapped(f"{output.name}: {output.mismatch or text}", "  ")
+        yield from wrapped(f"{output.name}: {_found(output, check.bar)}", "  ")
     if check.judged:
         still = check.judged - len(check.lowered)
         yield from wrapped(f"of {check.judged} nodes kept float32 for their numbers, the runtime keeps {still}", "  ")
@@ -186,6 +203,12 @@ def check_lines(check: Check) -> Iterator[str]:
     )
     yield from wrapped(opens, "  ")
     yield from (line for failure in check.failures for line in wrapped(f"FAILED: {failure}", "  "))
+
+
+def _found(output: OutputError, bar: float) -> str:
+    if output.mismatch or output.blank:
+        return output.mismatch or f"nothing to compare, the source answers with {output.blank}"
+    return f"relative L2 error {output.relative:.2e}, at most {bar:.2g} is allowed; largest {output.largest:.2e}"
 
 
 def tuned_lines(tuned: Tuned) -> Iterator[str]:

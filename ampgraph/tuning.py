@@ -22,9 +22,10 @@ from ampgraph.devices import device_named
 from ampgraph.errors import AmpgraphError, OptionError, PlanError
 from ampgraph.laws import verify
 from ampgraph.measured import MeasuredCosts
-from ampgraph.onnx_model.check import read_inputs, tolerance
+from ampgraph.onnx_model.check import tolerance
 from ampgraph.onnx_model.fuse.accept import difference
 from ampgraph.onnx_model.fuse.fuse import fuse
+from ampgraph.onnx_model.given import Data, name_of_data, read_inputs
 from ampgraph.onnx_model.io import Loaded
 from ampgraph.onnx_model.lift import constants_of
 from ampgraph.onnx_model.profile import Settings, profile
@@ -62,7 +63,7 @@ class _Sides:
 def tune(
     loaded: Loaded,
     options: Options,
-    data: Path | None = None,
+    data: Data | None = None,
     *,
     provider: str = "best",
     way: Way | None = None,
@@ -77,12 +78,12 @@ def tune(
     """
     _refuse(options, provider)
     way = replace(way or Way(cuda_graph=options.cuda_graph or "auto"), provider=provider)
-    feeds = read_inputs(data, loaded.model) if data else None
+    feeds = read_inputs(data, loaded.model) if data is not None else None
     with collector_at_rest(), TemporaryDirectory(prefix="ampgraph-tune-") as scratch:
         folder = Path(scratch)
         plain = plan_model(loaded, options, as_is=True)
         source = _written(plain, folder / "source.onnx")
-        said, bar = str(data) if data else "generated", tolerance(options.precision)
+        said, bar = name_of_data(data), tolerance(options.precision)
         known = reference(plain.loaded.model, source, options.shapes, feeds, said, bar, provider)
         sides = _sides(plain)
         with alone():
@@ -133,7 +134,7 @@ def _sides(plain: Planned) -> _Sides:
     fused = plan_prepared(
         plain.loaded, found.model, options, shapes, None, as_is=True, known=found.shapes, measured=same
     )
-    return _Sides(plain, named_as_fused(fused, found.counts))
+    return _Sides(plain, named_as_fused(fused, found.counts, plain.plan.baseline))
 
 
 def _with_costs(sides: _Sides, feeds: Mapping[str, Feed], provider: str, seconds: float) -> _Sides:

@@ -20,8 +20,9 @@ MIDDLE = (
     "inspection.comparison", "inspection.comparison_json", "inspection.comparison_text", "inspection.plan_diff",
     "inspection.plan_diff_text", "inspection.recorded_plan", "inspection.verdict", "intervals", "judge",
     "judgement", "kernels", "laws", "matching", "measured", "neighbours", "network", "numbering", "options", "outputs",
-    "own_kernels", "placement", "plan", "precision", "range_rules", "range_table", "ranges", "reasons", "report",
-    "report_text", "rule", "rule_text", "rulebook", "settings", "training", "wishes", "work", "worth",
+    "overruled", "own_kernels", "placement", "plan", "precision", "range_rules", "range_table", "ranges", "reasons",
+    "report", "report_text", "rule", "rule_list", "rule_text", "rulebook", "settings", "training", "wishes", "work",
+    "worth",
 )  # fmt: skip
 
 

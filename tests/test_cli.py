@@ -11,9 +11,12 @@ import onnx
 import pytest
 from click.testing import CliRunner, Result
 
+import ampgraph
 from ampgraph import __version__, rulebook
 from ampgraph.cli import default_destination, main
 from ampgraph.devices import load_devices
+from ampgraph.onnx_model.check import tolerance
+from ampgraph.precision import Precision
 from tests.small_models import classifier, parse, saved
 
 HEAVY = ("torch", "onnx", "onnxruntime", "scipy", "onnx_ir", "onnxscript", "networkx", "numpy")
@@ -148,6 +151,22 @@ def test_a_failed_check_is_exit_1_and_shows_what_it_found(tmp_path: Path) -> Non
     assert "FAILED: output y" in result.stdout
     assert "the check failed" in result.stderr
     assert list(tmp_path.iterdir()) == [source]
+
+
+def test_a_check_of_nothing_is_exit_2_and_writes_nothing(source: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", image=np.full((1, 8, 16, 16), np.nan, np.float32))
+    result = run("convert", source, "--objective", "coverage", "--check", "--data", tmp_path / "data.npz")
+    assert result.exit_code == 2
+    assert "data.npz: the source itself answers with NaN or infinity throughout" in result.stderr
+    assert not source.with_name("model.float16.onnx").exists()
+
+
+def test_the_bars_of_the_check_are_said_where_one_looks() -> None:
+    """In the help of both commands that compare, and in the docstrings."""
+    bars = [f"{tolerance(precision):.2g}" for precision in (Precision.FLOAT16, Precision.BFLOAT16)]
+    helps = [run(command, "--help").stdout for command in ("convert", "compare")]
+    for text in (*helps, ampgraph.convert.__doc__, ampgraph.compare.__doc__):
+        assert all(bar in text for bar in bars)
 
 
 def test_explain(source: Path) -> None:

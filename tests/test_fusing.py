@@ -9,7 +9,7 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import ampgraph
-from ampgraph.conversion import FUSABLE, plan_prepared
+from ampgraph.conversion import FUSABLE, named_as_fused, plan_prepared
 from ampgraph.errors import OptionError, PlanError
 from ampgraph.fusable import most_saved_by_fusing
 from ampgraph.onnx_model.fuse.accept import difference
@@ -20,6 +20,8 @@ from ampgraph.onnx_model.run import CPU, open_session, random_inputs, run
 from ampgraph.onnx_model.sources import as_loaded
 from ampgraph.options import make_options
 from ampgraph.plan import to_json
+from ampgraph.reasons import format_amount
+from ampgraph.report import make_report
 from tests.models import parse
 
 TOKENS, HEADS, SIZE, LAYERS = 256, 12, 64, 2
@@ -93,6 +95,35 @@ def test_the_fused_model_is_valid_and_answers_alike(transformer, result):
 def test_the_interface_is_kept(transformer, result):
     assert result.model.graph.input == transformer.graph.input
     assert result.model.graph.output == transformer.graph.output
+
+
+def test_the_report_begins_with_what_fusing_and_the_plan_gain(transformer, result, tmp_path):
+    report = result.report
+    plain = ampgraph.convert(transformer, shapes=SHAPES, fuse=False).report
+    assert report.source_price == plain.source_price == plain.before
+    prices = [format_amount(price, report.unit) for price in (plain.before, report.before, report.after)]
+    head = str(report).split("\n\n")[0]
+    assert head.endswith("modelled time {}, {} fused, {} as planned".format(*prices))
+    assert f"modelled time {prices[0]}, " in str(plain)
+    assert "fused" not in str(plain).split("\n\n")[0]
+    source, plan = tmp_path / "model.onnx", tmp_path / "plan.json"
+    onnx.save(transformer, source)
+    ampgraph.convert(source, tmp_path / "a.onnx", shapes=SHAPES, save_plan=plan)
+    again = ampgraph.convert(source, shapes=SHAPES, plan=plan).report  # the source itself is not priced then
+    assert again.source_price is None
+    assert "modelled time {} fused, {} as planned".format(*prices[1:]) in str(again)
+
+
+def test_a_model_that_is_fused_alone_says_that_nothing_becomes_low(transformer):
+    found, options = fuse(prepare(transformer), SHAPES), make_options(shapes=SHAPES)
+    loaded = as_loaded(transformer)
+    planned = plan_prepared(loaded, found.model, options, SHAPES, None, as_is=True, known=found.shapes)
+    report = make_report(named_as_fused(planned, found.counts))
+    assert (report.lowers_nothing, report.changes_nothing) == (True, False)
+    head = " ".join(str(report).split("\n\n")[0].split())
+    assert "nothing becomes float16: under --objective speed on h100, float16 pays nowhere at these shapes;" in head
+    assert "; operators are fused, and that is all (larger shapes: --shape; all that is legal: --objective" in head
+    assert "nothing becomes float16: operators are fused, and that is all" in str(replace(report, kept=()))
 
 
 @pytest.mark.parametrize(

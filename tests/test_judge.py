@@ -270,6 +270,20 @@ def test_low_overrules_everything_but_schema_and_kernel(
     assert [note.startswith(f"--low op overrules {overruled}") for note in judgement.notes] == [True]
 
 
+def test_what_is_overruled_is_said_once_for_all_nodes_that_are_alike() -> None:
+    """An operator of two decisions, such as Pow, is named once too."""
+    body = "[a] e = Exp(x) [b] f = Exp(e) [c] g = Neg(f) [d] h = Neg(e) [s] y = Sin(g)"
+    assert judged(body, low="^[abcds]$").notes == (
+        "--low a, b overrules powers: powers is so",
+        "--low c, d overrules plain: follows Exp 'b', which stays float32 (and 1 reasons like it)",
+        "--low s overrules unknown: no rule knows Sin",
+    )
+    many = judged(" ".join(f"[n{i}] e{i} = Exp(x)" for i in range(9)) + " y = Neg(e0)", low="^n")
+    assert many.notes == ("--low n0, n1, n2, n3, n4, n5 and 3 more overrules powers: powers is so",)
+    power = judged("[p] y = Pow(x, x)", low="^p$")
+    assert power.notes == ("--low p overrules unknown: no rule knows Pow",)
+
+
 def test_low_of_what_is_legal_overrules_nothing() -> None:
     judgement = judged("[op] y = MatMul(x, w)", low="op")
     assert of(judgement, "op").forced

@@ -11,7 +11,8 @@ from ampgraph.kernels import onnxruntime_cuda
 from ampgraph.onnx_model.check import Check
 from ampgraph.onnx_model.compare import OutputError
 from ampgraph.report import Coverage, Report, to_json
-from ampgraph.report_text import WIDTH, rules_text, to_text
+from ampgraph.report_text import WIDTH, to_text
+from ampgraph.rule_list import rules_text
 from ampgraph.rulebook import load_builtin
 from tests.small_models import classifier, parse, random
 
@@ -57,8 +58,10 @@ def test_times_and_bytes_are_those_of_the_plan() -> None:
     for result in (speed, memory):
         assert (result.report.before, result.report.after) == (result.plan.baseline, result.plan.cost)
         assert result.report.after <= result.report.before
+        assert result.report.source_price == result.report.before
     assert "modelled time" in to_text(speed.report)
     assert "modelled memory" in to_text(memory.report)
+    assert "modelled" not in to_text(convert(classifier(), objective="coverage").report).split("\n\n")[0]
 
 
 def test_assumed_shapes_are_said_to_be() -> None:
@@ -84,8 +87,25 @@ def test_operators_without_rule_and_without_cuda_kernel_are_named() -> None:
 def test_opsets_that_would_help_are_named() -> None:
     report = convert(classifier(), precision="bfloat16", objective="coverage").report
     assert report.needed_opsets == {"Conv": 22, "GlobalAveragePool": 22}
-    assert "Conv admits bfloat16 from opset 22: give --opset 22" in to_text(report)
+    said = to_text(report).split("\n\n")[0].replace("\n", " ")
+    assert "Conv, GlobalAveragePool admit bfloat16 in later opsets alone: give --opset 22 to convert all" in said
     assert "no bfloat16 kernels" in to_text(report).replace("\n", " ")
+    alone = replace(report, needed_opsets={"Conv": 22})
+    assert "Conv admits bfloat16 in later opsets alone: give --opset 22 to convert it" in to_text(alone)
+    many = replace(report, needed_opsets={f"Op{number}": 13 + number for number in range(9)})
+    assert "Op5 and 3 more admit" in to_text(many).replace("\n", " ")
+    assert to_text(many).count("--opset") == 1
+    assert "--opset 21" in to_text(many)
+
+
+def test_nothing_warns_of_bfloat16_where_nothing_is_in_it() -> None:
+    old = parse("g (float[4,8] x) => (float[4,4] y) { y = MatMul(x, w) }", w=random(8, 4))
+    old.opset_import[0].version = 11
+    report = convert(old, precision="bfloat16", objective="coverage").report
+    assert report.nodes["bfloat16"] == 0
+    assert report.warnings == ()
+    assert "nothing to convert" in to_text(report)
+    assert "give --opset 13" in to_text(report)
 
 
 def test_another_runtime_than_the_tables_warns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +130,15 @@ def test_nothing_to_convert_says_so_and_why() -> None:
     assert "nothing to convert: the model is written as it is" in to_text(integers)
     assert integers.coverage.share is None
     costly = convert(classifier()).report
-    assert "pays nowhere at these shapes" in to_text(costly).replace("\n", " ")
+    assert costly.changes_nothing
+    assert costly.lowers_nothing
+    assert "pays nowhere at these shapes" in to_text(costly).split("\n\n")[0].replace("\n", " ")
+
+
+def test_printing_a_report_gives_the_text_and_looking_at_it_one_line(report: Report) -> None:
+    assert str(report) == to_text(report)
+    assert not report.lowers_nothing
+    assert repr(report) == f"<ampgraph.Report classifier: 5 float16, 3 float32, {report.casts} casts>"
 
 
 def test_the_json_report_is_whole(report: Report) -> None:

@@ -60,6 +60,8 @@ def _outputs(comparison: Comparison) -> Iterator[str]:
 
 
 def _error(value: Difference) -> str:
+    if not value.elements and not value.mismatch:
+        return "no elements"
     shapes = value.mismatch and not value.elements
     parts = [] if shapes else [f"relative L2 error {value.relative:.2e}, largest {value.largest:.2e}"]
     counts = {"not finite": value.overflowed, "flushed to zero": value.flushed, "clamped": value.clamped}

@@ -6,7 +6,7 @@ machine the conversion's true low-precision numbers are computed by `simulate`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ import onnx
 
 from ampgraph.errors import CheckError, OptionError
 from ampgraph.onnx_model import io
+from ampgraph.onnx_model.blank import refuse_blank
 from ampgraph.onnx_model.compare import OutputError, output_errors, outputs_of
+from ampgraph.onnx_model.given import place_of
 from ampgraph.onnx_model.io import Loaded, first_line
 from ampgraph.onnx_model.run import (
     CPU,
@@ -29,12 +31,10 @@ from ampgraph.onnx_model.run import (
 )
 from ampgraph.onnx_model.sizes import fitting_inputs
 from ampgraph.onnx_model.stepwise import cuda_only
-from ampgraph.onnx_model.types import fixed_size
 from ampgraph.precision import FORMATS, Precision
 
 Subject = onnx.ModelProto | Path
 
-_KINDS = {"V": "Vf", "O": "OUS"}  # of arrays, by that of the type: bfloat16 is also given as float32, text as text
 ROUNDINGS = 64  # an answer may be off by so many roundings: 0.031 in float16, 0.25 in bfloat16
 
 
@@ -44,7 +44,7 @@ class Check:
 
     provider: str  # that computed the answers
     simulated: bool  # low precision computed by ampgraph's own evaluator, since the provider has none
-    inputs: str  # "generated", or the file they come from
+    inputs: str  # "generated", "given", or the file they come from
     bar: float  # relative L2 error that an output may have
     outputs: tuple[OutputError, ...]
     cpu_complaint: str  # why a CPU session does not open, "" when it does
@@ -56,50 +56,6 @@ class Check:
 def tolerance(precision: Precision) -> float:
     """The relative L2 error that an output may have."""
     return ROUNDINGS * FORMATS[precision].unit_roundoff
-
-
-def read_inputs(path: Path, model: onnx.ModelProto) -> dict[str, Feed]:
-    """Inputs by name from an .npz file. OptionError where one is missing, unknown, or no such array as is declared."""
-    option = f"--data {path}"
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except OSError as error:
-        raise OptionError(option, f"cannot be read ({error.strerror or error})", "check the path") from None
-    except (ValueError, AttributeError, EOFError, TypeError) as error:
-        raise OptionError(option, f"is no .npz file ({first_line(error)})", "save one with numpy.savez") from None
-    initialized = {tensor.name for tensor in model.graph.initializer}
-    wanted = {value.name: value for value in model.graph.input if value.name not in initialized}
-    for name in wanted.keys() ^ arrays.keys():
-        fact = f"has no array for the input {name!r}" if name in wanted else f"has an array {name!r} that is no input"
-        raise OptionError(option, fact, f"name the arrays {', '.join(wanted)}")
-    return {name: _typed(option, arrays[name], wanted[name]) for name in wanted}
-
-
-def _typed(option: str, array: np.ndarray[Any, Any], value: onnx.ValueInfoProto) -> np.ndarray[Any, Any]:
-    """The array in the type that is declared, where one of that kind and of a possible shape is given."""
-    declared = value.type.tensor_type
-    if not declared.elem_type:  # no tensor
-        return array
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(declared.elem_type)
-    kinds = _KINDS.get(dtype.kind, dtype.kind)
-    if array.dtype.kind not in kinds:
-        name = "text" if dtype.kind == "O" else dtype.name
-        raise OptionError(option, f"has {array.dtype} for {value.name!r}, which is {name}", "save it in that type")
-    sizes = [fixed_size(dim) for dim in declared.shape.dim]
-    if declared.HasField("shape") and not _fits(array.shape, sizes):
-        shown, wanted = _by_x(array.shape), _by_x("?" if size is None else size for size in sizes)
-        raise OptionError(option, f"has {shown} for {value.name!r}, which is {wanted}", "give an array like it")
-    return array.astype(dtype) if array.dtype.kind == dtype.kind else array
-
-
-def _fits(shape: Sequence[int], sizes: Sequence[int | None]) -> bool:
-    alike = len(shape) == len(sizes)
-    return alike and all(size is None or size == given for given, size in zip(shape, sizes, strict=True))
-
-
-def _by_x(sizes: Iterable[object]) -> str:
-    return "x".join(map(str, sizes)) or "a scalar"
 
 
 def check(
@@ -116,10 +72,12 @@ def check(
     """Compare a conversion with its source. `kept`: nodes and values that the plan keeps float32 for their numbers.
 
     `low_io`: float32 outputs were asked to be low ones, whose numbers are compared then. Where the source itself does
-    not run, nothing can be compared: OptionError if inputs are given, else CheckError.
+    not run, nothing can be compared: OptionError if inputs are given, else CheckError. OptionError as well where it
+    answers nothing to compare with.
     """
     provider = best_provider()
     given, expected = _expected(source, feeds, shapes or {}, inputs)
+    refuse_blank(expected, inputs)
     errors, trouble = _errors(given, expected, candidate, simulated=provider == CPU, low_io=low_io)
     complaint = _cpu_complaint(candidate)
     lowered, unseen = _lowered(candidate, kept)
@@ -146,7 +104,7 @@ def _expected(
     except Exception as error:  # onnxruntime's exceptions share no base class
         fact = f"does not run on {'these' if feeds else inputs} inputs ({first_line(error)[:300]})"
         if feeds:
-            raise OptionError(f"--data {inputs}", f"the model {fact}", "give inputs that it takes") from None
+            raise OptionError(place_of(inputs), f"the model {fact}", "give inputs that it takes") from None
         remedy = "give their sizes with --shape, real ones with --data FILE.npz, or leave --check out"
         raise CheckError(str(source.path or "the source"), fact, remedy) from None
 

@@ -19,7 +19,8 @@ class OutputError:
 
     `relative` is the L2 norm of the difference over that of the reference and `largest` the largest difference, both
     over the elements that are finite in both; `nonfinite` counts the elements where one has an infinity or NaN that the
-    other has not. `mismatch` says how dtype or shape differ; where shapes differ the errors are infinite.
+    other has not. `mismatch` says how dtype or shape differ; where shapes differ the errors are infinite. `blank` says
+    why the reference leaves nothing to compare: the errors are then 0 of nothing.
     """
 
     name: str
@@ -27,6 +28,7 @@ class OutputError:
     largest: float
     nonfinite: int = 0
     mismatch: str = ""
+    blank: str = ""
 
     def within(self, bar: float) -> bool:
         """Whether the output agrees: same dtype and shape, the same non-finite elements, error at most `bar`."""
@@ -97,6 +99,15 @@ def is_number(array: Array) -> bool:
     return array.dtype.kind in "biuf" or (array.dtype.kind == "V" and array.dtype.names is None)
 
 
+def blank(array: Array) -> str:
+    """What there is instead of something to compare with, "" where there is something."""
+    if not array.size:
+        return "no elements"
+    numbers = array.astype(np.float64) if array.dtype.kind == "V" and is_number(array) else array
+    finite = numbers.dtype.kind != "f" or np.isfinite(numbers).any()
+    return "" if finite else "NaN or infinity throughout"
+
+
 def _numeric_error(name: str, expected: Array, found: Array, mismatch: str) -> OutputError:
     both = np.isfinite(expected) & np.isfinite(found)
     same = (expected == found) | (np.isnan(expected) & np.isnan(found))
@@ -107,6 +118,7 @@ def _numeric_error(name: str, expected: Array, found: Array, mismatch: str) -> O
         float(difference.max(initial=0.0)),
         int(np.count_nonzero(~both & ~same)),
         mismatch,
+        blank(expected),
     )
 
 

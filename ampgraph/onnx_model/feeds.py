@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 from onnx import ModelProto
 
 from ampgraph.errors import OptionError
-from ampgraph.onnx_model.check import read_inputs
+from ampgraph.onnx_model.given import Data, read_inputs
 from ampgraph.onnx_model.run import Array, Feed, random_inputs
 from ampgraph.onnx_model.types import fixed_size
 
 
 def inputs_for(
-    model: ModelProto, data: Path | None = None, shapes: Mapping[str, tuple[int, ...]] | None = None, batch: int = 0
+    model: ModelProto, data: Data | None = None, shapes: Mapping[str, tuple[int, ...]] | None = None, batch: int = 0
 ) -> dict[str, Feed]:
-    """Inputs by name from an .npz file, else generated ones; with a batch, their first sample that many times."""
-    if data and shapes:
+    """Inputs by name as they are given, else generated ones; with a batch, their first sample that many times."""
+    if data is not None and shapes:
         refuse_both()
     named = {value.name for value in model.graph.input}
     for name in shapes or {}:
@@ -27,7 +26,7 @@ def inputs_for(
             raise OptionError(
                 f"--shape {name}", "is no input of the model", f"its inputs are {', '.join(sorted(named))}"
             )
-    feeds = read_inputs(data, model) if data else random_inputs(model, shapes=shapes)
+    feeds = read_inputs(data, model) if data is not None else random_inputs(model, shapes=shapes)
     if not batch:
         return feeds
     arrays = {name: feed for name, feed in feeds.items() if isinstance(feed, np.ndarray)}

@@ -13,8 +13,9 @@ from onnxruntime import InferenceSession
 
 from ampgraph.errors import ModelError, OptionError
 from ampgraph.onnx_model.batches import MOST_BYTES
-from ampgraph.onnx_model.check import read_inputs
+from ampgraph.onnx_model.blank import refuse_blank
 from ampgraph.onnx_model.compare_values import Progress, Side, Sized, does_not_run, size_probe, turns_of
+from ampgraph.onnx_model.given import Data, name_of_data, read_inputs
 from ampgraph.onnx_model.inventory import Entry, Inventory
 from ampgraph.onnx_model.io import Loaded
 from ampgraph.onnx_model.matching_values import Pair
@@ -31,7 +32,7 @@ Answers = tuple[dict[str, Any], dict[str, Any]]
 class Means:
     """How two models are compared. `data`: inputs by name, or an .npz file; None generates them, of `shapes`."""
 
-    data: Mapping[str, Any] | Path | None
+    data: Data | None
     tolerance: float
     provider: Provider = CPU
     shapes: Mapping[str, tuple[int, ...]] | None = None
@@ -83,6 +84,7 @@ def first_runs(sides: Sides, pairs: Sequence[Pair], means: Means) -> tuple[Sides
         for pair, a, b in zip(pairs, one, other, strict=True)
     ]
     answers = _own(sides[0], first), _own(sides[1], second)
+    refuse_blank(answers[0], name_of_data(means.data))
     return (replace(sides[0], feeds=feeds), replace(sides[1], feeds=feeds)), sized, answers
 
 
@@ -119,11 +121,5 @@ def _inputs_and_answers(
             raise OptionError(f"--shape {name}", "is no input of the model", f"choose among {', '.join(sorted(named))}")
     if means.data is None:
         return fitting_inputs(model, session, shapes)
-    if isinstance(means.data, Path):
-        feeds: Mapping[str, Feed] = read_inputs(means.data, model)
-    else:
-        feeds = means.data
-        for name in feeds.keys() ^ set(named):
-            fact = f"lacks the input {name!r}" if name in named else f"holds {name!r}, which is no input"
-            raise OptionError("data", fact, f"give {', '.join(named)}")
+    feeds = read_inputs(means.data, model)
     return feeds, run(session, fed(session, feeds))

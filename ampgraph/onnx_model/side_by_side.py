@@ -18,9 +18,12 @@ from ampgraph.inspection.kinship import Step, are_strangers, connections
 from ampgraph.inspection.verdict import Verdict, judge
 from ampgraph.onnx_model.advice import advice_for
 from ampgraph.onnx_model.batches import MOST_BYTES
+from ampgraph.onnx_model.check import tolerance as bar_of
+from ampgraph.onnx_model.compare import blank, tensors_of
 from ampgraph.onnx_model.compare_values import Progress, aligned, comparable, differences
 from ampgraph.onnx_model.feeds import refuse_both
 from ampgraph.onnx_model.first_runs import Means, both_sides, first_runs, name_of, refuse_other_inputs
+from ampgraph.onnx_model.given import as_data, name_of_data
 from ampgraph.onnx_model.inventory import Inventory, take_inventory
 from ampgraph.onnx_model.inventory import Path as Place
 from ampgraph.onnx_model.io import Loaded
@@ -33,8 +36,8 @@ from ampgraph.onnx_model.sources import as_loaded
 from ampgraph.onnx_model.surfacing import unreachable
 from ampgraph.onnx_model.timing import device_name
 from ampgraph.options import FilePath
+from ampgraph.precision import Precision
 
-TOLERANCE = 3e-2  # relative L2 error: some sixty roundings of float16
 PROVIDERS = ("auto", "cuda", "cpu")
 
 
@@ -43,7 +46,7 @@ def compare(
     candidate: Any,  # noqa: ANN401
     data: Mapping[str, Any] | FilePath = None,
     *,
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
     provider: str = "auto",
     shapes: Mapping[str, Sequence[int]] | None = None,
     most_bytes: int = MOST_BYTES,
@@ -54,27 +57,37 @@ def compare(
     - `reference`, `candidate`: paths, `onnx.ModelProto`, `onnx_ir.Model` or torch `ONNXProgram`, with the same inputs.
     - `data`: arrays by input name, or an .npz file of them; generated ones without it, of `shapes` where given, else of
       those that a model was converted for.
-    - `tolerance`: relative L2 error up to which a value agrees.
+    - `tolerance`: relative L2 error up to which a value agrees. Without it the bar of `convert(check=True)`: 0.25 where
+      a model holds bfloat16, else 0.031, which are 64 roundings.
     - `provider`: "cuda", "cpu", which is ampgraph's own evaluator of float16, or "auto": CUDA where it opens.
     - `most_bytes`: of values that are fetched at a time from both models. `progress`: told of values done and in all.
 
     Every operator computes what the file says: nothing is fused or folded. Raises ModelError for a model that does not
-    load or run, OptionError for options that mean nothing here.
+    load or run, OptionError for options that mean nothing here, and for inputs that the first model answers with NaN,
+    infinities or no elements alone: nothing would be compared.
     """
-    if not tolerance >= 0:
+    if tolerance is not None and not tolerance >= 0:
         raise OptionError(f"--tolerance {tolerance}", "is no error", "give a number such as 3e-2")
     if data is not None and shapes:
         refuse_both()
     loaded = as_loaded(reference), as_loaded(candidate)
+    refuse_other_inputs(*loaded)
+    inventories = take_inventory(loaded[0]), take_inventory(loaded[1])
     means = Means(
-        data if data is None or isinstance(data, Mapping) else Path(data),
-        tolerance,
+        as_data(data),
+        _bar(inventories) if tolerance is None else tolerance,
         chosen(provider),
         {name: tuple(shape) for name, shape in (shapes or _converted_for(loaded)).items()},
         most_bytes,
         progress or (lambda done, total: None),
     )
-    return _compare(loaded, means)
+    return _compare(loaded, inventories, means)
+
+
+def _bar(inventories: tuple[Inventory, Inventory]) -> float:
+    """The bar that `--check` has for the precision that the models hold."""
+    held = {value.dtype for inventory in inventories for value in inventory.graph.values.values()}
+    return bar_of(Precision.BFLOAT16 if Precision.BFLOAT16 in held else Precision.FLOAT16)
 
 
 def _converted_for(loaded: tuple[Loaded, Loaded]) -> Mapping[str, tuple[int, ...]]:
@@ -95,9 +108,7 @@ def chosen(provider: str) -> Provider:
     return best_provider() if provider == "auto" else CUDA if provider == "cuda" else CPU
 
 
-def _compare(loaded: tuple[Loaded, Loaded], means: Means) -> Comparison:
-    refuse_other_inputs(*loaded)
-    inventories = take_inventory(loaded[0]), take_inventory(loaded[1])
+def _compare(loaded: tuple[Loaded, Loaded], inventories: tuple[Inventory, Inventory], means: Means) -> Comparison:
     found = match(*inventories)
     blocked = _blocked(found.pairs, inventories)
     pairs = [pair for pair in found.pairs if comparable(pair) and pair not in blocked]
@@ -110,6 +121,7 @@ def _compare(loaded: tuple[Loaded, Loaded], means: Means) -> Comparison:
     casts = {entry.value.id for entry in inventories[1].made if entry.is_cast}
     verdict = judge(outputs, values, casts, moments(inventories[1].graph, values))
     notes = [*_strangers(inventories, len(ran)), *_skipped(found.pairs, blocked), *_not_run(len(sized) - len(ran))]
+    notes += _blanks(answers[0])
     return _comparison(loaded, inventories[1], (means, sides[0].feeds), verdict, len(found.unmatched), notes)
 
 
@@ -130,7 +142,7 @@ def _comparison(
         name_of(loaded[1]),
         "cuda" if means.provider == CUDA else "evaluator",
         _runtime(means.provider),
-        means.data.name if isinstance(means.data, Path) else "generated" if means.data is None else "given",
+        means.data.name if isinstance(means.data, Path) else name_of_data(means.data),
         {name: tuple(feed.shape) for name, feed in feeds.items() if isinstance(feed, np.ndarray)},
         means.tolerance,
         verdict.outputs,
@@ -144,6 +156,12 @@ def _comparison(
         tuple(advice_for(candidate, id, source) for id in firsts if id),
         tuple(notes),
     )
+
+
+def _blanks(answers: Mapping[str, Any]) -> Iterator[str]:
+    for name, array in tensors_of(answers):
+        if what := blank(array):
+            yield f"output {name} is not compared: the first model answers with {what}"
 
 
 def _runtime(provider: Provider) -> str:

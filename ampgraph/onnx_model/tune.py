@@ -16,6 +16,7 @@ from onnx import ModelProto
 
 from ampgraph.errors import ModelError
 from ampgraph.onnx_model.bench import ROUNDS, Spread
+from ampgraph.onnx_model.blank import refuse_blank
 from ampgraph.onnx_model.io import first_line
 from ampgraph.onnx_model.run import Feed, fitted, open_session, run
 from ampgraph.onnx_model.setup import chosen_provider
@@ -114,7 +115,7 @@ def reference(
     model: ModelProto,
     path: Path,
     shapes: Mapping[str, tuple[int, ...]],
-    data: Mapping[str, Feed] | None,
+    data: dict[str, Feed] | None,
     said: str,
     bar: float,
     provider: str = "best",
@@ -123,11 +124,13 @@ def reference(
     try:
         session = open_session(path, provider=chosen_provider(provider))
         if data is not None:
-            return Reference(data, run(session, fitted(session, data)), said, bar)
-        feeds, answers = fitting_inputs(model, session, shapes)
+            feeds, answers = data, run(session, fitted(session, data))
+        else:
+            feeds, answers = fitting_inputs(model, session, shapes)
     except Exception as error:  # onnxruntime's exceptions share no base class
         fact = f"does not run on {said} inputs ({first_line(error)[:300]})"
         raise ModelError("--tune: the source", fact, "give sizes with --shape, or real inputs with --data") from None
+    refuse_blank(answers, said)
     return Reference(feeds, answers, said, bar)
 
 

@@ -8,7 +8,7 @@ import pytest
 from onnx import parser
 
 from ampgraph.errors import OptionError
-from ampgraph.onnx_model.check import _lacks_kernels_alone, check, read_inputs, tolerance
+from ampgraph.onnx_model.check import _lacks_kernels_alone, check, tolerance
 from ampgraph.onnx_model.io import Loaded
 from ampgraph.onnx_model.run import CPU, CUDA, best_provider
 from ampgraph.precision import Precision
@@ -88,31 +88,6 @@ def test_names_that_the_runtime_has_low_fail() -> None:
     assert "runtime's graph has it low" in found.failures[0]
 
 
-@pytest.mark.parametrize(
-    ("array", "said"),
-    [
-        (np.zeros((2, 4), np.int64), "has int64 for 'x', which is float32; save it in that type"),
-        (np.full((2, 4), "text"), "for 'x', which is float32; save it in that type"),
-        (np.zeros(4, np.float32), "has 4 for 'x', which is ?x4; give an array like it"),
-        (np.zeros((2, 5), np.float32), "has 2x5 for 'x', which is ?x4; give an array like it"),
-        (np.float32(0), "has a scalar for 'x', which is ?x4; give an array like it"),
-    ],
-)
-def test_arrays_that_the_model_does_not_take(tmp_path: Path, array: np.ndarray, said: str) -> None:
-    np.savez(tmp_path / "data.npz", x=array)
-    with pytest.raises(OptionError) as error:
-        read_inputs(tmp_path / "data.npz", parse("(float[N,4] x) => (float[N,4] y) { y = Relu(x) }"))
-    assert said in str(error.value)
-    assert error.value.exit_code == 2
-
-
-def test_arrays_of_types_that_numpy_has_not(tmp_path: Path) -> None:
-    """bfloat16 as float32, which a session is given in the low type; text as text."""
-    np.savez(tmp_path / "data.npz", x=np.zeros(4, np.float32), t=np.array(["a"]))
-    model = parse("(bfloat16[4] x, string[1] t) => (bfloat16[4] y, string[1] u) { y = Relu(x) u = Identity(t) }")
-    assert read_inputs(tmp_path / "data.npz", model).keys() == {"x", "t"}
-
-
 def test_given_inputs_that_fit_and_yet_do_not_run_are_a_mistake_of_the_caller() -> None:
     """The declared sizes are free, and the product admits but one of them."""
     model = parse("(float[N,M] x) => (float[N,K] y) { y = MatMul(x, w) }")
@@ -120,20 +95,6 @@ def test_given_inputs_that_fit_and_yet_do_not_run_are_a_mistake_of_the_caller() 
     feeds = {"x": np.zeros((2, 5), np.float32)}
     with pytest.raises(OptionError, match=r"--data d\.npz: the model does not run on these inputs"):
         check(Loaded(model, Path()), model, Precision.FLOAT16, (), feeds, inputs="d.npz")
-
-
-def test_inputs_are_read_in_the_models_types(tmp_path: Path) -> None:
-    np.savez(tmp_path / "data.npz", x=np.zeros((2, 4)), i=np.zeros(2, np.int32))
-    feeds = read_inputs(tmp_path / "data.npz", parse(SOURCE))
-    assert {name: array.dtype for name, array in feeds.items()} == {"x": np.float32, "i": np.int64}
-    for kind in (np.float64, np.float16):
-        np.savez(tmp_path / "data.npz", x=np.zeros((2, 4), kind), i=np.zeros(2, np.int64))
-        assert read_inputs(tmp_path / "data.npz", parse(SOURCE))["x"].dtype == np.float32
-    with pytest.raises(OptionError, match="cannot be read"):
-        read_inputs(tmp_path / "none.npz", parse(SOURCE))
-    np.save(tmp_path / "one.npy", np.zeros(3))
-    with pytest.raises(OptionError, match=r"is no \.npz file"):
-        read_inputs(tmp_path / "one.npy", parse(SOURCE))
 
 
 @pytest.mark.parametrize(("more", "alone"), [("y = Neg(g)", True), ("y = com.microsoft.Nonsense(g)", False)])

@@ -13,9 +13,11 @@ from onnx import ModelProto, numpy_helper
 import ampgraph
 from ampgraph.errors import ModelError, OptionError
 from ampgraph.inspection.comparison import Comparison, Difference
+from ampgraph.onnx_model.check import tolerance
 from ampgraph.onnx_model.compare import compare as compare_outputs
 from ampgraph.onnx_model.run import CPU, best_provider
 from ampgraph.onnx_model.simulate import simulate
+from ampgraph.precision import Precision
 from tests.models import W, casts, parse
 from tests.models import convert as convert_with
 from tests.onnx_model.test_properties import RELAXED, feeds_of, models
@@ -214,6 +216,8 @@ def test_bfloat16_is_compared_as_it_is() -> None:
     source = parse(f"g (float[2, 4] x) => (float[2, 4] y) <{W}> {{ h = MatMul(x, w) y = MatMul(h, w) }}")
     found = ampgraph.compare(source, convert_with(source, precision="bfloat16").model, provider="cpu")
     assert found.within
+    assert found.tolerance == tolerance(Precision.BFLOAT16)
+    assert ampgraph.compare(source, source, provider="cpu").tolerance == tolerance(Precision.FLOAT16)
     inner = difference(found, "h")
     assert float(np.float32(inner.found).astype(ml_dtypes.bfloat16)) == inner.found
 
@@ -281,7 +285,7 @@ def test_mistakes_are_one_line() -> None:
         ampgraph.compare(first, first, provider="tpu")
     with pytest.raises(OptionError, match="--tolerance"):
         ampgraph.compare(first, first, tolerance=float("nan"))
-    with pytest.raises(OptionError, match="lacks the input 'x'"):
+    with pytest.raises(OptionError, match="has no array for the input 'x'"):
         ampgraph.compare(first, first, {})
     with pytest.raises(OptionError, match="--shape q"):
         ampgraph.compare(first, first, shapes={"q": (1,)})

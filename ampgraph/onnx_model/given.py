@@ -1,0 +1,94 @@
+"""Inputs that the user gives: arrays by name, in memory or in an .npz file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from ampgraph.errors import OptionError
+from ampgraph.onnx_model.io import first_line
+from ampgraph.onnx_model.run import Array, Feed
+from ampgraph.onnx_model.types import fixed_size
+from ampgraph.options import FilePath
+
+GENERATED, IN_MEMORY = "generated", "given"
+Data = Mapping[str, Any] | Path
+
+_KINDS = {"V": "Vf", "f": "fV", "O": "OUS"}  # of arrays, by that of the type: bfloat16 for float32, too, text as text
+
+
+def as_data(given: Mapping[str, Any] | FilePath) -> Data | None:
+    """What a caller writes, a path as text included."""
+    return given if given is None or isinstance(given, Mapping) else Path(given)
+
+
+def name_of_data(data: Data | None) -> str:
+    """How reports call the inputs: the file's path, "given" for arrays in memory, "generated" where there are none."""
+    return GENERATED if data is None else IN_MEMORY if isinstance(data, Mapping) else str(data)
+
+
+def read_inputs(data: Data, model: onnx.ModelProto) -> dict[str, Feed]:
+    """Inputs by name, as the model takes them. OptionError where one is missing, unknown, or not as it is declared."""
+    option = place_of(name_of_data(data))
+    arrays = data if isinstance(data, Mapping) else _arrays_in(data, option)
+    initialized = {tensor.name for tensor in model.graph.initializer}
+    wanted = {value.name: value for value in model.graph.input if value.name not in initialized}
+    for name in wanted.keys() ^ arrays.keys():
+        fact = f"has no array for the input {name!r}" if name in wanted else f"has an array {name!r} that is no input"
+        raise OptionError(option, fact, f"name the arrays {', '.join(wanted)}")
+    return {name: _feed(arrays[name], value, option) for name, value in wanted.items()}
+
+
+def place_of(inputs: str) -> str:
+    """Where an error about inputs of this name points to."""
+    return {GENERATED: "the generated inputs", IN_MEMORY: "data"}.get(inputs, f"--data {inputs}")
+
+
+def _arrays_in(path: Path, option: str) -> dict[str, Array]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except OSError as error:
+        raise OptionError(option, f"cannot be read ({error.strerror or error})", "check the path") from None
+    except (ValueError, AttributeError, EOFError, TypeError) as error:
+        raise OptionError(option, f"is no .npz file ({first_line(error)})", "save one with numpy.savez") from None
+
+
+def _feed(given: Any, value: onnx.ValueInfoProto, option: str) -> Feed:  # noqa: ANN401  (whatever numpy can read)
+    """A tensor as an array; sequences and optionals are onnxruntime's to understand."""
+    if not value.type.HasField("tensor_type"):
+        found: Feed = given
+        return found
+    try:
+        array = np.asarray(given)
+    except Exception as error:  # of the library that the object is from
+        fact = f"{value.name!r} is no array ({first_line(error)})"
+        raise OptionError(option, fact, "give numpy arrays, or what numpy.asarray takes") from None
+    return _typed(array, value, option)
+
+
+def _typed(array: Array, value: onnx.ValueInfoProto, option: str) -> Array:
+    """The array in the type that is declared, where one of that kind and of a possible shape is given."""
+    declared = value.type.tensor_type
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(declared.elem_type)
+    if array.dtype.kind not in _KINDS.get(dtype.kind, dtype.kind):
+        name = "text" if dtype.kind == "O" else dtype.name
+        raise OptionError(option, f"has {array.dtype} for {value.name!r}, which is {name}", "give it in that type")
+    sizes = [fixed_size(dim) for dim in declared.shape.dim]
+    if declared.HasField("shape") and not _fits(array.shape, sizes):
+        shown, wanted = _by_x(array.shape), _by_x("?" if size is None else size for size in sizes)
+        raise OptionError(option, f"has {shown} for {value.name!r}, which is {wanted}", "give an array like it")
+    return array.astype(dtype, copy=False) if array.dtype.kind == dtype.kind else array
+
+
+def _fits(shape: Sequence[int], sizes: Sequence[int | None]) -> bool:
+    alike = len(shape) == len(sizes)
+    return alike and all(size is None or size == given for given, size in zip(shape, sizes, strict=True))
+
+
+def _by_x(sizes: Iterable[object]) -> str:
+    return "x".join(map(str, sizes)) or "a scalar"
