@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ampgraph.api import Result, convert
-    from ampgraph.errors import AmpgraphError
+    from ampgraph.errors import (
+        AmpgraphError,
+        CheckError,
+        ModelError,
+        OptionError,
+        PlanError,
+        RequirementError,
+        RuleError,
+        TrainError,
+    )
     from ampgraph.fx_module.loss_scaler import LossScaler
     from ampgraph.fx_module.module import TracedModule
     from ampgraph.fx_module.trace import trace
@@ -24,12 +33,19 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "AmpgraphError",
+    "CheckError",
     "Inspection",
     "LossScaler",
+    "ModelError",
+    "OptionError",
     "Options",
+    "PlanError",
+    "RequirementError",
     "Result",
+    "RuleError",
     "Session",
     "TracedModule",
+    "TrainError",
     "TrainStep",
     "__version__",
     "compare",
@@ -41,12 +57,19 @@ __all__ = [
 
 _HOMES = {
     "AmpgraphError": "ampgraph.errors",
+    "CheckError": "ampgraph.errors",
     "Inspection": "ampgraph.inspection.inspect",
     "LossScaler": "ampgraph.fx_module.loss_scaler",
+    "ModelError": "ampgraph.errors",
+    "OptionError": "ampgraph.errors",
     "Options": "ampgraph.options",
+    "PlanError": "ampgraph.errors",
+    "RequirementError": "ampgraph.errors",
     "Result": "ampgraph.api",
+    "RuleError": "ampgraph.errors",
     "Session": "ampgraph.onnx_model.session",
     "TracedModule": "ampgraph.fx_module.module",
+    "TrainError": "ampgraph.errors",
     "TrainStep": "ampgraph.fx_module.train_step",
     "compare": "ampgraph.onnx_model.side_by_side",
     "convert": "ampgraph.api",

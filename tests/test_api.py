@@ -1,7 +1,9 @@
 """The Python surface, through real files and real runtimes."""
 
+import builtins
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from onnx import TensorProto
 
 import ampgraph
+from ampgraph import errors
 from ampgraph.api import Result, convert, examine
 from ampgraph.errors import CheckError, ModelError, OptionError, PlanError, RequirementError
 from ampgraph.onnx_model.compare import compare
@@ -34,6 +37,22 @@ def test_names_of_the_package() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         ampgraph.nothing  # noqa: B018
     assert set(ampgraph.__all__) <= set(dir(ampgraph))
+    assert ampgraph.__all__ == sorted(ampgraph.__all__)
+    assert all(getattr(ampgraph, name) is not None for name in ampgraph.__all__)
+
+
+def test_every_error_that_a_public_docstring_names_is_public() -> None:
+    """All kinds of errors are; what is named is one of them, or Python's own."""
+    kinds = {
+        name for name, kind in vars(errors).items() if isinstance(kind, type) and kind.__module__ == errors.__name__
+    }
+    assert kinds <= set(ampgraph.__all__)
+    for name in ampgraph.__all__:
+        public = getattr(ampgraph, name)
+        members = vars(public).values() if isinstance(public, type) else ()
+        said = " ".join(filter(None, (getattr(each, "__doc__", "") for each in (public, *members))))
+        for error in re.findall(r"\b[A-Z]\w*Error\b", said):
+            assert error in ampgraph.__all__ or hasattr(builtins, error), f"{name} names {error}"
 
 
 def test_results_and_plans_are_one_line_to_look_at(source: Path) -> None:

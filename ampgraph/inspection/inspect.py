@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ampgraph.inspection.document import Document
 from ampgraph.inspection.views import html_of, notebook_html
+from ampgraph.outputs import Outputs, staged
 
 if TYPE_CHECKING:
     from ampgraph.api import Result
@@ -45,9 +46,11 @@ class Inspection:
 
         return to_dot(self.document)
 
-    def write_html(self, path: str | Path) -> None:
-        """Write the page, one file that needs no network."""
-        Path(path).write_text(html_of(self.document), encoding="utf-8")
+    def write_html(self, path: str | Path, *, force: bool = False) -> None:
+        """Write the page, one file that needs no network. OptionError where there is a file, without `force`."""
+        Outputs({"write_html": Path(path)}, force).verify(())
+        with staged({Path(path): html_of(self.document)}) as publish:
+            publish()
 
     @cached_property
     def _shown(self) -> str:

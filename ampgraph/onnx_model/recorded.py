@@ -23,17 +23,20 @@ from ampgraph.plan import Plan, Replacement
 FOUND = "as it was found"
 
 
-def diff(plan_a: Any, plan_b: Any) -> PlanDiff:  # noqa: ANN401  (paths, plans, models)
+def diff(plan_a: Any, plan_b: Any) -> PlanDiff:  # noqa: ANN401  (results, plans, models, paths)
     """What changed from one conversion to another: decisions, and why, casts, parameters and price.
 
-    Each is a plan file's path, a `Plan` (`convert(...).plan`), or an ONNX model's path or proto, whose metadata say
-    what `convert` decided; two of one kind. Raises PlanError for what is no plan, where the two are not of one kind, or
-    where less than half of the smaller one's decisions are in the other: they are of different models then.
+    Each is what `convert` returned, a `Plan` (its `.plan`), a plan file's path, or an ONNX model's path or proto, whose
+    metadata say what `convert` decided; two plans or two models. Raises PlanError for what is no plan, where the two
+    are not of one kind, or where less than half of the smaller one's decisions are in the other: they are of different
+    models then.
     """
     return difference(_recorded(plan_a, "first plan"), _recorded(plan_b, "second plan"))
 
 
 def _recorded(source: Any, name: str) -> Recorded:  # noqa: ANN401
+    if "ampgraph.api.Result" in {f"{cls.__module__}.{cls.__name__}" for cls in type(source).__mro__}:
+        source = source.plan
     if isinstance(source, Plan):
         return of_plan(source, name)
     if isinstance(source, ModelProto):

@@ -62,6 +62,15 @@ def test_an_inspection_is_a_document_with_views(tmp_path: Path) -> None:
         return
     found.write_html(tmp_path / "page.html")
     assert (tmp_path / "page.html").read_text().lower().startswith("<!doctype html>")
+    (tmp_path / "page.html").write_text("mine")
+    with pytest.raises(OptionError, match="exists already"):
+        found.write_html(tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text() == "mine"
+    found.write_html(str(tmp_path / "page.html"), force=True)
+    assert (tmp_path / "page.html").read_text() != "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+    with pytest.raises(OptionError, match="has no folder"):
+        found.write_html(tmp_path / "none" / "page.html")
 
 
 def test_traced_modules_are_looked_at() -> None:

@@ -57,6 +57,15 @@ def test_a_model_that_nobody_converted_may_stand_beside_a_conversion() -> None:
     assert found.changes[0].before.why == "as it was found"
 
 
+def test_results_are_plans_too(plans: tuple[Path, Path]) -> None:
+    first, second = convert(SOURCE), convert(SOURCE, keep="^q$")
+    assert ampgraph.diff(first, first).same
+    assert ampgraph.diff(first, second) == ampgraph.diff(first.plan, second.plan)
+    assert ampgraph.diff(plans[0], second).changes == ampgraph.diff(*plans).changes
+    with pytest.raises(PlanError, match="give two plans or two models"):
+        ampgraph.diff(first, second.model)
+
+
 def test_mistakes_are_one_line(plans: tuple[Path, Path], tmp_path: Path) -> None:
     other = convert(parse("g (float[2] a) => (float[2] b) { [z] b = Neg(a) }"))
     for pair, kind, said in (
