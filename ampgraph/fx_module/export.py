@@ -7,12 +7,8 @@ reading its bytecode (strict). The first axis is left free where the module lets
 from __future__ import annotations
 
 import inspect
-import sysconfig
-import traceback
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,8 +16,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
-from ampgraph.errors import ModelError, OptionError
-from ampgraph.fx_module.calls import Arguments, describe
+from ampgraph.tracing import Arguments, explained, in_turn, quietly
 
 BATCH = "batch"
 DynamicShapes = Any  # "batch", None, or what torch.export.export takes
@@ -44,7 +39,7 @@ def export_module(module: nn.Module, arguments: Arguments, dynamic_shapes: Dynam
         except Exception as error:
             first = first or error
     assert first is not None  # there is at least one attempt
-    raise _explained(module, arguments, first) from None
+    raise explained(module, arguments, first) from None
 
 
 @dataclass(frozen=True)
@@ -73,8 +68,7 @@ def _attempts(module: nn.Module, arguments: Arguments, dynamic_shapes: DynamicSh
 
 def _export(module: nn.Module, attempt: _Attempt) -> ExportedProgram:
     args, kwargs = attempt.arguments
-    with warnings.catch_warnings(), torch.enable_grad(), _without_autocast():
-        warnings.simplefilter("ignore")
+    with in_turn(), quietly(), torch.enable_grad(), _without_autocast():
         return torch.export.export(module, args, kwargs, dynamic_shapes=attempt.shapes, strict=attempt.strict)
 
 
@@ -100,46 +94,3 @@ def free_batch(module: nn.Module, arguments: Arguments) -> tuple[Arguments, Any]
     args, kwargs = pytree.tree_unflatten(shapes, spec)
     named = inspect.signature(module.forward).bind(*args, **kwargs).arguments
     return pytree.tree_unflatten(flat, spec), dict(named)
-
-
-# What went wrong, where, and what to do
-
-
-def _explained(module: nn.Module, arguments: Arguments, error: Exception) -> ModelError:
-    line = user_line(error)
-    place = f"{type(module).__name__} at {line}" if line else type(module).__name__
-    text = _first_line(error)
-    kind = type(error).__name__
-    if "DataDependent" in kind or "data-dependent" in text or "Could not guard" in text or "item()" in text:
-        fact = "Python decides there by the numbers in a tensor, which a graph cannot"
-        return ModelError(place, fact, "use torch.where or a mask, or move the decision out of the traced module")
-    if isinstance(error, OptionError):
-        return ModelError(place, text, "")
-    shown = ", ".join(describe(each) for each in pytree.tree_leaves(arguments))
-    fact = f"cannot be traced with ({shown}): {kind}: {text}"
-    return ModelError(place, fact, "check that module(*example_args) runs; keep what is no tensor code outside")
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200] if lines else ""
-
-
-def user_line(error: BaseException) -> str:
-    """`file:line (code)` of the deepest frame that is neither torch's, Python's nor ours; "" where there is none."""
-    found = ""
-    each: BaseException | None = error
-    while each is not None and not found:
-        for frame in traceback.extract_tb(each.__traceback__):
-            if is_user_code(frame.filename):
-                found = f"{frame.filename}:{frame.lineno} ({(frame.line or '').strip()})"
-        each = each.__cause__ or each.__context__
-    return found
-
-
-def is_user_code(file: str) -> bool:
-    """Whether a file is neither torch's, nor Python's, nor ours."""
-    paths = sysconfig.get_paths()
-    ours = (str(Path(torch.__file__).parent), str(Path(__file__).parent.parent))
-    python = file.startswith(paths["stdlib"]) and not file.startswith(paths["purelib"])
-    return not (file.startswith("<") or file.startswith(ours) or python)

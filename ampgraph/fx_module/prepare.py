@@ -18,8 +18,8 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 
 from ampgraph.errors import ModelError
-from ampgraph.fx_module.export import is_user_code
 from ampgraph.fx_module.mutation import PIN, WRITTEN, make_functional
+from ampgraph.tracing import is_user_code
 
 StateKind = Literal["parameter", "buffer", "constant"]
 
