@@ -53,8 +53,8 @@ def profile(
     target = Path(destination) if destination else source.with_name(f"{source.name.removesuffix('.onnx')}.costs.json")
     Outputs({"-o": target}, force).verify([Path(path) for path in (model, data) if path])
     loaded, sizes = load(source), dict(map(parse_shape, shapes))
-    feeds = inputs_for(loaded.model, Path(data) if data else None, sizes)
     settings = Settings(_provider(provider), tf32, seconds)
+    feeds = inputs_for([loaded], Path(data) if data else None, sizes, provider)
     costs = measure(loaded, sizes, feeds, settings, say=click.echo)
     for line in summary(costs):
         click.echo(line)

@@ -17,7 +17,7 @@ import onnx
 from ampgraph.errors import CheckError, OptionError
 from ampgraph.onnx_model import io
 from ampgraph.onnx_model.compare import OutputError, output_errors, outputs_of
-from ampgraph.onnx_model.io import Loaded, first_line
+from ampgraph.onnx_model.io import Loaded, first_line, reason
 from ampgraph.onnx_model.run import (
     CPU,
     Feed,
@@ -118,7 +118,7 @@ def _expected(
         session = open_session(whole)
         return (feeds, run(session, fitted(session, feeds))) if feeds else fitting_inputs(source.model, session, shapes)
     except Exception as error:  # onnxruntime's exceptions share no base class
-        fact = f"does not run on {inputs} inputs ({first_line(error)[:300]})"
+        fact = f"does not run on {inputs} inputs ({reason(error)})"
         remedy = "give their sizes with --shape, real ones with --data FILE.npz, or leave --check out"
         raise CheckError(str(source.path or "the source"), fact, remedy) from None
 

@@ -23,7 +23,7 @@ from ampgraph.onnx_model.first_runs import Means, both_sides, first_runs, name_o
 from ampgraph.onnx_model.inventory import Inventory, take_inventory
 from ampgraph.onnx_model.inventory import Path as Place
 from ampgraph.onnx_model.io import Loaded
-from ampgraph.onnx_model.marks import recall
+from ampgraph.onnx_model.marks import shapes_asked_for
 from ampgraph.onnx_model.matching_values import Pair, match
 from ampgraph.onnx_model.moments import moments
 from ampgraph.onnx_model.output_differences import is_sequence, output_differences, sequence_differences
@@ -67,20 +67,11 @@ def compare(
         data if data is None or isinstance(data, Mapping) else Path(data),
         tolerance,
         chosen(provider),
-        {name: tuple(shape) for name, shape in (shapes or _converted_for(loaded)).items()},
+        {name: tuple(shape) for name, shape in (shapes or shapes_asked_for(loaded)).items()},
         most_bytes,
         progress or (lambda done, total: None),
     )
     return _compare(loaded, means)
-
-
-def _converted_for(loaded: tuple[Loaded, Loaded]) -> Mapping[str, tuple[int, ...]]:
-    """The shapes that the user gave when a model was converted, those of the second before those of the first."""
-    found: dict[str, tuple[int, ...]] = {}
-    for each in loaded:
-        past = recall(each.model)
-        found |= past.options.shapes if past is not None else {}
-    return found
 
 
 def chosen(provider: str) -> Provider:
