@@ -119,13 +119,14 @@ def convert(
     data: Mapping[str, Any] | FilePath = None,
     force: bool = False,
     dry_run: bool = False,
-    example_args: tuple[Any, ...] | None = None,
+    example_args: Any = None,  # noqa: ANN401  (a tensor, or a tuple of anything)
+    example_kwargs: Mapping[str, Any] | None = None,
 ) -> Result:
     """Convert a float32 model to mixed precision, and verify what was made.
 
     `source`: a path, `onnx.ModelProto`, `onnx_ir.Model`, torch `ONNXProgram`, or a `torch.nn.Module` with
-    `example_args`, the positional arguments to trace it with. Without `destination` the model stays in memory. Files
-    appear whole, all of them or none; the source is never changed.
+    `example_args`, `example_kwargs`: what its forward is called with; a single tensor will do. Without `destination`
+    the model stays in memory. Files appear whole, all of them or none; the source is never changed.
 
     - `precision`: "float16" or "bfloat16". `target`: "onnxruntime-cuda", whose kernels are known, or "onnx".
     - `device`: the deployment's GPU, not the local one. `objective`: "speed", "memory" or "coverage".
@@ -174,15 +175,20 @@ def convert(
     paths = {option: Path(path) for option, path in wanted.items() if path is not None}
     order = _Order(options, Outputs(paths, force), dict(require or {}), check, as_data(data), dry_run)
     order.verify()
-    return _carry_out(order, as_loaded(source, example_args))
+    return _carry_out(order, as_loaded(source, example_args, example_kwargs))
 
 
-def examine(source: Any, example_args: tuple[Any, ...] | None = None, **words: Any) -> Result:  # noqa: ANN401
+def examine(
+    source: Any,  # noqa: ANN401
+    example_args: Any = None,  # noqa: ANN401
+    example_kwargs: Mapping[str, Any] | None = None,
+    **words: Any,  # noqa: ANN401
+) -> Result:
     """Plan without writing, to look at: `words` are those of `convert` that decide the model's bytes.
 
     A model that ampgraph converted is taken as it is, with the options that it remembers where `words` have no others.
     """
-    loaded = as_loaded(source, example_args)
+    loaded = as_loaded(source, example_args, example_kwargs)
     already, options = is_output(loaded.model), options_to_look_at(loaded.model, words)
     planned = plan_model(loaded, options, as_is=already)
     needed = needed_opsets(planned.graph, options.precision)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import re
-import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,14 +16,13 @@ from typing import TYPE_CHECKING, Any
 from onnx import ModelProto, NodeProto
 
 from ampgraph.api import Result, convert
-from ampgraph.errors import ModelError
 from ampgraph.fx_module.capture import Capture
+from ampgraph.onnx_model.torch_export import from_program
 from ampgraph.precision import Precision
 from ampgraph.report import representative
+from ampgraph.tracing import in_turn
 
 if TYPE_CHECKING:
-    from torch.export import ExportedProgram
-
     from ampgraph.fx_module.module import TracedModule
 
 Place = tuple[str, str]  # submodule, operator
@@ -33,15 +31,10 @@ _FX, _SCOPES = "pkg.torch.onnx.fx_node", "pkg.torch.onnx.name_scopes"
 
 def export_traced(traced: TracedModule, destination: str | Path | None = None, **options: Any) -> Result:  # noqa: ANN401
     """Export a traced module in evaluation mode, hold back what its plan holds back, and convert the rest."""
-    modes = {each: each.training for each in traced.modules()}
-    try:
+    with in_turn(traced, traced.original):
         traced.eval()
         captured, program = traced.captured, traced.export()
-    finally:
-        for each, mode in modes.items():
-            each.training = mode
-        traced.original.training = traced.training
-    model = _onnx(program, type(traced.original).__name__)
+    model = from_program(program, type(traced.original).__name__)
     held = sorted(set(held_back(model, captured)))
     keep = "|".join(f"^{re.escape(name)}$" for name in held)
     settings = {"precision": captured.plan.precision.value, "objective": "coverage", "keep": keep, **options}
@@ -97,27 +90,3 @@ def _is_plain(node: NodeProto) -> bool:
 def _stem(op_type: str) -> str:
     """An operator without namespace, and without the underscores of variants."""
     return op_type.rpartition(".")[2].strip("_").removeprefix("native_")
-
-
-def _onnx(program: ExportedProgram, name: str) -> ModelProto:
-    import logging
-
-    import torch
-
-    chatter = logging.getLogger("torch.onnx")
-    level = chatter.level
-    chatter.setLevel(logging.ERROR)  # it warns of libraries that are not installed
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch's own deprecations
-            found = torch.onnx.export(program, dynamo=True, optimize=False, verbose=False)
-    except Exception as error:
-        fact = f"cannot be exported ({' '.join(str(error).split())[:300]})"
-        raise ModelError(name, fact, "export it with torch.onnx.export and convert the file") from error
-    finally:
-        chatter.setLevel(level)
-    if found is None:
-        raise ModelError(name, "torch exported nothing", "export it yourself and convert the file")
-    model: ModelProto = found.model_proto
-    model.graph.name = name
-    return model

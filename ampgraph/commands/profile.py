@@ -54,8 +54,8 @@ def profile(
     _verify_seconds(seconds)
     Outputs({"-o": target}, force).verify([Path(path) for path in (model, data) if path])
     loaded, sizes = load(source), parse_shapes(shapes)
-    feeds = inputs_for(loaded.model, Path(data) if data else None, sizes)
     settings = Settings(_provider(provider), tf32, seconds)
+    feeds = inputs_for([loaded], Path(data) if data else None, sizes, provider)
     costs = measure(loaded, sizes, feeds, settings, say=click.echo)
     _require_times(model, costs)
     for line in summary(costs):

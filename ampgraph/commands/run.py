@@ -14,7 +14,11 @@ PROVIDER = click.option(
     "--provider", default="best", show_default=True, metavar="best|cpu|cuda|tensorrt", help="Where it runs."
 )
 SHAPE = click.option(
-    "--shape", "shapes", multiple=True, metavar="NAME=1x3x224x224", help="Shape of a generated input (repeatable)."
+    "--shape",
+    "shapes",
+    multiple=True,
+    metavar="NAME=1x3x224x224",
+    help="Shape of a generated input (repeatable); default: as it was converted for, else one that the model runs at.",
 )
 DATA = click.option("--data", metavar="FILE.npz", help="Inputs by name; default: generated ones.")
 CUDA_GRAPH = click.option(
@@ -57,7 +61,7 @@ def run(
 
     _verify(model, data, save, repeat, force)
     sizes = parse_shapes(shapes)
-    feeds = inputs_for(load(Path(model)).model, Path(data) if data else None, sizes)
+    feeds = inputs_for([load(Path(model))], Path(data) if data else None, sizes, provider)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # printed below with the other notes
         graph: Choice = "auto" if cuda_graph is None else cuda_graph

@@ -18,7 +18,7 @@ import torch
 from torch.export import ExportedProgram
 
 from ampgraph.fx_module import intercept
-from ampgraph.fx_module.user_code import is_user_code
+from ampgraph.user_code import is_user_code
 
 _TORCH = Path(torch.__file__).parent
 _PASS_ON = (__file__, str(intercept.__file__), str(_TORCH / "__init__.py"))  # torch's defines numbers of unknown size

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from ampgraph.errors import ModelError
 from ampgraph.fx_module.facts import DTYPES, dtype_name
 from ampgraph.plan import Choice
+from ampgraph.tracing import Arguments, describe
 
-Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 Kinds = tuple[tuple[torch.dtype, torch.Size], ...]
 
 
@@ -130,29 +129,9 @@ class Interface:
         return ", ".join(f"{each.name}: {each}" for each in self.inputs)
 
 
-def describe(given: object) -> str:
-    """An argument in a word or two."""
-    if isinstance(given, Tensor):
-        return f"{dtype_name(given.dtype)}[{', '.join(map(str, given.shape))}]"
-    return repr(given)[:60]
-
-
 def _mismatch(expected: Expected, found: str) -> ModelError:
     remedy = "call it with arguments like the example's, or trace again with these"
     return ModelError(f"argument {expected.name}", f"is {found}, and the graph takes {expected}", remedy)
-
-
-def bind(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Arguments:
-    """Arguments in the one form that graphs are captured in: what has a place stands in its place.
-
-    Raises ModelError where the module's forward does not take them.
-    """
-    try:
-        bound = inspect.signature(module.forward).bind(*args, **kwargs)
-    except TypeError as error:
-        place = f"{type(module).__name__}.forward"
-        raise ModelError(place, f"does not take these arguments ({error})", "give those that it takes") from None
-    return bound.args, bound.kwargs
 
 
 def dimensions(val: Tensor) -> tuple[int | str, ...]:

@@ -19,7 +19,7 @@ from ampgraph.decide import decide
 from ampgraph.devices import device_named
 from ampgraph.errors import OptionError
 from ampgraph.fx_module.apply import apply, is_cast
-from ampgraph.fx_module.calls import Arguments, Expected, Interface, dimensions
+from ampgraph.fx_module.calls import Expected, Interface, dimensions
 from ampgraph.fx_module.export import DynamicShapes, export_module
 from ampgraph.fx_module.fakes import settle
 from ampgraph.fx_module.lift import Holdings, lift
@@ -35,6 +35,7 @@ from ampgraph.plan import Plan, make_plan
 from ampgraph.precision import Precision
 from ampgraph.ranges import propagate
 from ampgraph.rulebook import RuleBook, load_builtin, with_user_file
+from ampgraph.tracing import Arguments
 from ampgraph.training import price_training
 from ampgraph.wishes import Wishes
 

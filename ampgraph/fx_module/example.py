@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from ampgraph.fx_module.calls import Arguments
+from ampgraph.tracing import Arguments
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,6 @@ reading its bytecode (strict). The first axis is left free where the module lets
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +16,11 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
-from ampgraph.errors import ModelError, OptionError
+from ampgraph.errors import ModelError
 from ampgraph.fx_module.asked_sizes import Condition, hold_for_one, not_one, noted_answers
 from ampgraph.fx_module.attributes import unwritten
-from ampgraph.fx_module.calls import Arguments, describe
 from ampgraph.fx_module.own_backward import Lost, noted_losses
-from ampgraph.fx_module.user_code import user_line
+from ampgraph.tracing import Arguments, explained, in_turn, quietly
 
 BATCH = "batch"
 DynamicShapes = Any  # "batch", None, or what torch.export.export takes
@@ -50,7 +48,7 @@ def export_module(module: nn.Module, arguments: Arguments, dynamic_shapes: Dynam
         except Exception as error:
             first = first or error
     assert first is not None  # there is at least one attempt
-    raise _explained(module, arguments, first) from None
+    raise explained(module, arguments, first) from None
 
 
 @dataclass(frozen=True)
@@ -81,10 +79,16 @@ def _attempts(module: nn.Module, arguments: Arguments, dynamic_shapes: DynamicSh
 
 def _export(module: nn.Module, attempt: _Attempt) -> Traced:
     args, kwargs = attempt.arguments
-    with warnings.catch_warnings(), torch.enable_grad(), _without_autocast(), unwritten(module):
-        warnings.simplefilter("ignore")
-        with noted_losses() as losses, noted_answers() as asked:
-            program = torch.export.export(module, args, kwargs, dynamic_shapes=attempt.shapes, strict=attempt.strict)
+    with (
+        in_turn(),
+        quietly(),
+        torch.enable_grad(),
+        _without_autocast(),
+        unwritten(module),
+        noted_losses() as losses,
+        noted_answers() as asked,
+    ):
+        program = torch.export.export(module, args, kwargs, dynamic_shapes=attempt.shapes, strict=attempt.strict)
     if attempt.doubled and not hold_for_one(asked):
         raise ModelError(type(module).__name__, "decides by whether the batch is one", "trace it as it is")
     asked = not_one(program) if attempt.strict else asked
@@ -113,26 +117,3 @@ def free_batch(module: nn.Module, arguments: Arguments) -> tuple[Arguments, Any]
     args, kwargs = pytree.tree_unflatten(shapes, spec)
     named = inspect.signature(module.forward).bind(*args, **kwargs).arguments
     return pytree.tree_unflatten(flat, spec) if batch == 1 else arguments, dict(named)
-
-
-# What went wrong, where, and what to do
-
-
-def _explained(module: nn.Module, arguments: Arguments, error: Exception) -> ModelError:
-    line = user_line(error)
-    place = f"{type(module).__name__} at {line}" if line else type(module).__name__
-    text = _first_line(error)
-    kind = type(error).__name__
-    if "DataDependent" in kind or "data-dependent" in text or "Could not guard" in text or "item()" in text:
-        fact = "Python decides there by the numbers in a tensor, which a graph cannot"
-        return ModelError(place, fact, "use torch.where or a mask, or move the decision out of the traced module")
-    if isinstance(error, OptionError):
-        return ModelError(place, text, "")
-    shown = ", ".join(describe(each) for each in pytree.tree_leaves(arguments))
-    fact = f"cannot be traced with ({shown}): {kind}: {text}"
-    return ModelError(place, fact, "check that module(*example_args) runs; keep what is no tensor code outside")
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200] if lines else ""

@@ -17,7 +17,6 @@ from ampgraph.errors import ModelError
 from ampgraph.explain import explain
 from ampgraph.fx_module.bindings import bound
 from ampgraph.fx_module.body import Body, Fetch, make_body
-from ampgraph.fx_module.calls import bind
 from ampgraph.fx_module.capture import Capture, capture, rule_book
 from ampgraph.fx_module.copies import Copies, Key, Wanted, is_capturing, must_show
 from ampgraph.fx_module.example import Example
@@ -29,6 +28,7 @@ from ampgraph.fx_module.summary import summary
 from ampgraph.fx_module.views import settled
 from ampgraph.fx_module.widening import widened
 from ampgraph.plan import Plan
+from ampgraph.tracing import bind, in_turn
 
 if TYPE_CHECKING:
     from ampgraph.api import Result
@@ -146,8 +146,10 @@ class TracedModule(nn.Module):
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _prepare(self, modes: Modes, device: torch.device) -> _Ready:
         """What runs in these modes there, captured if it was not."""
-        capture = self._captures.get(modes) or self._capture(modes)
-        body, owners = self._bodies.get((modes, device)) or self._body(modes, device), self._wired().owners
+        with in_turn():
+            capture = self._captures.get(modes) or self._capture(modes)
+            body = self._bodies.get((modes, device)) or self._body(modes, device)
+        owners = self._wired().owners
         places = {each: _place(each, body, owners) for each in body.fetches}
         plain = [place for each, place in places.items() if each.dtype is None]
         low = [place for each, place in places.items() if each.dtype is not None]

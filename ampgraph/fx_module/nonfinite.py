@@ -19,7 +19,6 @@ from torch.utils import _pytree as pytree
 
 from ampgraph.errors import ModelError
 from ampgraph.fx_module.body import make_body
-from ampgraph.fx_module.calls import bind
 from ampgraph.fx_module.capture import device_of
 from ampgraph.fx_module.facts import dtype_name
 from ampgraph.fx_module.lift import module_path
@@ -27,6 +26,7 @@ from ampgraph.fx_module.module import TracedModule
 from ampgraph.fx_module.prepare import find_tensor
 from ampgraph.fx_module.recipe import Call, output_of, own_loss
 from ampgraph.fx_module.schema import op_type
+from ampgraph.tracing import bind
 
 _TORCH = str(Path(torch.__file__).parent)
 _FLIPPING = ("aten.neg", "aten.mul", "aten.sub", "aten.rsub")

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import CheckpointFunction
 
 from ampgraph.errors import ModelError
 from ampgraph.fx_module.intercept import intercepted
-from ampgraph.fx_module.user_code import calling_line
+from ampgraph.user_code import calling_line
 
 _HOOKS = ("register_hook", "register_post_accumulate_grad_hook")
 _PLAIN = (

@@ -21,7 +21,7 @@ from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 from ampgraph.errors import ModelError
 from ampgraph.fx_module.mutation import PIN, WRITTEN, make_functional
 from ampgraph.fx_module.schema import shared
-from ampgraph.fx_module.user_code import is_user_code
+from ampgraph.user_code import is_user_code
 
 StateKind = Literal["parameter", "buffer", "constant"]
 

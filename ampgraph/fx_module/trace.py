@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ampgraph.errors import ModelError, OptionError
-from ampgraph.fx_module.calls import Arguments, bind
 from ampgraph.fx_module.example import Example
 from ampgraph.fx_module.export import BATCH, DynamicShapes
 from ampgraph.fx_module.facts import dtype_name
@@ -19,6 +18,7 @@ from ampgraph.fx_module.module import TracedModule
 from ampgraph.fx_module.own_backward import verify_hooks
 from ampgraph.fx_module.policy import make_policy
 from ampgraph.options import FilePath
+from ampgraph.tracing import Arguments, example_of, in_turn
 
 
 def trace(
@@ -67,18 +67,13 @@ def trace(
     wishes = {"keep": keep, "low": low, "io": io, "device": device}
     policy = make_policy(precision, objective, named_policy, Path(rules) if rules else None, **wishes)
     refuse(module)
-    args = (example_args,) if isinstance(example_args, Tensor) else tuple(example_args)
-    arguments = bind(module, args, example_kwargs or {})
+    arguments = example_of(module, example_args, example_kwargs)
     refuse_arguments(module, arguments)
-    modes = {each: each.training for each in module.modules()}
-    traced = TracedModule(module, Example.of(arguments), policy, dynamic_shapes)
-    try:
+    with in_turn(module):
+        traced = TracedModule(module, Example.of(arguments), policy, dynamic_shapes)
         traced.capture()
         traced.train(not module.training).capture()
-    finally:
-        for each, mode in modes.items():
-            each.training = mode
-        traced.training = module.training
+    traced.training = module.training
     return traced
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -69,15 +70,16 @@ def inspect(
     *,
     before: Any = None,  # noqa: ANN401
     as_is: bool | None = None,
-    example_args: tuple[Any, ...] | None = None,
+    example_args: Any = None,  # noqa: ANN401  (a tensor, or a tuple of anything)
+    example_kwargs: Mapping[str, Any] | None = None,
     **options: Any,  # noqa: ANN401  (those of `convert` that decide a plan)
 ) -> Inspection:
     """Look at a model: where it is in low precision, where in float32, why, and what each boundary costs.
 
-    `source`: all that `convert` takes (a path, a model, a torch module with `example_args`), what `convert` returned,
-    or a traced module. A model that is not converted yet is planned with `options`, those of `convert`: precision,
-    target, device, objective, rules, keep, low, io, shapes, opset, plan, costs, fuse, cuda_graph. A converted file is
-    shown with the options that it remembers; others given here count for prices.
+    `source`: all that `convert` takes (a path, a model, a torch module with `example_args`, `example_kwargs`), what
+    `convert` returned, or a traced module. A model that is not converted yet is planned with `options`, those of
+    `convert`: precision, target, device, objective, rules, keep, low, io, shapes, opset, plan, costs, fuse, cuda_graph.
+    A converted file is shown with the options that it remembers; others given here count for prices.
 
     - `before`: the model that `source` was made from, to be shown beside it.
     - `as_is`: True takes the model as it was found, False plans it. Without it a model that ampgraph converted, or that
@@ -92,13 +94,16 @@ def inspect(
         return Inspection(_of_result(source, before, options))
     from ampgraph.inspection.files import document_of, look
     from ampgraph.onnx_model.marks import options_to_look_at
-    from ampgraph.onnx_model.sources import as_loaded
+    from ampgraph.onnx_model.sources import as_loaded, is_module
     from ampgraph.options import make_options
 
-    loaded = as_loaded(source, example_args)
+    example = example_args, example_kwargs
+    loaded = as_loaded(source, *(() if is_module(before) and not is_module(source) else example))
     chosen = make_options(**options) if as_is is False else options_to_look_at(loaded.model, options)
     looked = look(loaded, chosen, as_is)
-    return Inspection(document_of(looked, as_loaded(before, example_args) if before is not None else None))
+    if before is None:
+        return Inspection(document_of(looked))
+    return Inspection(document_of(looked, as_loaded(before, *(example if is_module(before) else ()))))
 
 
 def _of_traced(source: Any, before: Any, options: dict[str, Any]) -> Document:  # noqa: ANN401

@@ -12,7 +12,7 @@ import numpy as np
 
 from ampgraph.errors import OptionError
 from ampgraph.onnx_model.compare import output_errors
-from ampgraph.onnx_model.feeds import inputs_for, shapes_of
+from ampgraph.onnx_model.feeds import at_batch, inputs_for, shapes_of
 from ampgraph.onnx_model.io import load
 from ampgraph.onnx_model.memory import with_peak
 from ampgraph.onnx_model.run import CPU, Array, Feed
@@ -101,10 +101,11 @@ def bench(models: Sequence[Path], batches: Sequence[int] = (), rounds: int = ROU
         raise OptionError(f"--rounds {rounds}", "is no number of rounds", "give 1 or more")
     if any(batch < 1 for batch in batches):
         raise OptionError("--batch", "holds a size below 1", "write it as 1,16")
-    first = load(models[0]).model
+    loaded = [load(model) for model in models]
+    given = inputs_for(loaded, way.data, way.shapes, way.provider)
     names, rows, provider = distinct_names(models), list[Row](), ""
     for batch in batches or (0,):
-        feeds = inputs_for(first, way.data, way.shapes, batch)
+        feeds = at_batch(loaded[0].model, given, batch)
         entries = _opened(models, names, feeds, way)
         provider = entries[0].session.provider
         rows += _measured(entries, feeds, batch, rounds)

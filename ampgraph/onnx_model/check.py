@@ -19,7 +19,7 @@ from ampgraph.onnx_model import io
 from ampgraph.onnx_model.blank import refuse_blank
 from ampgraph.onnx_model.compare import OutputError, output_errors, outputs_of
 from ampgraph.onnx_model.given import place_of
-from ampgraph.onnx_model.io import Loaded, first_line
+from ampgraph.onnx_model.io import Loaded, reason
 from ampgraph.onnx_model.run import (
     CPU,
     Feed,
@@ -102,7 +102,7 @@ def _expected(
         session = open_session(whole)
         return (feeds, run(session, fitted(session, feeds))) if feeds else fitting_inputs(source.model, session, shapes)
     except Exception as error:  # onnxruntime's exceptions share no base class
-        fact = f"does not run on {'these' if feeds else inputs} inputs ({first_line(error)[:300]})"
+        fact = f"does not run on {'these' if feeds else inputs} inputs ({reason(error)})"
         if feeds:
             raise OptionError(place_of(inputs), f"the model {fact}", "give inputs that it takes") from None
         remedy = "give their sizes with --shape, real ones with --data FILE.npz, or leave --check out"
@@ -121,7 +121,7 @@ def _errors(
     except Exception as error:  # as above
         runs = simulated and _runs(candidate, feeds)
         fact = "runs, but the evaluator of low precision on a CPU cannot compute it" if runs else "does not run"
-        return (), f"the converted model {fact} ({first_line(error)[:300]})"
+        return (), f"the converted model {fact} ({reason(error)})"
 
 
 def _as_in(expected: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,7 +170,7 @@ def _cpu_complaint(candidate: Subject) -> str:
     try:
         open_session(candidate, provider=CPU)
     except Exception as error:  # as above
-        return first_line(error)[:300]
+        return reason(error)
     return ""
 
 
@@ -183,7 +183,7 @@ def _lowered(candidate: Subject, kept: Collection[str]) -> tuple[tuple[str, ...]
     try:
         return lowered_by_runtime(optimized_graph(candidate), kept), ""
     except Exception as error:  # as above
-        return (), f"the runtime's graph cannot be seen ({first_line(error)[:300]})"
+        return (), f"the runtime's graph cannot be seen ({reason(error)})"
 
 
 def _off(error: OutputError, bar: float, inputs: str) -> str:

@@ -1,34 +1,86 @@
-"""Inputs to time a model on: from a file or generated, at the batch that is asked for."""
+"""Inputs to run and time models on: from a file or generated, at sizes that the model runs at, and at a batch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 import numpy as np
 from onnx import ModelProto
+from onnxruntime import InferenceSession
 
-from ampgraph.errors import OptionError
+from ampgraph.errors import ModelError, OptionError
+from ampgraph.onnx_model import io
 from ampgraph.onnx_model.given import Data, read_inputs
-from ampgraph.onnx_model.run import Array, Feed, random_inputs
+from ampgraph.onnx_model.io import Loaded, reason
+from ampgraph.onnx_model.marks import shapes_asked_for
+from ampgraph.onnx_model.run import CPU, Array, Feed, open_session, random_inputs
+from ampgraph.onnx_model.setup import chosen_provider
+from ampgraph.onnx_model.sizes import fitting_inputs
 from ampgraph.onnx_model.types import fixed_size
+
+REMEDY = "give sizes with --shape NAME=1x3x224x224, or real inputs with --data FILE.npz"
 
 
 def inputs_for(
-    model: ModelProto, data: Data | None = None, shapes: Mapping[str, tuple[int, ...]] | None = None, batch: int = 0
+    models: Sequence[Loaded],
+    data: Data | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    provider: str = "best",
 ) -> dict[str, Feed]:
-    """Inputs by name as they are given, else generated ones; with a batch, their first sample that many times."""
+    """Inputs by name for models that take the same: as they are given, else generated.
+
+    Generated ones are of `shapes`, else of those that one of the models was converted for, else of sizes that the first
+    of them runs at. Raises OptionError for a shape of no input, ModelError where no sizes are found.
+    """
     if data is not None and shapes:
         refuse_both()
-    named = {value.name for value in model.graph.input}
+    first = models[0]
+    named = {value.name for value in first.model.graph.input}
     for name in shapes or {}:
         if name not in named:
             raise OptionError(
                 f"--shape {name}", "is no input of the model", f"its inputs are {', '.join(sorted(named))}"
             )
-    feeds = read_inputs(data, model) if data is not None else random_inputs(model, shapes=shapes)
+    if data is not None:
+        return read_inputs(data, first.model)
+    known = {name: shape for name, shape in shapes_asked_for(models).items() if name in named} | dict(shapes or {})
+    return _generated(first, known, provider)
+
+
+def _generated(loaded: Loaded, shapes: Mapping[str, tuple[int, ...]], provider: str) -> dict[str, Feed]:
+    """Inputs of these shapes; where they leave sizes open, of such as a session answers."""
+    session = _asked(loaded, provider) if _leaves_open(loaded.model, shapes) else None
+    if session is None:
+        return random_inputs(loaded.model, shapes=shapes)
+    try:
+        return fitting_inputs(loaded.model, session, shapes)[0]
+    except Exception as error:  # onnxruntime's exceptions share no base class
+        fact = f"does not run on generated inputs ({reason(error)})"
+        raise ModelError(str(loaded.path or "the model"), fact, REMEDY) from None
+
+
+def _leaves_open(model: ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    given = {tensor.name for tensor in model.graph.initializer} | shapes.keys()
+    inputs = [value.type.tensor_type for value in model.graph.input if value.name not in given]
+    return any(not kind.HasField("shape") or None in map(fixed_size, kind.shape.dim) for kind in inputs)
+
+
+def _asked(loaded: Loaded, provider: str) -> InferenceSession | None:
+    """A session to try sizes on; None where the model does not open, which whoever opens it for good will tell."""
+    whole = io.with_data(loaded.model, loaded.folder) if loaded.path is None else loaded.path
+    try:
+        return open_session(whole, provider=CPU if chosen_provider(provider) == CPU else "best", once=True)
+    except OptionError:
+        raise
+    except Exception:  # as above
+        return None
+
+
+def at_batch(model: ModelProto, feeds: Mapping[str, Feed], batch: int) -> dict[str, Feed]:
+    """The first sample of the inputs, `batch` times; the inputs as they are for 0."""
     if not batch:
-        return feeds
+        return dict(feeds)
     arrays = {name: feed for name, feed in feeds.items() if isinstance(feed, np.ndarray)}
     axes = batch_axes(model, arrays)
     if not axes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from ampgraph.onnx_model.dtypes import ELEM_TYPES
 from ampgraph.onnx_model.rounding.filters import filters_in, rounded
 from ampgraph.onnx_model.types import bodies
 
+MOST_SAID = 600  # characters of what a runtime says of an error
 ALIGNMENT = 4096  # of a tensor in a data file, so that it can be mapped
 
 
@@ -199,6 +201,15 @@ def check_loaded(loaded: Loaded) -> str:
 def first_line(error: Exception) -> str:
     """An error as one line."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def reason(error: Exception) -> str:
+    """What onnxruntime says of a run that failed, at the innermost node: of If and Loop it tells every level."""
+    text = first_line(error)
+    *_, found = (None, *re.finditer(r"running (\S+) node\. Name:'([^']*)' Status Message: ", text))
+    if found is None:
+        return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)[:MOST_SAID]
+    return f"{found[1]} {found[2]}: {text[found.end() :]}"[:MOST_SAID]
 
 
 def with_data(model: ModelProto, source: Path) -> ModelProto:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from onnx import ModelProto
 
 from ampgraph.errors import OptionError
+from ampgraph.onnx_model.io import Loaded
 from ampgraph.options import FILES, Options, make_options, to_words
 
 PREFIX = "ampgraph."
@@ -72,6 +73,15 @@ def recall(model: ModelProto) -> Past | None:
     except (ValueError, TypeError, AttributeError, RecursionError, OptionError):
         return None
     return Past(options, tuple(name for name in FILES if said.get(name)), sizes)
+
+
+def shapes_asked_for(models: Iterable[Loaded]) -> dict[str, tuple[int, ...]]:
+    """The shapes that the user gave when models were converted, those of later ones before those of earlier ones."""
+    found: dict[str, tuple[int, ...]] = {}
+    for each in models:
+        past = recall(each.model)
+        found |= past.options.shapes if past is not None else {}
+    return found
 
 
 def is_output(model: ModelProto) -> bool:

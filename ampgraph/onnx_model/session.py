@@ -17,7 +17,7 @@ from ampgraph.errors import ModelError, OptionError
 from ampgraph.onnx_model import buffers
 from ampgraph.onnx_model.buffers import NO_GRAPH, Buffers
 from ampgraph.onnx_model.cpu_nodes import CpuNode, cpu_nodes, warning_line, without_shape_arithmetic
-from ampgraph.onnx_model.io import Loaded, first_line
+from ampgraph.onnx_model.io import Loaded, first_line, reason
 from ampgraph.onnx_model.native.opening import (
     MISSING,
     OUR_ERRORS,
@@ -263,12 +263,13 @@ class Session:
             except OptionError:
                 raise
             except Exception as error:  # onnxruntime's exceptions share no base class
-                said = first_line(error)[:300]
+                said = reason(error)
             if self._without_kernels(said):
                 continue
             given_up, self._setup = without(self._setup, self._asked, said)
             if not given_up:
-                remedy = "check the model, or choose another provider"
+                shapes = "the shapes (--shape), " if self._setup.sizes else ""
+                remedy = f"check {shapes}the model, or choose another provider"
                 raise ModelError(self._place, f"does not open on {self._setup.provider} ({said})", remedy)
             self._settle(given_up)
             self._notes.append(f"without {given_up}: {said}")
@@ -309,7 +310,7 @@ class Session:
             return work()
         except Exception as error:  # onnxruntime's exceptions share no base class
             whole = first_line(error)
-            said = whole[:300]
+            said = reason(error)
             ours = OUR_ERRORS in whole and self._without_kernels(said)
             if not ours and not (any(name in whole for name in CONVOLUTIONS) and self._without_layout(said)):
                 fact = f"does not run on these inputs ({said})"

@@ -27,7 +27,7 @@ from ampgraph.onnx_model.given import as_data, name_of_data
 from ampgraph.onnx_model.inventory import Inventory, take_inventory
 from ampgraph.onnx_model.inventory import Path as Place
 from ampgraph.onnx_model.io import Loaded
-from ampgraph.onnx_model.marks import recall
+from ampgraph.onnx_model.marks import shapes_asked_for
 from ampgraph.onnx_model.matching_values import Pair, match
 from ampgraph.onnx_model.moments import moments
 from ampgraph.onnx_model.output_differences import is_sequence, output_differences, sequence_differences
@@ -77,7 +77,7 @@ def compare(
         as_data(data),
         _bar(inventories) if tolerance is None else tolerance,
         chosen(provider),
-        {name: tuple(shape) for name, shape in (shapes or _converted_for(loaded)).items()},
+        {name: tuple(shape) for name, shape in (shapes or shapes_asked_for(loaded)).items()},
         most_bytes,
         progress or (lambda done, total: None),
     )
@@ -88,15 +88,6 @@ def _bar(inventories: tuple[Inventory, Inventory]) -> float:
     """The bar that `--check` has for the precision that the models hold."""
     held = {value.dtype for inventory in inventories for value in inventory.graph.values.values()}
     return bar_of(Precision.BFLOAT16 if Precision.BFLOAT16 in held else Precision.FLOAT16)
-
-
-def _converted_for(loaded: tuple[Loaded, Loaded]) -> Mapping[str, tuple[int, ...]]:
-    """The shapes that the user gave when a model was converted, those of the second before those of the first."""
-    found: dict[str, tuple[int, ...]] = {}
-    for each in loaded:
-        past = recall(each.model)
-        found |= past.options.shapes if past is not None else {}
-    return found
 
 
 def chosen(provider: str) -> Provider:

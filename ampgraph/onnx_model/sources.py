@@ -2,37 +2,54 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from onnx import ModelProto
 
-from ampgraph.errors import ModelError, OptionError
+from ampgraph.errors import OptionError
 from ampgraph.onnx_model.io import Loaded, load
 
 REMEDY = "give a path, an onnx.ModelProto, an onnx_ir.Model, an ONNXProgram or a torch.nn.Module with example_args"
 
 
-def as_loaded(source: Any, example_args: tuple[Any, ...] | None = None) -> Loaded:  # noqa: ANN401  (five libraries' types)
-    """Load `source`: a path, ModelProto, onnx_ir.Model, torch ONNXProgram, or nn.Module with `example_args`.
+def as_loaded(
+    source: Any,  # noqa: ANN401  (five libraries' types)
+    example_args: Any = None,  # noqa: ANN401  (a tensor, or a tuple of anything)
+    example_kwargs: Mapping[str, Any] | None = None,
+) -> Loaded:
+    """Load `source`: a path, ModelProto, onnx_ir.Model, torch ONNXProgram, or nn.Module with example arguments.
 
-    Raises ModelError for a file that is no model, OptionError for an object that cannot be one.
+    Raises ModelError for a file that is no model or a module that cannot be exported, OptionError for an object that
+    cannot be a model, and for examples of anything but a module.
     """
+    if is_module(source):
+        return Loaded(_exported(source, example_args, example_kwargs), Path())
+    for option, given in (("example_args", example_args), ("example_kwargs", example_kwargs)):
+        if given is not None:
+            fact = f"is for torch modules, and the source is of type {type(source).__name__}"
+            raise OptionError(option, fact, "leave it out")
     if isinstance(source, str | os.PathLike):
         return load(Path(source))
     if isinstance(source, ModelProto):
         return Loaded(source, Path())
-    family = {cls.__module__.split(".")[0] for cls in type(source).__mro__}
+    family = _family(source)
     if "onnx_ir" in family:
         return Loaded(_from_ir(source), Path())
     if "torch" in family and hasattr(source, "model_proto"):
         return Loaded(source.model_proto, Path())
-    if "torch" in family and hasattr(source, "state_dict"):
-        return Loaded(_exported(source, example_args), Path())
     raise OptionError(f"source of type {type(source).__name__}", "is no model", REMEDY)
+
+
+def is_module(source: object) -> bool:
+    """Whether it is a torch module, which is told without loading torch."""
+    return "torch" in _family(source) and hasattr(source, "state_dict")
+
+
+def _family(source: object) -> set[str]:
+    return {cls.__module__.split(".")[0] for cls in type(source).__mro__}
 
 
 def _from_ir(model: Any) -> ModelProto:  # noqa: ANN401
@@ -44,49 +61,10 @@ def _from_ir(model: Any) -> ModelProto:  # noqa: ANN401
     return proto
 
 
-def _exported(module: Any, example_args: tuple[Any, ...] | None) -> ModelProto:  # noqa: ANN401
-    """Trace a torch module with torch.export and export it: argument names kept, first dimensions free, not optimised.
+def _exported(module: Any, args: Any, kwargs: Mapping[str, Any] | None) -> ModelProto:  # noqa: ANN401
+    if args is None and kwargs is None:
+        remedy = "give example_args=(tensor, ...) to trace it with"
+        raise OptionError(type(module).__name__, "is a torch module", remedy)
+    from ampgraph.onnx_model.torch_export import from_module
 
-    torch's own optimiser would delete `x + 1e-8` and the like, which decides precision.
-    """
-    import inspect
-
-    import torch
-
-    if example_args is None:
-        raise OptionError(
-            type(module).__name__, "is a torch module", "give example_args=(tensor, ...) to trace it with"
-        )
-    names = list(inspect.signature(module.forward).parameters)[: len(example_args)]
-    tensors = [torch.is_tensor(argument) and argument.dim() > 0 for argument in example_args]
-    shapes = tuple({0: torch.export.Dim.AUTO} if is_tensor else None for is_tensor in tensors)
-    inputs = [name for name, is_tensor in zip(names, tensors, strict=False) if is_tensor]
-    was_training, chatter = module.training, logging.getLogger("torch.onnx")
-    level = chatter.level
-    module.eval()
-    chatter.setLevel(logging.ERROR)  # it warns of libraries that are not installed
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch's own deprecations
-            program = torch.onnx.export(
-                module,
-                tuple(example_args),
-                input_names=inputs,
-                dynamic_shapes=shapes,
-                dynamo=True,
-                optimize=False,
-                verbose=False,
-            )
-    except Exception as error:
-        fact = f"cannot be exported ({' '.join(str(error).split())[:300]})"
-        raise ModelError(
-            type(module).__name__, fact, "export it with torch.onnx.export and convert the file"
-        ) from error
-    finally:
-        module.train(was_training)
-        chatter.setLevel(level)
-    if program is None:
-        raise ModelError(type(module).__name__, "torch exported nothing", "export it yourself and convert the file")
-    proto = program.model_proto
-    proto.graph.name = type(module).__name__
-    return proto
+    return from_module(module, () if args is None else args, kwargs)

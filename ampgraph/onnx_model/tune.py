@@ -17,7 +17,7 @@ from onnx import ModelProto
 from ampgraph.errors import ModelError
 from ampgraph.onnx_model.bench import ROUNDS, Spread
 from ampgraph.onnx_model.blank import refuse_blank
-from ampgraph.onnx_model.io import first_line
+from ampgraph.onnx_model.io import reason
 from ampgraph.onnx_model.run import Feed, fitted, open_session, run
 from ampgraph.onnx_model.setup import chosen_provider
 from ampgraph.onnx_model.sizes import fitting_inputs
@@ -128,7 +128,7 @@ def reference(
         else:
             feeds, answers = fitting_inputs(model, session, shapes)
     except Exception as error:  # onnxruntime's exceptions share no base class
-        fact = f"does not run on {said} inputs ({first_line(error)[:300]})"
+        fact = f"does not run on {said} inputs ({reason(error)})"
         raise ModelError("--tune: the source", fact, "give sizes with --shape, or real inputs with --data") from None
     refuse_blank(answers, said)
     return Reference(feeds, answers, said, bar)

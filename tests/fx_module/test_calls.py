@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 import ampgraph
 from ampgraph.errors import ModelError
-from ampgraph.fx_module.calls import bind, describe
+from ampgraph.tracing import bind, describe
 
 
 class Keywords(nn.Module):

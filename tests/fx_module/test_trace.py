@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -118,7 +119,9 @@ REFUSED = [
     (lambda: half_module(), (torch.randn(2, 12),), "parameter 2.weight: is float16.*module.float()"),
     (lambda: split_module(), (torch.randn(2, 12),), "2.weight: is on the meta device"),
     (lambda: mlp(), (torch.randn(2, 12), 3), "does not take these arguments"),
-    (lambda: mlp(), (torch.randn(2, 13),), r"cannot be traced with \(float32\[2, 13\]\)"),
+    (lambda: mlp(), (torch.randn(2, 13),), r"fails by itself when it is called with \(float32\[2, 13\]\)"),
+    (lambda: mlp(), (np.zeros((2, 12), np.float32),), "example_args: holds a numpy array.*torch.from_numpy"),
+    (lambda: mlp(), 5, "example_args: is of type int"),
     (lambda: mlp(), (torch.randn(2, 12, device="meta"),), "example argument: is on meta"),
     (lambda: OwnLine(), (torch.randn(2, 3),), r"test_trace\.py:\d+ \(return x @ torch.ones\(7, 7\)\)"),
     (lambda: "text", (torch.randn(2, 12),), "is no torch.nn.Module"),

@@ -26,8 +26,9 @@ from ampgraph.onnx_model.bench import (
     worst_error,
 )
 from ampgraph.onnx_model.bench_text import COLUMNS, VERSION, figure, to_json, to_svg, to_table
-from ampgraph.onnx_model.feeds import batch_axes, batched, inputs_for
+from ampgraph.onnx_model.feeds import at_batch, batch_axes, batched, inputs_for
 from ampgraph.onnx_model.memory import device_bytes, with_peak
+from ampgraph.onnx_model.sources import as_loaded
 from tests.small_models import classifier, parse, saved
 
 MEBIBYTE = 2**20
@@ -84,10 +85,16 @@ def test_the_batch_is_the_first_free_dimension_or_a_free_one_of_size_one() -> No
 
 def test_inputs_come_from_shapes_or_a_file(tmp_path: Path) -> None:
     model = classifier()
-    assert inputs_for(model, shapes={"image": (2, 8, 16, 16)}, batch=5)["image"].shape == (5, 8, 16, 16)
+    assert at_batch(model, inputs_for([as_loaded(model)], shapes={"image": (2, 8, 16, 16)}), 5)["image"].shape == (
+        5,
+        8,
+        16,
+        16,
+    )
     given = np.ones((1, 8, 16, 16), np.float32)
     np.savez(tmp_path / "data.npz", image=given)
-    np.testing.assert_array_equal(inputs_for(model, tmp_path / "data.npz", batch=2)["image"], np.repeat(given, 2, 0))
+    read = inputs_for([as_loaded(model)], tmp_path / "data.npz")
+    np.testing.assert_array_equal(at_batch(model, read, 2)["image"], np.repeat(given, 2, 0))
 
 
 @pytest.mark.parametrize(
@@ -101,7 +108,7 @@ def test_inputs_that_do_not_fit(words: dict, expected: str) -> None:
     model = classifier()
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     with pytest.raises(OptionError) as error:
-        inputs_for(model, **words)
+        at_batch(model, inputs_for([as_loaded(model)], shapes=words.get("shapes")), words.get("batch", 0))
     assert str(error.value).startswith(expected)
 
 

@@ -12,7 +12,8 @@ from types import FrameType
 
 import torch
 
-_OURS = str(Path(__file__).parent.parent)
+_OURS = str(Path(__file__).parent)
+_EXPORTERS = ("onnxscript", "onnx_ir")  # beside torch, whose frames are nobody's code
 
 
 def user_line(error: BaseException) -> str:
@@ -47,6 +48,7 @@ def _shown(file: str, line: int | None) -> str:
 def is_user_code(file: str) -> bool:
     """Whether a file is neither torch's, nor Python's, nor ours."""
     paths = sysconfig.get_paths()
-    ours = (str(Path(torch.__file__).parent), _OURS)
+    libraries = tuple(str(Path(paths["purelib"], name)) for name in _EXPORTERS)
+    ours = (str(Path(torch.__file__).parent), _OURS, *libraries)
     python = file.startswith(paths["stdlib"]) and not file.startswith(paths["purelib"])
     return not (file.startswith("<") or file.startswith(ours) or python)
