@@ -20,7 +20,7 @@ Data = Mapping[str, Any] | Path
 
 
 def as_data(given: Mapping[str, Any] | FilePath) -> Data | None:
-    """What a caller writes, a path as text included. Raises OptionError for what is neither a path nor arrays by name."""
+    """What a caller writes, a path as text included. OptionError for what is neither that nor arrays by name."""
     if given is None or isinstance(given, Mapping):
         return given
     if not isinstance(given, str | os.PathLike):
