@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,14 @@ _KINDS = {"V": "Vf", "f": "fV", "O": "OUS"}  # of arrays, by that of the type: b
 
 
 def as_data(given: Mapping[str, Any] | FilePath) -> Data | None:
-    """What a caller writes, a path as text included."""
-    return given if given is None or isinstance(given, Mapping) else Path(given)
+    """What a caller writes, a path as text included. OptionError for what is neither that nor arrays by name."""
+    if given is None or isinstance(given, Mapping):
+        return given
+    if not isinstance(given, str | os.PathLike):
+        fact = "is neither arrays by name nor a file of them"
+        remedy = 'give {"name": array}, or the path of an .npz file'
+        raise OptionError(f"data of type {type(given).__name__}", fact, remedy)
+    return Path(given)
 
 
 def name_of_data(data: Data | None) -> str:

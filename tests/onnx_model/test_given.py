@@ -64,6 +64,8 @@ def test_a_conversion_is_checked_with_arrays(tmp_path: Path) -> None:
     assert held.check.outputs == filed.check.outputs
     with pytest.raises(OptionError, match="data: has no array for the input 'image'"):
         ampgraph.convert(classifier(), data={}, **words)
+    with pytest.raises(OptionError, match="data of type list: is neither arrays by name nor a file"):
+        ampgraph.convert(classifier(), data=[image], **words)
     with pytest.raises(OptionError, match="--data: is only read by --check and --tune"):
         ampgraph.convert(classifier(), data={"image": image})
 

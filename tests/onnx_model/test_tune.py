@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 import ampgraph
 from ampgraph.api import convert, examine
 from ampgraph.conversion import Planned, convert_model, plan_model
-from ampgraph.errors import ModelError, PlanError
+from ampgraph.errors import ModelError, OptionError, PlanError
 from ampgraph.onnx_model import io
 from ampgraph.onnx_model.bench import Spread
 from ampgraph.onnx_model.fastest import settings_of
@@ -190,6 +191,20 @@ def test_the_plan_gives_the_same_bytes_without_measuring(tmp_path: Path, name: s
         else:
             with pytest.raises(ModelError, match="other options"):
                 is_converted(loaded, options)
+
+
+def test_arrays_in_memory_are_tuned_with_and_must_be_answered_with_numbers(tmp_path: Path) -> None:
+    path = saved(gelu(), tmp_path / "model.onnx")
+
+    def tuned(x: float) -> Planned:
+        data = {"x": np.full((2, 64), x, np.float32)}
+        return tune(io.load(path), Options(tune=True), data, provider="cpu", way=QUICK, profile_seconds=0)
+
+    table = tuned(0.5).tuned
+    assert table is not None
+    assert (table.inputs, table.shapes) == ("given", {"x": (2, 64)})
+    with pytest.raises(OptionError, match=r"^data: the source itself answers with NaN or infinity throughout"):
+        tuned(np.nan)
 
 
 def test_the_source_as_a_session_opens_it_anyway_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
