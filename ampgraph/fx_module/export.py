@@ -7,7 +7,7 @@ reading its bytecode (strict). The first axis is left free where the module lets
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,8 +66,7 @@ def _attempts(module: nn.Module, arguments: Arguments, dynamic_shapes: DynamicSh
         was_one = doubled is not arguments
         if shapes is not None:
             yield _Attempt(doubled, shapes, False, "", was_one)
-        fixed = "the batch size is fixed to the example's: the module's Python does not leave it free"
-        note = fixed if shapes is not None else ""
+        note = f"the batch size is fixed to the example's: {_why_fixed(module, shapes)}" if shapes is not None else ""
         yield _Attempt(arguments, None, False, note)
         if shapes is not None and not was_one:
             yield _Attempt(doubled, shapes, True)
@@ -75,6 +74,14 @@ def _attempts(module: nn.Module, arguments: Arguments, dynamic_shapes: DynamicSh
         return
     yield _Attempt(arguments, dynamic_shapes, False)
     yield _Attempt(arguments, dynamic_shapes, True)
+
+
+def _why_fixed(module: nn.Module, shapes: Mapping[str, Any]) -> str:
+    given = inspect.signature(module.forward).parameters
+    named = [f"**{name}" for name in shapes if given[name].kind is inspect.Parameter.VAR_KEYWORD]
+    if named:
+        return f"torch.export takes no free sizes beside {named[0]}; name its arguments in forward"
+    return "the module's Python does not leave it free"
 
 
 def _export(module: nn.Module, attempt: _Attempt) -> Traced:

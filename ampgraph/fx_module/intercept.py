@@ -1,10 +1,11 @@
-"""Intercept: a method of torch's that does something of ours as well, while one thread traces a module."""
+"""Intercept: a function of torch's that does something of ours as well, while one thread traces a module."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 Method = Callable[..., Any]
@@ -15,7 +16,7 @@ _MISSING = object()
 
 @contextmanager
 def intercepted(
-    owner: type, name: str, method: Method, replacement: Method, *, of_class: bool = False
+    owner: type | ModuleType, name: str, method: Method, replacement: Method, *, of_class: bool = False
 ) -> Iterator[None]:
     """Until it is left, `owner.name` is `replacement` in this thread and `method` in all others.
 

@@ -24,6 +24,7 @@ from ampgraph.fx_module.export import DynamicShapes, export_module
 from ampgraph.fx_module.frugal import frugal
 from ampgraph.fx_module.own_backward import verify_call, verify_hooks
 from ampgraph.fx_module.policy import Policy
+from ampgraph.fx_module.quiet import quietly
 from ampgraph.fx_module.summary import summary
 from ampgraph.fx_module.views import settled
 from ampgraph.fx_module.widening import widened
@@ -102,7 +103,7 @@ class TracedModule(nn.Module):
         ready = wiring.ready.get(key) or self._prepare(*key)
         interface = ready.capture.interface
         flat = interface.flatten(bind(self.original, args, kwargs) if kwargs else (args, kwargs))
-        state = [owner[name] for owner, name in ready.plain]
+        state = _held(ready.plain)
         if ready.capture.losses and torch.is_grad_enabled():
             verify_call(self.original, ready.capture.losses, ready.capture.trained, flat)
         aside = _undisturbed(ready, key[1])
@@ -115,7 +116,7 @@ class TracedModule(nn.Module):
 
     def _low(self, ready: _Ready) -> Sequence[Tensor]:
         """The copies of parameters that a body takes, after all else of its state."""
-        sources, copies = [owner[name] for owner, name in ready.low], self._copies
+        sources, copies = _held(ready.low), self._copies
         if torch.compiler.is_compiling():
             return [copies.take_one(key, source) for key, source in zip(ready.wanted.keys, sources, strict=True)]
         if must_show(self):
@@ -171,7 +172,8 @@ class TracedModule(nn.Module):
     def _capture(self, modes: Modes) -> Capture:
         """Capture the module in its present modes."""
         arguments = self._example.arguments(self._device())
-        found = capture(self.original, arguments, self._policy, self._dynamic_shapes)
+        with quietly():
+            found = capture(self.original, arguments, self._policy, self._dynamic_shapes)
         self._captures[modes] = found
         return found
 
@@ -302,7 +304,8 @@ class TracedModule(nn.Module):
     def export(self) -> ExportedProgram:
         """The traced module in its present modes as an exported program, without casts."""
         arguments = self._example.arguments(self._device())
-        return export_module(self.original, arguments, self._dynamic_shapes).program
+        with quietly():
+            return export_module(self.original, arguments, self._dynamic_shapes).program
 
     def to_onnx(self, destination: str | Path | None = None, **options: Any) -> Result:  # noqa: ANN401
         """Export the weights as they are now, in the precisions that were decided here, and verify what was made.
@@ -343,6 +346,14 @@ def _unforeseen(module: nn.Module) -> ModelError:
 
 def _place(fetch: Fetch, body: Body, owners: Mapping[str, Owner]) -> Owner:
     return (body.constants, fetch.target) if fetch.kind == "constant" else owners[fetch.target]
+
+
+def _held(places: Sequence[Owner]) -> list[Any]:
+    try:
+        return [owner[name] for owner, name in places]
+    except KeyError as error:
+        fact = f"no longer holds a parameter or buffer {error} that it was traced with (a parametrization replaces one)"
+        raise ModelError("traced module", fact, "trace again with what it should have") from None
 
 
 def _hooks(module: nn.Module) -> tuple[dict[int, Any], ...]:

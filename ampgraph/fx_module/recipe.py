@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -44,6 +45,17 @@ class Recipe:
         if self.scaler is not None and not isinstance(self.scaler, GradScaler):
             fact = f"{type(self.scaler).__name__} is no torch.amp.GradScaler"
             raise OptionError("scaler", fact, "give an ampgraph.LossScaler, or None")
+        if _needs_closure(self.optimizer):
+            place = type(self.optimizer).__name__
+            fact = "asks for the loss as often as it likes, and a step computes it once"
+            raise OptionError(
+                place, fact, "write the loop by hand: optimizer.step(closure), with the traced module in it"
+            )
+
+
+def _needs_closure(optimizer: Optimizer) -> bool:
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty
 
 
 @dataclass(frozen=True)

@@ -219,7 +219,6 @@ def test_no_capturable_optimizer_waits_for_the_device(name: str) -> None:
             "RMSprop(..., capturable=True, foreach=True)",
         ),
         (lambda p: torch.optim.Adagrad(p), "capture=False"),
-        (lambda p: torch.optim.LBFGS(p), "capture=False"),
     ],
 )
 def test_optimizers_that_cannot_be_captured(optimizer: Any, remedy: str) -> None:

@@ -1,6 +1,8 @@
 """The public door: what it takes, what it refuses and how, and that nothing of the user's changes."""
 
 import copy
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -308,6 +310,43 @@ def test_vmap_in_forward_is_left_as_it_is_and_all_around_it_is_low() -> None:
     traced(x).square().mean().backward()
     for name, parameter in module.named_parameters():
         assert (parameter.grad - expected[name]).norm() <= 0.01 * expected[name].norm(), name
+
+
+class TakesAnything(nn.Module):
+    def forward(self, x: Tensor, **more: Tensor) -> Tensor:
+        return sum(more.values(), x)
+
+
+def test_why_a_batch_is_fixed_is_said_truly() -> None:
+    x = torch.randn(4, 2)
+    traced = ampgraph.trace(TakesAnything(), x, {"y": x})
+    assert traced.captured.notes == (
+        "the batch size is fixed to the example's: torch.export takes no free sizes beside **more; "
+        "name its arguments in forward",
+    )
+    assert ampgraph.trace(TakesAnything(), x)(torch.ones(5, 2)).shape == (5, 2)
+
+
+NOISY = """
+import torch, ampgraph
+
+class Inverse(torch.nn.Module):
+    def forward(self, x):
+        return torch.linalg.inv(x @ x.mT + torch.eye(3))
+
+ampgraph.trace(Inverse(), torch.randn(2, 3, 3), objective="coverage")
+try:
+    ampgraph.trace(torch.nn.BatchNorm1d(3, momentum=None), torch.randn(2, 3))
+except ampgraph.errors.ModelError:
+    print("refused")
+"""
+
+
+def test_what_torch_is_asked_and_refuses_is_not_told() -> None:
+    """Torch's logs and prints go by streams that it opens as it is imported."""
+    found = subprocess.run([sys.executable, "-c", NOISY], capture_output=True, text=True, check=True)
+    assert found.stderr == ""
+    assert found.stdout == "refused\n"
 
 
 def test_copies_of_the_original_are_not_needed() -> None:

@@ -167,6 +167,13 @@ def test_the_mode_of_the_original_and_of_the_traced_module_are_one() -> None:
     assert traced(x).min() == 0
 
 
+def test_a_parametrization_that_came_too_late_is_named() -> None:
+    traced = ampgraph.trace(mlp(), torch.randn(4, 12))
+    nn.utils.parametrizations.weight_norm(traced.original[2])
+    with pytest.raises(ModelError, match=r"no longer holds a parameter or buffer 'weight'.*trace again"):
+        traced(torch.randn(4, 12))
+
+
 def test_deepcopy_and_saving() -> None:
     traced = ampgraph.trace(mlp(), torch.randn(4, 12))
     traced(torch.randn(4, 12)).sum().backward()  # copies of parameters are there

@@ -345,3 +345,10 @@ def test_a_step_of_the_optimizer_that_fails_can_be_followed_by_another(way: str)
         step(x, y)
     assert all(each.grad is None for each in module.parameters())
     step(x, y)
+
+
+def test_an_optimizer_that_wants_a_closure_is_refused_with_a_remedy() -> None:
+    module = network()
+    with pytest.raises(OptionError, match=r"LBFGS: asks for the loss as often as it likes.*optimizer.step\(closure\)"):
+        TrainStep(module, cross_entropy, torch.optim.LBFGS(module.parameters()))
+    TrainStep(module, cross_entropy, torch.optim.Rprop(module.parameters()))
