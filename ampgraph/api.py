@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from ampgraph.onnx_model.io import Loaded
 from ampgraph.onnx_model.marks import is_output, options_to_look_at
 from ampgraph.onnx_model.opsets import needed_opsets
 from ampgraph.onnx_model.sources import as_loaded
-from ampgraph.options import FilePath, Options, make_options
+from ampgraph.options import FilePath, Options, as_path, make_options
 from ampgraph.outputs import Outputs, staged
 from ampgraph.plan import Plan
 from ampgraph.plan import to_json as plan_to_json
@@ -103,8 +104,8 @@ def convert(
     device: str = "h100",
     objective: str = "speed",
     rules: FilePath = None,
-    keep: str = "",
-    low: str = "",
+    keep: str | Sequence[str] = "",
+    low: str | Sequence[str] = "",
     io: str = "keep",
     shapes: Mapping[str, Sequence[int]] | None = None,
     opset: int = 0,
@@ -133,7 +134,8 @@ def convert(
     - `precision`: "float16" or "bfloat16". `target`: "onnxruntime-cuda", whose kernels are known, or "onnx".
     - `device`: the deployment's GPU, not the local one. `objective`: "speed", "memory" or "coverage".
     - `rules`: a TOML file of rules that go before the built-in ones.
-    - `keep`, `low`: regular expressions over node names that stay float32, or become low against the rules.
+    - `keep`, `low`: a regular expression, or several, over node names that stay float32, or become low against the
+      rules.
     - `io`: "keep" the interface, make float inputs and outputs "low", or a regular expression over their names.
     - `shapes`: input shapes by name that times are modelled at. `opset`: raise the model's opset first.
     - `costs`: times that `ampgraph profile` measured, instead of modelled ones.
@@ -171,13 +173,23 @@ def convert(
         cuda_graph=cuda_graph,
         native=native,
     )
-    wanted = {"-o": destination, "--save-plan": save_plan, "--report": report}
-    paths = {option: Path(path) for option, path in wanted.items() if path is not None}
-    order = _Order(
-        options, Outputs(paths, force), dict(require or {}), check, Path(data) if data is not None else None, dry_run
-    )
+    wanted = {
+        "-o": as_path("destination", destination),
+        "--save-plan": as_path("save_plan", save_plan),
+        "--report": as_path("report", report),
+    }
+    paths = {option: path for option, path in wanted.items() if path is not None}
+    inputs = as_path("data", data, "give the path of an .npz file, such as numpy.savez writes")
+    order = _Order(options, Outputs(paths, force), _thresholds(require), check, inputs, dry_run)
     order.verify()
     return _carry_out(order, as_loaded(source, example_args, example_kwargs))
+
+
+def _thresholds(require: Mapping[str, float] | None) -> dict[str, float]:
+    """Thresholds by name. OptionError for what is no mapping of numbers."""
+    if not isinstance(require or {}, Mapping) or any(not isinstance(each, Real) for each in (require or {}).values()):
+        raise OptionError("require", f"is {require!r}", 'give numbers by name: {"coverage": 0.9}')
+    return dict(require or {})
 
 
 def examine(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 import os
 import re
 import shlex
@@ -18,6 +19,7 @@ from ampgraph.precision import LOW_PRECISIONS, Precision
 Objective = Literal["speed", "memory", "coverage"]
 Target = Literal["onnxruntime-cuda", "onnx"]
 FilePath = str | os.PathLike[str] | None
+MOST_SIZE = 2**63 - 1  # of a dimension, in ONNX
 FILES = ("rules", "plan", "costs")  # options that name a file
 
 
@@ -58,10 +60,7 @@ class Options:
             fact = "counts on kernels that sessions take by themselves in CUDA graphs alone"
             raise OptionError("--native", fact, "add --cuda-graph")
         for option, pattern in (("--keep", self.keep), ("--low", self.low), ("--io", self.io)):
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise OptionError(f"{option} {pattern!r}", f"is no regular expression ({error})", "mend it") from None
+            _require_pattern(option, pattern)
 
     def said(self) -> dict[str, Any]:
         """The options as plain data: of the files that they name a digest of the contents, not the paths."""
@@ -105,20 +104,67 @@ def make_options(
     rules: FilePath = None,
     plan: FilePath = None,
     costs: FilePath = None,
+    keep: str | Iterable[str] = "",
+    low: str | Iterable[str] = "",
+    io: str = "keep",
     shapes: Mapping[str, Sequence[int]] | None = None,
+    opset: int = 0,
     **others: Any,  # noqa: ANN401  (those of Options that need no reading)
 ) -> Options:
-    """Options from what a caller writes: names and paths as text, shapes as any sequence."""
+    """Options from what a caller writes: names and paths as text, shapes as any sequence, one pattern or several."""
     _require("--precision", precision, LOW_PRECISIONS)
     return Options(
         precision=Precision(precision),
-        device=device.lower(),
-        rules=Path(rules) if rules else None,
-        plan=Path(plan) if plan else None,
-        costs=Path(costs) if costs else None,
-        shapes={name: _shape(name, sizes) for name, sizes in (shapes or {}).items()},
+        device=_text("device", device).lower(),
+        rules=as_path("rules", rules or None),
+        plan=as_path("plan", plan or None, "give the path of a plan file, such as save_plan=FILE writes"),
+        costs=as_path("costs", costs or None),
+        keep=any_of(keep, "keep"),
+        low=any_of(low, "low"),
+        io=_text("io", io),
+        shapes=as_shapes(shapes),
+        opset=_whole("opset", opset),
         **others,
     )
+
+
+def any_of(patterns: str | Iterable[str], option: str = "pattern") -> str:
+    """One regular expression that finds what any of several finds; "", which finds nothing, for none."""
+    if isinstance(patterns, str):
+        return patterns
+    several = list(patterns) if isinstance(patterns, Iterable) else [patterns]
+    given = [each for each in (_text(option, each) for each in several) if each]
+    for each in given:
+        _require_pattern(option, each)
+    return given[0] if len(given) == 1 else "|".join(f"(?:{each})" for each in given)
+
+
+def as_path(option: str, given: FilePath, remedy: str = "give the path of a file") -> Path | None:
+    """A path, None where none is given. OptionError for what cannot be one."""
+    if given is None or isinstance(given, str | os.PathLike):
+        return None if given is None else Path(given)
+    raise OptionError(option, f"is of type {type(given).__name__}", remedy)
+
+
+def as_shapes(shapes: Mapping[str, Sequence[int]] | None) -> dict[str, tuple[int, ...]]:
+    """Shapes by name of input, from any mapping of sequences of whole numbers. OptionError for anything else."""
+    if shapes is not None and not isinstance(shapes, Mapping):
+        fact = f"is of type {type(shapes).__name__}"
+        raise OptionError("shapes", fact, 'give sizes by name of input: {"x": (1, 3, 224, 224)}')
+    return {_text("a name in shapes", name): _shape(name, sizes) for name, sizes in (shapes or {}).items()}
+
+
+def _text(option: str, given: object) -> str:
+    if not isinstance(given, str):
+        raise OptionError(option, f"is {given!r}, of type {type(given).__name__}", "give a string")
+    return given
+
+
+def _whole(option: str, given: object) -> int:
+    try:
+        return operator.index(given)  # type: ignore[arg-type]
+    except TypeError:
+        raise OptionError(option, f"is {given!r}", "give a whole number") from None
 
 
 def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
@@ -139,9 +185,14 @@ def parse_threshold(text: str) -> tuple[str, float]:
 
 
 def _shape(name: str, sizes: Sequence[int]) -> tuple[int, ...]:
-    shape = tuple(int(size) for size in sizes)
-    if any(size < 0 for size in shape):
-        raise OptionError(f"--shape {name}", f"has a negative size in {shape}", "give the sizes of a real input")
+    try:
+        shape = tuple(operator.index(size) for size in sizes)
+    except TypeError:
+        fact = f"is {sizes!r}"
+        raise OptionError(f"shapes[{name!r}]", fact, "give whole numbers: (1, 3, 224, 224)") from None
+    for wrong, found in (("a negative", min(shape, default=0) < 0), ("too large a", max(shape, default=0) > MOST_SIZE)):
+        if found:
+            raise OptionError(f"--shape {name}", f"has {wrong} size in {shape}", "give the sizes of a real input")
     return shape
 
 
@@ -150,6 +201,13 @@ def _file_digest(option: str, path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise OptionError(option, f"cannot be read ({error.strerror})", "check the path") from None
+
+
+def _require_pattern(option: str, pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise OptionError(f"{option} {pattern!r}", f"is no regular expression ({error})", "mend it") from None
 
 
 def _require(option: str, value: str, known: Iterable[str]) -> None:

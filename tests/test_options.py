@@ -1,11 +1,12 @@
 """Reading options: what callers write, and what a digest remembers."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from ampgraph.errors import OptionError
-from ampgraph.options import Options, make_options, parse_shape, parse_threshold, to_words
+from ampgraph.options import Options, any_of, make_options, parse_shape, parse_threshold, to_words
 from ampgraph.precision import Precision
 
 
@@ -26,6 +27,19 @@ def test_words_become_options() -> None:
         ({"io": "["}, "is no regular expression"),
         ({"opset": -1}, "is no opset"),
         ({"shapes": {"x": (1, -2)}}, "negative size"),
+        ({"shapes": {"x": (2**63,)}}, "too large a size"),
+        ({"shapes": {"x": (1.5, 3)}}, "shapes['x']: is (1.5, 3); give whole numbers"),
+        ({"shapes": {"x": "1x3"}}, "shapes['x']: is '1x3'; give whole numbers"),
+        ({"shapes": [(1, 3)]}, "shapes: is of type list; give sizes by name of input"),
+        ({"shapes": {1: (1, 3)}}, "a name in shapes: is 1, of type int"),
+        ({"opset": "20"}, "opset: is '20'; give a whole number"),
+        ({"keep": 5}, "keep: is 5, of type int; give a string"),
+        ({"low": ["a", 5]}, "low: is 5, of type int; give a string"),
+        ({"keep": ["a", "("]}, "keep '(': is no regular expression"),
+        ({"io": None}, "io: is None"),
+        ({"device": 3}, "device: is 3"),
+        ({"rules": 3}, "rules: is of type int; give the path of a file"),
+        ({"plan": object()}, "plan: is of type object; give the path of a plan file, such as save_plan=FILE writes"),
     ],
 )
 def test_values_that_mean_nothing(words, complaint: str) -> None:
@@ -33,6 +47,15 @@ def test_values_that_mean_nothing(words, complaint: str) -> None:
         make_options(**words)
     assert complaint in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_several_patterns_are_one_that_finds_what_any_of_them_finds() -> None:
+    assert any_of("a|b") == any_of(["a|b"]) == any_of(("", "a|b")) == "a|b"
+    assert any_of(()) == any_of("") == any_of([""]) == ""
+    pattern = any_of(iter(["^a|b", "c$"]))
+    assert pattern == "(?:^a|b)|(?:c$)"
+    assert [name for name in ("ax", "xb", "xa", "xc", "cx") if re.search(pattern, name)] == ["ax", "xb", "xc"]
+    assert make_options(keep=["a", "b"], low=("c",)) == Options(keep="(?:a)|(?:b)", low="c")
 
 
 def test_shapes_and_thresholds_as_text() -> None:

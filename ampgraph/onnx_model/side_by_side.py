@@ -31,7 +31,7 @@ from ampgraph.onnx_model.run import CPU, CUDA, Feed, Provider, best_provider
 from ampgraph.onnx_model.sources import as_loaded
 from ampgraph.onnx_model.surfacing import unreachable
 from ampgraph.onnx_model.timing import device_name
-from ampgraph.options import FilePath
+from ampgraph.options import FilePath, as_path, as_shapes
 
 TOLERANCE = 3e-2  # relative L2 error: some sixty roundings of float16
 PROVIDERS = ("auto", "cuda", "cpu")
@@ -64,10 +64,12 @@ def compare(
         raise OptionError(f"--tolerance {tolerance}", "is no error", "give a number such as 3e-2")
     loaded = as_loaded(reference), as_loaded(candidate)
     means = Means(
-        data if data is None or isinstance(data, Mapping) else Path(data),
+        data
+        if isinstance(data, Mapping)
+        else as_path("data", data, "give arrays by name, or the path of an .npz file"),
         tolerance,
         chosen(provider),
-        {name: tuple(shape) for name, shape in (shapes or shapes_asked_for(loaded)).items()},
+        as_shapes(shapes) or shapes_asked_for(loaded),
         most_bytes,
         progress or (lambda done, total: None),
     )
