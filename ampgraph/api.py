@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from ampgraph.onnx_model.io import Loaded
 from ampgraph.onnx_model.marks import is_output, options_to_look_at
 from ampgraph.onnx_model.opsets import needed_opsets
 from ampgraph.onnx_model.sources import as_loaded
-from ampgraph.options import FilePath, Options, make_options
+from ampgraph.options import FilePath, Options, as_path, make_options
 from ampgraph.outputs import Outputs, staged
 from ampgraph.plan import Plan
 from ampgraph.plan import to_json as plan_to_json
@@ -171,11 +172,22 @@ def convert(
         cuda_graph=cuda_graph,
         native=native,
     )
-    wanted = {"-o": destination, "--save-plan": save_plan, "--report": report}
-    paths = {option: Path(path) for option, path in wanted.items() if path is not None}
-    order = _Order(options, Outputs(paths, force), dict(require or {}), check, as_data(data), dry_run)
+    wanted = {
+        "-o": as_path("destination", destination),
+        "--save-plan": as_path("save_plan", save_plan),
+        "--report": as_path("report", report),
+    }
+    paths = {option: path for option, path in wanted.items() if path is not None}
+    order = _Order(options, Outputs(paths, force), _thresholds(require), check, as_data(data), dry_run)
     order.verify()
     return _carry_out(order, as_loaded(source, example_args, example_kwargs))
+
+
+def _thresholds(require: Mapping[str, float] | None) -> dict[str, float]:
+    """Thresholds by name. OptionError for what is no mapping of numbers."""
+    if not isinstance(require or {}, Mapping) or any(not isinstance(each, Real) for each in (require or {}).values()):
+        raise OptionError("require", f"is {require!r}", 'give numbers by name: {"coverage": 0.9}')
+    return dict(require or {})
 
 
 def examine(

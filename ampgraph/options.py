@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import operator
 import os
 import re
 import shlex
@@ -118,24 +119,63 @@ def make_options(
     rules: FilePath = None,
     plan: FilePath = None,
     costs: FilePath = None,
-    keep: str | Sequence[str] = "",
-    low: str | Sequence[str] = "",
+    keep: str | Iterable[str] = "",
+    low: str | Iterable[str] = "",
+    io: str = "keep",
     shapes: Mapping[str, Sequence[int]] | None = None,
+    opset: int = 0,
     **others: Any,  # noqa: ANN401  (those of Options that need no reading)
 ) -> Options:
-    """Options from what a caller writes: names and paths as text, shapes as any sequence."""
+    """Options from what a caller writes: names and paths as text, shapes as any sequence, one pattern or several."""
     _require("--precision", precision, LOW_PRECISIONS)
     return Options(
         precision=Precision(precision),
-        device=device.lower(),
-        rules=Path(rules) if rules else None,
-        plan=Path(plan) if plan else None,
-        costs=Path(costs) if costs else None,
-        keep=_patterns(keep),
-        low=_patterns(low),
-        shapes={name: _shape(name, sizes) for name, sizes in (shapes or {}).items()},
+        device=_text("device", device).lower(),
+        rules=as_path("rules", rules or None),
+        plan=as_path("plan", plan or None, "give the path of a plan file, such as save_plan=FILE writes"),
+        costs=as_path("costs", costs or None),
+        keep=patterns_of("keep", keep),
+        low=patterns_of("low", low),
+        io=_text("io", io),
+        shapes=as_shapes(shapes),
+        opset=_whole("opset", opset),
         **others,
     )
+
+
+def patterns_of(option: str, given: str | Iterable[str]) -> Patterns:
+    """As `Options` has them: a single one by itself, however it is given. OptionError for what are no strings."""
+    several = given if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+    found = each_of(tuple(_text(option, each) for each in several))
+    return found if len(found) > 1 else "".join(found)
+
+
+def as_path(option: str, given: FilePath, remedy: str = "give the path of a file") -> Path | None:
+    """A path, None where none is given. OptionError for what cannot be one."""
+    if given is None or isinstance(given, str | os.PathLike):
+        return None if given is None else Path(given)
+    raise OptionError(option, f"is of type {type(given).__name__}", remedy)
+
+
+def as_shapes(shapes: Mapping[str, Sequence[int]] | None) -> dict[str, tuple[int, ...]]:
+    """Shapes by name of input, from any mapping of sequences of whole numbers. OptionError for anything else."""
+    if shapes is not None and not isinstance(shapes, Mapping):
+        fact = f"is of type {type(shapes).__name__}"
+        raise OptionError("shapes", fact, 'give sizes by name of input: {"x": (1, 3, 224, 224)}')
+    return {_text("a name in shapes", name): _shape(name, sizes) for name, sizes in (shapes or {}).items()}
+
+
+def _text(option: str, given: object) -> str:
+    if not isinstance(given, str):
+        raise OptionError(option, f"is {given!r}, of type {type(given).__name__}", "give a string")
+    return given
+
+
+def _whole(option: str, given: object) -> int:
+    try:
+        return operator.index(given)  # type: ignore[arg-type]
+    except TypeError:
+        raise OptionError(option, f"is {given!r}", "give a whole number") from None
 
 
 def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
@@ -175,7 +215,11 @@ def _each_once(option: str, pairs: Iterable[tuple[str, Value]]) -> dict[str, Val
 
 
 def _shape(name: str, sizes: Sequence[int]) -> tuple[int, ...]:
-    shape = tuple(int(size) for size in sizes)
+    try:
+        shape = tuple(operator.index(size) for size in sizes)
+    except TypeError:
+        fact = f"is {sizes!r}"
+        raise OptionError(f"shapes[{name!r}]", fact, "give whole numbers: (1, 3, 224, 224)") from None
     if any(size < 0 for size in shape):
         raise OptionError(f"--shape {name}", f"has a negative size in {shape}", "give the sizes of a real input")
     return _of_possible_size(f"--shape {name}={'x'.join(map(str, shape))}", shape)
@@ -185,12 +229,6 @@ def _of_possible_size(place: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     if math.prod(max(size, 1) for size in shape) > MOST_ELEMENTS:
         raise OptionError(place, f"has more than {MOST_ELEMENTS} elements", "give the sizes of a real input")
     return shape
-
-
-def _patterns(given: str | Sequence[str]) -> Patterns:
-    """As `Options` has them: a single one by itself, however it is given."""
-    several = each_of(given if isinstance(given, str) else tuple(given))
-    return several if len(several) > 1 else "".join(several)
 
 
 def _require_expression(option: str, pattern: str) -> None:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from ampgraph.attributes import unwritten
 from ampgraph.errors import ModelError, OptionError
 from ampgraph.user_code import user_line
 
@@ -118,7 +119,7 @@ def _own_error(module: nn.Module, arguments: Arguments) -> Exception | None:
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
     devices = {each.device.index for each in pytree.tree_leaves(arguments) if isinstance(each, Tensor) and each.is_cuda}
     try:
-        with warnings.catch_warnings(), torch.enable_grad(), torch.random.fork_rng(devices):
+        with warnings.catch_warnings(), torch.enable_grad(), torch.random.fork_rng(devices), unwritten(module):
             warnings.simplefilter("ignore")  # what it warns of is no news
             torch.func.functional_call(module, buffers, args, kwargs)
     except Exception as error:

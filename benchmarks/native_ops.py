@@ -21,7 +21,7 @@ from onnx import ModelProto, TensorProto, numpy_helper, parser
 import ampgraph
 from ampgraph.errors import ModelError
 from ampgraph.onnx_model.bench import interleaved, spread
-from ampgraph.onnx_model.session import Bound
+from ampgraph.onnx_model.bound import Bound
 from benchmarks.gpu_timing import Contender, relative
 from benchmarks.record import add, machine, table
 

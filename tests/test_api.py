@@ -153,6 +153,38 @@ def test_sources_of_other_libraries() -> None:
         convert(object())
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"destination": 3}, "destination: is of type int; give the path of a file"),
+        ({"report": 3}, "report: is of type int"),
+        ({"data": {"image": 1}, "check": True}, "data: is of type dict; give the path of an .npz file"),
+        ({"require": "coverage"}, "require: is 'coverage'; give numbers by name"),
+        ({"require": {"coverage": "0.9"}}, "require: is {'coverage': '0.9'}; give numbers by name"),
+        ({"example_args": (1,)}, "example_args: is for torch modules, and the source is of type ModelProto"),
+    ],
+)
+def test_arguments_of_a_wrong_type_are_one_line(words: dict, said: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        convert(classifier(), **words)
+    assert str(caught.value).startswith(said)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_plan_is_given_as_a_file() -> None:
+    with pytest.raises(
+        OptionError, match="plan: is of type Plan; give the path of a plan file, such as save_plan=FILE"
+    ):
+        convert(classifier(), plan=convert(classifier()).plan)
+
+
+def test_several_names_are_held_back() -> None:
+    model = classifier()
+    names = [node.name for node in model.graph.node][:2]
+    found = convert(model, keep=[f"^{name}$" for name in names], objective="coverage")
+    assert all("user: --keep" in found.explain(name) for name in names)
+
+
 def test_a_torch_module_needs_example_arguments() -> None:
     import torch
 

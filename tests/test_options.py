@@ -37,6 +37,17 @@ def test_words_become_options() -> None:
         ({"shapes": {"x": (1, -2)}}, "negative size"),
         ({"shapes": {"x": (1, 10**20)}}, f"--shape x=1x{10**20}: has more than 1099511627776 elements"),
         ({"keep": ["a", "("]}, "--keep '(': is no regular expression"),
+        ({"shapes": {"x": (1.5, 3)}}, "shapes['x']: is (1.5, 3); give whole numbers"),
+        ({"shapes": {"x": "1x3"}}, "shapes['x']: is '1x3'; give whole numbers"),
+        ({"shapes": [(1, 3)]}, "shapes: is of type list; give sizes by name of input"),
+        ({"shapes": {1: (1, 3)}}, "a name in shapes: is 1, of type int"),
+        ({"opset": "20"}, "opset: is '20'; give a whole number"),
+        ({"keep": 5}, "keep: is 5, of type int; give a string"),
+        ({"low": ["a", 5]}, "low: is 5, of type int; give a string"),
+        ({"io": None}, "io: is None"),
+        ({"device": 3}, "device: is 3"),
+        ({"rules": 3}, "rules: is of type int; give the path of a file"),
+        ({"plan": object()}, "plan: is of type object; give the path of a plan file, such as save_plan=FILE writes"),
     ],
 )
 def test_values_that_mean_nothing(words, complaint: str) -> None:

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
+from ampgraph.attributes import unwritten
 from ampgraph.errors import ModelError
 from ampgraph.fx_module.asked_sizes import Condition, hold_for_one, not_one, noted_answers
-from ampgraph.fx_module.attributes import unwritten
 from ampgraph.fx_module.own_backward import Lost, noted_losses
 from ampgraph.tracing import Arguments, explained, in_turn, quietly
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ampgraph.errors import OptionError
+from ampgraph.options import Patterns
 from ampgraph.precision import LOW_PRECISIONS, Precision
 
 TrainingObjective = Literal["training", "speed", "memory", "coverage"]
@@ -26,14 +27,14 @@ class Policy:
     precision: Precision = Precision.FLOAT16
     objective: TrainingObjective = "training"
     rules: Path | None = None
-    keep: str = ""
-    low: str = ""
+    keep: Patterns = ""
+    low: Patterns = ""
     io: str = "keep"
     device: str = "h100"
 
 
 def make_policy(
-    precision: str | None, objective: str | None, named_policy: str | None, rules: Path | None, **others: str
+    precision: str | None, objective: str | None, named_policy: str | None, rules: Path | None, **others: Patterns
 ) -> Policy:
     """A policy from what a caller writes. Raises OptionError for words that mean nothing, or contradict each other."""
     if named_policy is not None:

@@ -19,7 +19,7 @@ _LOGGERS = ("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_sha
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
+def hushed() -> Iterator[None]:
     """A context in which torch logs no errors of this thread's traces and prints no graphs that were not finished."""
     here = threading.get_ident()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from ampgraph.fx_module.facts import dtype_name
 from ampgraph.fx_module.module import TracedModule
 from ampgraph.fx_module.own_backward import verify_hooks
 from ampgraph.fx_module.policy import make_policy
-from ampgraph.options import FilePath
+from ampgraph.options import FilePath, as_path, patterns_of
 from ampgraph.tracing import Arguments, example_of, in_turn
 
 
@@ -30,8 +29,8 @@ def trace(
     objective: str | None = None,
     named_policy: str | None = None,
     rules: FilePath = None,
-    keep: str = "",
-    low: str = "",
+    keep: str | Sequence[str] = "",
+    low: str | Sequence[str] = "",
     io: str = "keep",
     device: str = "h100",
     dynamic_shapes: DynamicShapes = BATCH,
@@ -50,8 +49,8 @@ def trace(
       time alone decides, so a tiny model may stay float32. "memory": bytes of values. "coverage": all that is legal.
     - `named_policy`: "mixed_float16", "mixed_bfloat16" (Keras), "O1", "O2" (Apex) instead of the two above.
     - `rules`: a TOML file of rules that go before the built-in ones.
-    - `keep`, `low`: regular expressions over node names ("layer4.0.conv1.conv2d_12": the submodule, then the op) that
-      stay float32, or become low against the rules.
+    - `keep`, `low`: a regular expression, or several, over node names ("layer4.0.conv1.conv2d_12": the submodule, then
+      the op) that stay float32, or become low against the rules.
     - `io`: "keep" the interface, "low", or a regular expression over the names of inputs and outputs (output_0, ...).
     - `device`: the GPU whose figures the model of time takes.
     - `dynamic_shapes`: "batch" leaves the first axis free where the module lets it, None fixes all sizes to the
@@ -64,8 +63,8 @@ def trace(
     Raises ModelError for a module or arguments that cannot be traced, with the line of the module's code; OptionError
     for an option that means nothing. See `TracedModule` for what can be done with the result.
     """
-    wishes = {"keep": keep, "low": low, "io": io, "device": device}
-    policy = make_policy(precision, objective, named_policy, Path(rules) if rules else None, **wishes)
+    wishes = {"keep": patterns_of("keep", keep), "low": patterns_of("low", low), "io": io, "device": device}
+    policy = make_policy(precision, objective, named_policy, as_path("rules", rules or None), **wishes)
     refuse(module)
     arguments = example_of(module, example_args, example_kwargs)
     refuse_arguments(module, arguments)

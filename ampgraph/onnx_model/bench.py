@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from ampgraph.errors import OptionError
+from ampgraph.onnx_model.bound import Bound
 from ampgraph.onnx_model.compare import output_errors
 from ampgraph.onnx_model.feeds import at_batch, inputs_for, shapes_of
 from ampgraph.onnx_model.io import load
 from ampgraph.onnx_model.memory import with_peak
 from ampgraph.onnx_model.run import CPU, Array, Feed
-from ampgraph.onnx_model.session import Bound, Session
+from ampgraph.onnx_model.session import Session
 from ampgraph.onnx_model.setup import chosen_provider
 from ampgraph.settings import Choice
 

@@ -16,12 +16,13 @@ from onnx import ModelProto, TensorProto
 
 from ampgraph.errors import ModelError
 from ampgraph.onnx_model.bench import Spread, interleaved, sampler, spread
+from ampgraph.onnx_model.bound import Bound
 from ampgraph.onnx_model.compare import output_errors
 from ampgraph.onnx_model.names import walk
 from ampgraph.onnx_model.native.opening import choices_of_kernels
 from ampgraph.onnx_model.preferences import CONVOLUTIONS, prefers_channels_last, takes_biases_inside
 from ampgraph.onnx_model.run import CUDA, Feed
-from ampgraph.onnx_model.session import Bound, Session
+from ampgraph.onnx_model.session import Session
 from ampgraph.onnx_model.setup import chosen_provider
 from ampgraph.onnx_model.sources import as_loaded
 from ampgraph.settings import Choice, Setting

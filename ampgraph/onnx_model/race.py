@@ -17,12 +17,13 @@ import onnx
 
 from ampgraph.errors import ModelError
 from ampgraph.onnx_model.bench import Spread, gains, interleaved, sampler, spread
+from ampgraph.onnx_model.bound import Bound
 from ampgraph.onnx_model.compare import OutputError, output_errors
 from ampgraph.onnx_model.fastest import settings_of
 from ampgraph.onnx_model.feeds import shapes_of
 from ampgraph.onnx_model.io import first_line
 from ampgraph.onnx_model.run import CUDA, Provider
-from ampgraph.onnx_model.session import Bound, Session
+from ampgraph.onnx_model.session import Session
 from ampgraph.onnx_model.setup import chosen_provider
 from ampgraph.onnx_model.timing import device_name
 from ampgraph.onnx_model.tune import OWN, Candidate, Reference, Trial, Tuned, Way, decided

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from typing import Any, Literal, TypeVar
@@ -15,6 +15,7 @@ import onnxruntime as ort
 
 from ampgraph.errors import ModelError, OptionError
 from ampgraph.onnx_model import buffers
+from ampgraph.onnx_model.bound import Bound, unbound
 from ampgraph.onnx_model.buffers import NO_GRAPH, Buffers
 from ampgraph.onnx_model.cpu_nodes import CpuNode, cpu_nodes, warning_line, without_shape_arithmetic
 from ampgraph.onnx_model.io import Loaded, first_line, reason
@@ -44,6 +45,7 @@ from ampgraph.onnx_model.setup import (
     without,
 )
 from ampgraph.onnx_model.sources import as_loaded
+from ampgraph.options import as_shapes
 from ampgraph.settings import Choice, MeasuredSetting, Setting
 
 Made = TypeVar("Made")
@@ -51,22 +53,13 @@ ConvSearch = Literal["EXHAUSTIVE", "HEURISTIC", "DEFAULT"]
 MOST_GRAPHS = 16  # captured per session: each holds its inputs and outputs on the device
 
 
-@dataclass(frozen=True)
-class Bound:
-    """A model on one set of inputs that lie where it reads them: a run copies nothing, so it can be timed.
-
-    `run` runs once, `wait` returns when the device has finished, `outputs` copies what the last run computed.
-    `cuda_graph`: a run replays a captured CUDA graph.
-    """
-
-    run: Callable[[], None]
-    wait: Callable[[], None]
-    outputs: Callable[[], dict[str, Any]]
-    cuda_graph: bool = False
-
-
 class Session:
     """An onnxruntime session on CUDA where that really opens, with CUDA graphs where they can be had, else on the CPU.
+
+    Outputs come by name, as numpy arrays (lists of them where an output is a sequence):
+
+        session = ampgraph.Session("m.float16.onnx")
+        y = session.run({"x": array})["y"]
 
     - `model`: a path, `onnx.ModelProto`, `onnx_ir.Model` or torch `ONNXProgram`.
     - `provider`: "best", "cpu", "cuda" or "tensorrt", or onnxruntime's name of it.
@@ -111,15 +104,16 @@ class Session:
         chosen = chosen_provider(provider)
         self._record = read_record(self._loaded.model, chosen, cuda_graph) if recorded else Record()
         self._notes = [self._record.note] if self._record.note else []
+        sizes = as_shapes(shapes)
         setup = first_setup(chosen, cuda_graph, self._record.measured)
         setup = replace(setup, conv_search=conv_search, more=dict(provider_options or {}))
-        setup = replace(setup, sizes=symbol_sizes(self._loaded.model, shapes or {}))
+        setup = replace(setup, sizes=symbol_sizes(self._loaded.model, sizes))
         self._setup = settled(setup, self._loaded.model, self._asked)
         self._lock, self._ids = threading.RLock(), count(1)
         self._plain: Loaded | None = None  # the model without kernels of our own that nobody asked for
         self._seen: set[Any] = set()  # shapes that came once
         self._captured: dict[Any, Buffers] = {}  # by shapes
-        self._session = self._first_opened(native, shapes or {})
+        self._session = self._first_opened(native, sizes)
         if self._setup.provider == CUDA and not self.native and counts_on_kernels(self._loaded.model):
             self.note(UNUSED)
         self.on_cpu = self._fallen()
@@ -185,7 +179,12 @@ class Session:
         self._notes.append(said)
 
     def run(self, feeds: Mapping[str, Feed]) -> dict[str, Any]:
-        """Outputs by name; a float32 array is cast where the model takes a low type."""
+        """Run once: arrays by input name in, outputs by name out.
+
+        A float32 array is cast where the model takes a low type. Outputs are numpy arrays in the types that the model
+        gives (bfloat16 and float8 as of ml_dtypes), each the caller's own; a sequence is a list of arrays, an optional
+        that is empty None. Raises OptionError for names that are not the model's, ModelError for what does not run.
+        """
         given = self._given(feeds)
         with self._lock:
             graph = self._graph_for(given)
@@ -199,7 +198,7 @@ class Session:
         """Put inputs on the device and run once: captured as a CUDA graph of its own where that is in use."""
         given = self._given(feeds)
         if not buffers.is_bindable(self._session):
-            return _unbound(lambda: self._guarded(lambda: run(self._session, given)))
+            return unbound(lambda: self._guarded(lambda: run(self._session, given)))
         with self._lock:
             bound = self._capture(given) if self._setup.cuda_graph else None
             bound = bound or self._placed(given)
@@ -300,6 +299,9 @@ class Session:
 
     def _given(self, feeds: Mapping[str, Feed]) -> dict[str, Any]:
         names = list(self.inputs)
+        if not isinstance(feeds, Mapping):
+            fact = f"are of type {type(feeds).__name__}"
+            raise OptionError(f"feeds of {self._place}", fact, f"give arrays by name: {{{names[0]!r}: array}}")
         for name in feeds.keys() ^ set(names):
             fact = f"lack the input {name!r}" if name in names else f"hold {name!r}, which is no input"
             raise OptionError(f"feeds of {self._place}", fact, f"give {', '.join(names)}")
@@ -373,17 +375,6 @@ class Session:
         self._settle(GRAPH)
         self._captured.clear()
         self._session = self._open()
-
-
-def _unbound(compute: Callable[[], dict[str, Any]]) -> Bound:
-    """For inputs and outputs that onnxruntime cannot bind: sequences, text."""
-    found: dict[str, Any] = {}
-
-    def step() -> None:
-        found.update(compute())
-
-    step()
-    return Bound(step, lambda: None, lambda: dict(found))
 
 
 def _contiguous(feed: Feed) -> Feed:

@@ -35,7 +35,7 @@ from ampgraph.onnx_model.run import CPU, CUDA, Feed, Provider, best_provider
 from ampgraph.onnx_model.sources import as_loaded
 from ampgraph.onnx_model.surfacing import unreachable
 from ampgraph.onnx_model.timing import device_name
-from ampgraph.options import FilePath
+from ampgraph.options import FilePath, as_shapes
 from ampgraph.precision import Precision
 
 PROVIDERS = ("auto", "cuda", "cpu")
@@ -77,7 +77,7 @@ def compare(
         as_data(data),
         _bar(inventories) if tolerance is None else tolerance,
         chosen(provider),
-        {name: tuple(shape) for name, shape in (shapes or shapes_asked_for(loaded)).items()},
+        as_shapes(shapes) or shapes_asked_for(loaded),
         most_bytes,
         progress or (lambda done, total: None),
     )

@@ -9,8 +9,8 @@ from typing import Any
 
 from onnx import ModelProto
 
-from ampgraph.errors import OptionError
-from ampgraph.onnx_model.io import Loaded, load
+from ampgraph.errors import ModelError, OptionError
+from ampgraph.onnx_model.io import Loaded, first_line, load
 
 REMEDY = "give a path, an onnx.ModelProto, an onnx_ir.Model, an ONNXProgram or a torch.nn.Module with example_args"
 
@@ -36,10 +36,8 @@ def as_loaded(
     if isinstance(source, ModelProto):
         return Loaded(source, Path())
     family = _family(source)
-    if "onnx_ir" in family:
+    if "onnx_ir" in family or ("torch" in family and hasattr(source, "model_proto")):
         return Loaded(_from_ir(source), Path())
-    if "torch" in family and hasattr(source, "model_proto"):
-        return Loaded(source.model_proto, Path())
     raise OptionError(f"source of type {type(source).__name__}", "is no model", REMEDY)
 
 
@@ -52,10 +50,14 @@ def _family(source: object) -> set[str]:
     return {cls.__module__.split(".")[0] for cls in type(source).__mro__}
 
 
-def _from_ir(model: Any) -> ModelProto:  # noqa: ANN401
+def _from_ir(model: Any) -> ModelProto:  # noqa: ANN401  (an onnx_ir.Model, or torch's ONNXProgram that holds one)
     import onnx_ir
 
-    proto = onnx_ir.to_proto(model)
+    try:
+        proto = model.model_proto if hasattr(model, "model_proto") else onnx_ir.to_proto(model)
+    except onnx_ir.serde.SerdeError as error:
+        fact = f"cannot be written as ONNX ({first_line(error)[:300]})"
+        raise ModelError(f"source of type {type(model).__name__}", fact, "mend the model, or give a file") from error
     if not isinstance(proto, ModelProto):
         raise OptionError(f"source of type {type(model).__name__}", "is no model", REMEDY)
     return proto

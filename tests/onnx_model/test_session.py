@@ -196,6 +196,7 @@ def test_a_provider_that_does_not_open_is_no_silent_cpu(name: str, capfd: pytest
 @pytest.mark.parametrize(
     ("feeds", "expected"),
     [
+        (FEEDS["x"], "feeds of g: are of type ndarray; give arrays by name: {'x': array}"),
         ({"x": FEEDS["x"]}, "feeds of g: lack the input 'k'; give x, k"),
         ({**FEEDS, "z": FEEDS["x"]}, "feeds of g: hold 'z', which is no input; give x, k"),
         ({**FEEDS, "x": np.ones((2, 3), np.float32)}, "g: does not run on these inputs"),

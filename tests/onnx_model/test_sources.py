@@ -38,6 +38,13 @@ def test_paths_protos_and_ir_models(tmp_path: Path) -> None:
     assert [node.name for node in from_ir.graph.node] == [node.name for node in model.graph.node]
 
 
+def test_an_ir_model_that_cannot_be_written() -> None:
+    model = onnx_ir.from_proto(classifier())
+    model.graph.inputs[0].name = None
+    with pytest.raises(ModelError, match=r"source of type Model: cannot be written as ONNX \(.*mend the model"):
+        as_loaded(model)
+
+
 def test_a_module_is_exported_with_names_dynamic_batch_and_all_its_numbers() -> None:
     module = Scorer().train()
     graph = as_loaded(module, EXAMPLE).model.graph
