@@ -76,8 +76,8 @@ def test_the_program_begins_where_nothing_is_loaded() -> None:
 def test_every_module_outside_the_dialects_is_either_middle_or_edge() -> None:
     flat = {name.removeprefix("ampgraph.") for name in MODULES if name.count(".") == 1}
     edges = {
-        "__init__", "__main__", "api", "attributes", "cli", "conversion", "demo", "digits", "drawing", "exporting", "painting",
-        "stamp", "tracing", "tuning", "tutorial", "user_code",
+        "__init__", "__main__", "api", "attributes", "cli", "conversion", "demo", "digits", "drawing", "exporting",
+        "painting", "stamp", "tracing", "tuning", "tutorial", "user_code",
     }  # fmt: skip
     assert flat <= edges | set(MIDDLE), "say where the new module belongs"
 

@@ -9,8 +9,9 @@ import torch
 
 import ampgraph
 from ampgraph.errors import OptionError
-from ampgraph.onnx_model.feeds import inputs_for
+from ampgraph.onnx_model.feeds import at_batch, inputs_for
 from ampgraph.onnx_model.given import name_of_data, read_inputs
+from ampgraph.onnx_model.io import Loaded
 from tests.models import parse
 from tests.small_models import classifier, saved
 
@@ -72,7 +73,9 @@ def test_a_conversion_is_checked_with_arrays(tmp_path: Path) -> None:
 
 def test_arrays_serve_for_timing_too() -> None:
     image = np.ones((1, 8, 16, 16), np.float32)
-    assert inputs_for(classifier(), {"image": image}, batch=3)["image"].shape == (3, 8, 16, 16)
+    model = classifier()
+    feeds = inputs_for([Loaded(model, Path())], {"image": image})
+    assert at_batch(model, feeds, 3)["image"].shape == (3, 8, 16, 16)
     assert [name_of_data(each) for each in (None, {}, Path("a.npz"))] == ["generated", "given", "a.npz"]
 
 
