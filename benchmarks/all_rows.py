@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import gpu_models
-from benchmarks.side_by_side import Task, run_all
+from benchmarks.processes import Task, run_all
 
 
 def tasks(arguments: argparse.Namespace, gpus: int) -> list[Task]:

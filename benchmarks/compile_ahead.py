@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from benchmarks import gpu_models
-from benchmarks.side_by_side import Task, run_all
+from benchmarks.processes import Task, run_all
 
 FILES, TORCH = "files", "torch"
 _THREADS = {"TORCHINDUCTOR_COMPILE_THREADS": "3", "OMP_NUM_THREADS": "2"}  # a process: 16 cores, 18 processes

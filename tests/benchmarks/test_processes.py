@@ -4,7 +4,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.side_by_side import Task, run_all
+from benchmarks.processes import Task, run_all
 
 
 def test_processes_end_by_themselves_or_at_the_limit(tmp_path: Path):
