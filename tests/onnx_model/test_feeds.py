@@ -51,7 +51,7 @@ def test_run_profile_and_bench_take_them(files: tuple[Path, Path], tmp_path: Pat
     for words, said in (
         (["run", source, "--repeat", "0"], "output y: 1x1x313 float32"),
         (["run", converted, "--repeat", "0"], "output y: 2x1x134 float32"),
-        (["profile", source, "--provider", "cpu", "--seconds", "2", "-o", tmp_path / "costs.json"], "whole model"),
+        (["profile", source, "--provider", "cpu", "--seconds", "20", "-o", tmp_path / "costs.json"], "whole model"),
     ):
         result = CliRunner().invoke(main, [str(word) for word in words])
         assert result.exit_code == 0, result.stderr
