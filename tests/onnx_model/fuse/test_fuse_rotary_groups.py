@@ -69,7 +69,8 @@ def fused_of(model: ModelProto) -> ModelProto:
     sessions = [open_session(each, provider=CPU, optimize="disabled") for each in (model, found.model)]
     expected, answers = (run(session, feeds) for session in sessions)
     for name, values in expected.items():
-        np.testing.assert_allclose(answers[name], values, rtol=1e-4, atol=1e-5)
+        # As a whole: of so many sums in float32 one or another is off by more than its share, on one CPU and not another.
+        assert np.linalg.norm(answers[name] - values) <= 5e-6 * np.linalg.norm(values), name
     return found.model
 
 
