@@ -69,7 +69,7 @@ def fused_of(model: ModelProto) -> ModelProto:
     sessions = [open_session(each, provider=CPU, optimize="disabled") for each in (model, found.model)]
     expected, answers = (run(session, feeds) for session in sessions)
     for name, values in expected.items():
-        # As a whole: of so many sums in float32 one or another is off by more than its share, on one CPU and not another.
+        # As a whole: of so many sums in float32 one or another is off by more than its share, on one CPU or another.
         assert np.linalg.norm(answers[name] - values) <= 5e-6 * np.linalg.norm(values), name
     return found.model
 
