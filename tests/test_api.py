@@ -158,7 +158,7 @@ def test_sources_of_other_libraries() -> None:
     [
         ({"destination": 3}, "destination: is of type int; give the path of a file"),
         ({"report": 3}, "report: is of type int"),
-        ({"data": {"image": 1}, "check": True}, "data: is of type dict; give the path of an .npz file"),
+        ({"data": 3, "check": True}, "data of type int: is neither arrays by name nor a file of them"),
         ({"require": "coverage"}, "require: is 'coverage'; give numbers by name"),
         ({"require": {"coverage": "0.9"}}, "require: is {'coverage': '0.9'}; give numbers by name"),
         ({"example_args": (1,)}, "example_args: is for torch modules, and the source is of type ModelProto"),
