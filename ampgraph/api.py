@@ -33,6 +33,7 @@ from ampgraph.onnx_model.io import Loaded
 from ampgraph.onnx_model.marks import is_output, options_to_look_at
 from ampgraph.onnx_model.opsets import needed_opsets
 from ampgraph.onnx_model.sources import as_loaded
+from ampgraph.onnx_model.wished import low_interface
 from ampgraph.options import FilePath, Options, as_path, make_options
 from ampgraph.outputs import Outputs, staged
 from ampgraph.plan import Plan
@@ -172,15 +173,20 @@ def convert(
         cuda_graph=cuda_graph,
         native=native,
     )
+    outputs = Outputs(_places(destination, save_plan, report), force)
+    order = _Order(options, outputs, _thresholds(require), check, as_data(data), dry_run)
+    order.verify()
+    return _carry_out(order, as_loaded(source, example_args, example_kwargs))
+
+
+def _places(destination: FilePath, save_plan: FilePath, report: FilePath) -> dict[str, Path]:
+    """Where files are asked for, by the option that names them. OptionError for what cannot be a path."""
     wanted = {
         "-o": as_path("destination", destination),
         "--save-plan": as_path("save_plan", save_plan),
         "--report": as_path("report", report),
     }
-    paths = {option: path for option, path in wanted.items() if path is not None}
-    order = _Order(options, Outputs(paths, force), _thresholds(require), check, as_data(data), dry_run)
-    order.verify()
-    return _carry_out(order, as_loaded(source, example_args, example_kwargs))
+    return {option: path for option, path in wanted.items() if path is not None}
 
 
 def _thresholds(require: Mapping[str, float] | None) -> dict[str, float]:
@@ -313,8 +319,8 @@ def _checked(order: _Order, planned: Planned, report: Report, subject: ModelProt
         return report
     options, data = order.options, order.data
     feeds = read_inputs(data, planned.loaded.model) if data is not None else None
-    said, kept, low_io = name_of_data(data), kept_names(planned), options.io == "low"
-    found = run_check(planned.loaded, subject, options.precision, kept, feeds, options.shapes, said, low_io=low_io)
+    said, kept, low = name_of_data(data), kept_names(planned), low_interface(planned.graph, options.io)
+    found = run_check(planned.loaded, subject, options.precision, kept, feeds, options.shapes, said, low=low)
     if found.failures:
         more = f" (and {len(found.failures) - 1} more)" if len(found.failures) > 1 else ""
         remedy = "hold nodes back with --keep, give real inputs with --data, or leave --check out"

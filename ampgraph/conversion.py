@@ -36,7 +36,7 @@ from ampgraph.onnx_model.io import Loaded
 from ampgraph.onnx_model.lift import constants_of, lift
 from ampgraph.onnx_model.prepare import prepare
 from ampgraph.onnx_model.raising import at_opset, opset_of
-from ampgraph.onnx_model.types import fixed_size, modelled_inputs
+from ampgraph.onnx_model.types import by_x, fixed_size, is_like, modelled_inputs
 from ampgraph.onnx_model.verify import verify_written
 from ampgraph.onnx_model.wellformed import refuse_ill_formed
 from ampgraph.onnx_model.wished import lost_wish, low_interface, origins_of, wishes_in
@@ -283,22 +283,13 @@ def _shapes(model: ModelProto, options: Options) -> Mapping[str, tuple[int, ...]
         if name not in inputs:
             raise OptionError(f"--shape {name}", "no such graph input", f"choose among {', '.join(sorted(inputs))}")
         declared = [fixed_size(dim) for dim in inputs[name].dim]
-        if declared and not _fits(sizes, declared):
-            shown = "x".join("?" if size is None else str(size) for size in declared)
-            raise OptionError(
-                f"--shape {name}={'x'.join(map(str, sizes))}", f"the input is {shown}", "give one like it"
-            )
+        if declared and not is_like(sizes, declared):
+            raise OptionError(f"--shape {name}={by_x(sizes)}", f"the input is {by_x(declared)}", "give one like it")
     found = modelled_inputs(model, options.shapes)
     if options.shapes and found and all(0 in shape for shape in found.values()):
         fact = "leaves every input of the model without elements"
         raise OptionError(f"--shape {next(iter(options.shapes))}", fact, "give sizes of real inputs")
     return found
-
-
-def _fits(sizes: tuple[int, ...], declared: list[int | None]) -> bool:
-    return len(sizes) == len(declared) and all(
-        size is None or size == given for given, size in zip(sizes, declared, strict=True)
-    )
 
 
 def rule_book(options: Options) -> RuleBook:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,20 +38,6 @@ def in_turn(*modules: nn.Module) -> Iterator[None]:
         finally:
             for each, mode in modes.items():
                 each.training = mode
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Without what torch logs and warns of by itself: deprecations, missing libraries, graphs it could not finish."""
-    logger = logging.getLogger("torch")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 # Arguments

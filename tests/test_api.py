@@ -139,6 +139,15 @@ def test_the_low_interface_is_by_name_or_all() -> None:
     assert some == {"image": TensorProto.FLOAT16, "scores": TensorProto.FLOAT}
 
 
+@pytest.mark.parametrize("io", ["low", "^{}$"])
+def test_a_check_compares_the_numbers_of_outputs_that_were_asked_to_be_low(io: str) -> None:
+    model = classifier()
+    name = model.graph.output[0].name
+    result = convert(model, io=io.format(name), objective="coverage", check=True)
+    assert element_types(result.model)[name] == onnx.TensorProto.FLOAT16
+    assert result.check.outputs[0].mismatch == ""
+
+
 def test_bfloat16_says_what_it_cannot_do() -> None:
     result = convert(classifier(), precision="bfloat16", objective="coverage", opset=22)
     assert result.report.nodes["bfloat16"] > 0

@@ -77,7 +77,7 @@ def test_every_module_outside_the_dialects_is_either_middle_or_edge() -> None:
     flat = {name.removeprefix("ampgraph.") for name in MODULES if name.count(".") == 1}
     edges = {
         "__init__", "__main__", "api", "attributes", "cli", "conversion", "demo", "digits", "drawing", "exporting",
-        "painting", "stamp", "tracing", "tuning", "tutorial", "user_code",
+        "intercept", "painting", "quiet", "stamp", "tracing", "tuning", "tutorial", "user_code",
     }  # fmt: skip
     assert flat <= edges | set(MIDDLE), "say where the new module belongs"
 

@@ -17,7 +17,7 @@ import sympy  # type: ignore[import-untyped]
 import torch
 from torch.export import ExportedProgram
 
-from ampgraph.fx_module import intercept
+from ampgraph import intercept
 from ampgraph.user_code import is_user_code
 
 _TORCH = Path(torch.__file__).parent

@@ -20,7 +20,8 @@ from ampgraph.attributes import unwritten
 from ampgraph.errors import ModelError
 from ampgraph.fx_module.asked_sizes import Condition, hold_for_one, not_one, noted_answers
 from ampgraph.fx_module.own_backward import Lost, noted_losses
-from ampgraph.tracing import Arguments, explained, in_turn, quietly
+from ampgraph.quiet import quietly
+from ampgraph.tracing import Arguments, explained, in_turn
 
 BATCH = "batch"
 DynamicShapes = Any  # "batch", None, or what torch.export.export takes

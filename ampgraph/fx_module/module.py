@@ -24,11 +24,11 @@ from ampgraph.fx_module.export import DynamicShapes, export_module
 from ampgraph.fx_module.frugal import frugal
 from ampgraph.fx_module.own_backward import verify_call, verify_hooks
 from ampgraph.fx_module.policy import Policy
-from ampgraph.fx_module.quiet import hushed
 from ampgraph.fx_module.summary import summary
 from ampgraph.fx_module.views import settled
 from ampgraph.fx_module.widening import widened
 from ampgraph.plan import Plan
+from ampgraph.quiet import quietly
 from ampgraph.tracing import bind, in_turn
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class TracedModule(nn.Module):
     def _capture(self, modes: Modes) -> Capture:
         """Capture the module in its present modes."""
         arguments = self._example.arguments(self._device())
-        with hushed():
+        with quietly():
             found = capture(self.original, arguments, self._policy, self._dynamic_shapes)
         self._captures[modes] = found
         return found
@@ -304,8 +304,7 @@ class TracedModule(nn.Module):
     def export(self) -> ExportedProgram:
         """The traced module in its present modes as an exported program, without casts."""
         arguments = self._example.arguments(self._device())
-        with hushed():
-            return export_module(self.original, arguments, self._dynamic_shapes).program
+        return export_module(self.original, arguments, self._dynamic_shapes).program
 
     def to_onnx(self, destination: str | Path | None = None, **options: Any) -> Result:  # noqa: ANN401
         """Export the weights as they are now, in the precisions that were decided here, and verify what was made.

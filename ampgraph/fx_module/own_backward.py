@@ -18,7 +18,7 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.utils.checkpoint import CheckpointFunction
 
 from ampgraph.errors import ModelError
-from ampgraph.fx_module.intercept import intercepted
+from ampgraph.intercept import intercepted
 from ampgraph.user_code import calling_line
 
 _HOOKS = ("register_hook", "register_post_accumulate_grad_hook")

@@ -67,18 +67,18 @@ def check(
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     inputs: str = "generated",
     *,
-    low_io: bool = False,
+    low: Collection[str] = (),
 ) -> Check:
     """Compare a conversion with its source. `kept`: nodes and values that the plan keeps float32 for their numbers.
 
-    `low_io`: float32 outputs were asked to be low ones, whose numbers are compared then. Where the source itself does
+    `low`: float32 outputs that were asked to be low ones, whose numbers are compared then. Where the source itself does
     not run, nothing can be compared: OptionError if inputs are given, else CheckError. OptionError as well where it
     answers nothing to compare with.
     """
     provider = best_provider()
     given, expected = _expected(source, feeds, shapes or {}, inputs)
     refuse_blank(expected, inputs)
-    errors, trouble = _errors(given, expected, candidate, simulated=provider == CPU, low_io=low_io)
+    errors, trouble = _errors(given, expected, candidate, simulated=provider == CPU, low=low)
     complaint = _cpu_complaint(candidate)
     lowered, unseen = _lowered(candidate, kept)
     bar = tolerance(precision)
@@ -110,25 +110,24 @@ def _expected(
 
 
 def _errors(
-    feeds: Mapping[str, Feed], expected: Mapping[str, Any], candidate: Subject, *, simulated: bool, low_io: bool
+    feeds: Mapping[str, Feed], expected: Mapping[str, Any], candidate: Subject, *, simulated: bool, low: Collection[str]
 ) -> tuple[tuple[OutputError, ...], str]:
     """Errors of the outputs, and what went wrong where the conversion does not run."""
     from ampgraph.onnx_model.simulate import simulate  # onnx_ir is slow to import
 
     try:
         found = outputs_of(simulate(_proto(candidate)) if simulated else candidate, feeds)
-        return output_errors(expected, _as_in(expected, found) if low_io else found), ""
+        return output_errors(expected, _widened(found, low)), ""
     except Exception as error:  # as above
         runs = simulated and _runs(candidate, feeds)
         fact = "runs, but the evaluator of low precision on a CPU cannot compute it" if runs else "does not run"
         return (), f"the converted model {fact} ({reason(error)})"
 
 
-def _as_in(expected: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    """Answers that are low because that was asked for, in the type that the source has them in."""
-    wide = {name for name, value in expected.items() if getattr(value, "dtype", None) == np.float32}
+def _widened(found: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """Answers with low ones of these names in float32."""
     return {
-        name: np.asarray(value, np.float32) if _is_low(value) and name in wide else value
+        name: np.asarray(value, np.float32) if name in names and _is_low(value) else value
         for name, value in found.items()
     }
 

@@ -44,11 +44,8 @@ def _attributes(graph: GraphProto) -> Iterator[AttributeProto]:
 
 
 def _dense(sparse: SparseTensorProto) -> TensorProto:
-    dims, values, places = (
-        tuple(sparse.dims),
-        numpy_helper.to_array(sparse.values),
-        numpy_helper.to_array(sparse.indices),
-    )
+    dims = tuple(sparse.dims)
+    values, places = map(numpy_helper.to_array, (sparse.values, sparse.indices))
     made = np.zeros(prod(dims), values.dtype)
     made[np.ravel_multi_index(tuple(places.T), dims) if places.ndim > 1 else places] = values
     return numpy_helper.from_array(made.reshape(dims), sparse.values.name)

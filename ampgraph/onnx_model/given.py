@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import onnx
 from ampgraph.errors import OptionError
 from ampgraph.onnx_model.io import first_line
 from ampgraph.onnx_model.run import Array, Feed
-from ampgraph.onnx_model.types import fixed_size
+from ampgraph.onnx_model.types import by_x, fixed_size, is_like
 from ampgraph.options import FilePath
 
 GENERATED, IN_MEMORY = "generated", "given"
@@ -86,16 +86,7 @@ def _typed(array: Array, value: onnx.ValueInfoProto, option: str) -> Array:
         name = "text" if dtype.kind == "O" else dtype.name
         raise OptionError(option, f"has {array.dtype} for {value.name!r}, which is {name}", "give it in that type")
     sizes = [fixed_size(dim) for dim in declared.shape.dim]
-    if declared.HasField("shape") and not _fits(array.shape, sizes):
-        shown, wanted = _by_x(array.shape), _by_x("?" if size is None else size for size in sizes)
-        raise OptionError(option, f"has {shown} for {value.name!r}, which is {wanted}", "give an array like it")
+    if declared.HasField("shape") and not is_like(array.shape, sizes):
+        fact = f"has {by_x(array.shape)} for {value.name!r}, which is {by_x(sizes)}"
+        raise OptionError(option, fact, "give an array like it")
     return array.astype(dtype, copy=False) if array.dtype.kind == dtype.kind else array
-
-
-def _fits(shape: Sequence[int], sizes: Sequence[int | None]) -> bool:
-    alike = len(shape) == len(sizes)
-    return alike and all(size is None or size == given for given, size in zip(shape, sizes, strict=True))
-
-
-def _by_x(sizes: Iterable[object]) -> str:
-    return "x".join(map(str, sizes)) or "a scalar"

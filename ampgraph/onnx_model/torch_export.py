@@ -13,7 +13,8 @@ from torch.utils import _pytree as pytree
 
 from ampgraph.errors import ModelError
 from ampgraph.onnx_model.io import first_line
-from ampgraph.tracing import Arguments, example_of, explained, in_turn, quietly
+from ampgraph.quiet import quietly
+from ampgraph.tracing import Arguments, example_of, explained, in_turn
 
 _TORCH_ONNX = "torch.onnx"
 

@@ -7,7 +7,7 @@ stops (contrib and custom ops) the source's word stands.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -60,6 +60,17 @@ def type_of(proto: TypeProto) -> Type:
     if kind == "sparse_tensor_type":
         return Type(NAMES.get(proto.sparse_tensor_type.elem_type, ""), "sparse")
     return Type("")
+
+
+def is_like(shape: Sequence[int], declared: Sequence[int | None]) -> bool:
+    """Whether a shape is one of those that are declared, None being a free size."""
+    alike = len(shape) == len(declared)
+    return alike and all(size is None or size == given for given, size in zip(shape, declared, strict=True))
+
+
+def by_x(sizes: Iterable[int | None]) -> str:
+    """Sizes as users write them, `?x3x224x224`."""
+    return "x".join("?" if size is None else str(size) for size in sizes) or "a scalar"
 
 
 def fixed_size(dim: onnx.TensorShapeProto.Dimension) -> int | None:

@@ -70,12 +70,13 @@ def test_what_only_the_evaluator_cannot_compute_is_said_to_run(monkeypatch) -> N
 
 def test_low_outputs_that_were_asked_for_are_compared_by_their_numbers() -> None:
     low = parse(LOW.replace("float[2,4] y", "float16[2,4] y").replace("Cast<to = 1>(e)", "Identity(e)"))
-    found = check(source(), low, Precision.FLOAT16, (), low_io=True)
+    found = check(source(), low, Precision.FLOAT16, (), low=["y"])
     assert (found.failures, found.outputs[0].mismatch) == ((), "")
     assert found.outputs[0].relative > 1e-5
     assert "float16 instead of float32" in check(source(), low, Precision.FLOAT16, ()).failures[0]
+    assert "float16 instead of float32" in check(source(), low, Precision.FLOAT16, (), low=["j"]).failures[0]
     double = parse(SOURCE.replace("float[2,4] y", "double[2,4] y").replace("Exp(x)", "Cast<to = 11>(x)"))
-    assert "float64 instead of float32" in check(source(), double, Precision.FLOAT16, (), low_io=True).failures[0]
+    assert "float64 instead of float32" in check(source(), double, Precision.FLOAT16, (), low=["y"]).failures[0]
 
 
 def test_names_that_the_runtime_has_low_fail() -> None:
