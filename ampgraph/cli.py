@@ -134,8 +134,7 @@ def convert(source: str, destination: str | None, precision: str, **words: Any) 
     try:
         result = _api().convert(source, target, precision=precision, **read_words(words))
     except CheckError as error:
-        if error.check is not None:
-            _show("\n".join(_report_text().check_lines(error.check)))
+        _show("\n".join(_report_text().check_lines(error.check)))
         raise
     _show(_report_text().to_text(result.report))
     _show(f"wrote {result.path}" if result.path else _dry(filter(None, (words["save_plan"], words["report"]))))

@@ -49,13 +49,13 @@ class RequirementError(AmpgraphError):
 
 
 class CheckError(AmpgraphError):
-    """`--check` found answers outside the tolerance, or a file that does not run; nothing is written.
+    """`--check` found answers outside the tolerance, or a conversion that does not run; nothing is written.
 
-    `check`: all that it found, None where it could not be made.
+    `check`: all that it found.
     """
 
     exit_code = 1
 
-    def __init__(self, place: str, fact: str, remedy: str = "", check: Check | None = None) -> None:
+    def __init__(self, place: str, fact: str, remedy: str, check: Check) -> None:
         self.check = check
         super().__init__(place, fact, remedy)

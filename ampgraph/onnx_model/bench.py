@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ampgraph.errors import OptionError
+from ampgraph.onnx_model.blank import instead
 from ampgraph.onnx_model.bound import Bound
 from ampgraph.onnx_model.compare import output_errors
 from ampgraph.onnx_model.feeds import at_batch, inputs_for, shapes_of
@@ -40,11 +41,16 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """How far the outputs are from the first model's: of the worst output; `mismatch` in words, or ""."""
+    """How far the outputs are from the first model's: of the worst output.
+
+    `mismatch`: how they differ otherwise, in words, or ""; `blank`: what the first model answers instead of anything to
+    compare with, or "".
+    """
 
     relative: float
     largest: float
     mismatch: str = ""
+    blank: str = ""
 
 
 @dataclass(frozen=True)
@@ -149,7 +155,8 @@ def worst_error(reference: Mapping[str, Any], candidate: Mapping[str, Any]) -> E
     said = [f"{error.name}: {error.mismatch}" for error in errors if error.mismatch]
     said += [f"{error.name}: {error.nonfinite} elements finite in one only" for error in errors if error.nonfinite]
     relative = max((error.relative for error in errors), default=0.0)
-    return Error(relative, max((error.largest for error in errors), default=0.0), "; ".join(said))
+    largest = max((error.largest for error in errors), default=0.0)
+    return Error(relative, largest, "; ".join(said), instead(reference))
 
 
 def _opened(models: Sequence[Path], names: Sequence[str], feeds: Mapping[str, Feed], way: Way) -> list[_Entry]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 from xml.etree import ElementTree
@@ -25,6 +25,7 @@ def to_table(bench: Bench) -> str:
     widths[0] = min(widths[0], COLUMNS - sum(widths[1:]) - len(_GAP) * (len(widths) - 1))
     lines = [_line(words, widths) for words in (_HEADER, ["-" * width for width in widths], *cells)]
     lines += [f"{row.model}: {note}" for row in _one_a_model(bench.rows) for note in row.notes]
+    lines += _unlike(bench.rows)
     graphs = [row.model for row in _one_a_model(bench.rows) if row.cuda_graph]
     said = f"{bench.provider}, {bench.inputs} inputs, {bench.rounds} interleaved rounds; gain over the first model"
     return "\n".join([*lines, said, *([f"as CUDA graphs: {', '.join(graphs)}"] if graphs else [])])
@@ -36,7 +37,8 @@ def to_json(bench: Bench) -> str:
     `version`, `provider`, `inputs` ("generated" or a file), `rounds`, and `rows`, one for every batch and model in the
     order given: `model`, `batch` (0: inputs as they are), `shapes` by input, `ms` and `gain` (each `median`, `low` and
     `high` quartile; gain is the first model's time over this one's, paired by round), `error` against the first model
-    (`relative` L2 and `largest` difference of the worst output, `mismatch` in words), `memory` (peak bytes of GPU or
+    (`relative` L2 and `largest` difference of the worst output, `mismatch` in words, `blank`
+    for what the first model answers instead of anything to compare with), `memory` (peak bytes of GPU or
     process, null where not known), `cuda_graph`, `nhwc`, `notes`, `on_cpu` (nodes). An infinite number is null.
     """
     return json.dumps({"version": VERSION, **_finite(asdict(bench))}, indent=1, allow_nan=False) + "\n"
@@ -82,10 +84,20 @@ def _cells(row: Row) -> list[str]:
         str(row.batch) if row.batch else "-",
         spread_text(row.ms),
         spread_text(row.gain),
-        "differs" if error.mismatch else figure(error.relative),
-        figure(error.largest),
+        "differs" if error.mismatch else "-" if error.blank else figure(error.relative),
+        "-" if error.blank else figure(error.largest),
         "-" if row.memory is None else figure(row.memory / 1e6),
     ]
+
+
+def _unlike(rows: Sequence[Row]) -> Iterator[str]:
+    """What no distance says of the answers, for each model at the first batch where there is something."""
+    if blank := next((row.error.blank for row in rows if row.error.blank), ""):
+        yield f"answers are not compared: {rows[0].model} answers with {blank}; give real inputs with --data"
+    yield from (
+        f"{row.model}: other answers than {rows[0].model} ({row.error.mismatch})"
+        for row in _one_a_model([row for row in rows if row.error.mismatch])
+    )
 
 
 def _line(words: Sequence[str], widths: Sequence[int]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from ampgraph.errors import CheckError, OptionError
+from ampgraph.errors import ModelError, OptionError
 from ampgraph.onnx_model import io
 from ampgraph.onnx_model.blank import refuse_blank
 from ampgraph.onnx_model.compare import OutputError, output_errors, outputs_of
@@ -72,7 +72,7 @@ def check(
     """Compare a conversion with its source. `kept`: nodes and values that the plan keeps float32 for their numbers.
 
     `low`: float32 outputs that were asked to be low ones, whose numbers are compared then. Where the source itself does
-    not run, nothing can be compared: OptionError if inputs are given, else CheckError. OptionError as well where it
+    not run, nothing can be compared: OptionError if inputs are given, else ModelError. OptionError as well where it
     answers nothing to compare with.
     """
     provider = best_provider()
@@ -106,7 +106,7 @@ def _expected(
         if feeds:
             raise OptionError(place_of(inputs), f"the model {fact}", "give inputs that it takes") from None
         remedy = "give their sizes with --shape, real ones with --data FILE.npz, or leave --check out"
-        raise CheckError(str(source.path or "the source"), fact, remedy) from None
+        raise ModelError(str(source.path or "the source"), fact, remedy) from None
 
 
 def _errors(

@@ -163,7 +163,22 @@ def test_the_table_fits_a_hundred_columns(found: Bench) -> None:
     assert lines[3].endswith(" -")
     assert "differs" in lines[4]
     assert lines[5].endswith("coverage: without a CUDA graph: no")
+    assert lines[6].startswith("slow: other answers than a_model")
+    assert lines[6].endswith("(q: not in the reference)")
     assert lines[-1] == "as CUDA graphs: off"
+
+
+def test_answers_without_a_number_are_no_error_of_zero(tmp_path: Path) -> None:
+    body = "g (float[N, 4] x) => (float[N, 4] y) {{ a = Abs(x) n = {}(a) y = Sqrt(n) }}"
+    paths = [saved(parse(body.format(way)), tmp_path / f"{way}.onnx") for way in ("Neg", "Round")]
+    seen = bench(paths[:1] * 2, (1,), rounds=1, way=Way(provider="cpu"))
+    assert [row.error.blank for row in seen.rows] == ["NaN or infinity throughout"] * 2
+    table = to_table(seen)
+    assert f"answers are not compared: {seen.rows[0].model} answers with NaN or infinity throughout" in table
+    assert "--data" in table
+    assert table.splitlines()[3].split()[-3:-1] == ["-", "-"]
+    other = bench(paths, (1,), rounds=1, way=Way(provider="cpu"))
+    assert "finite in one only" in other.rows[1].error.mismatch
 
 
 def test_the_json_holds_every_field_and_no_infinity(found: Bench) -> None:
@@ -172,7 +187,7 @@ def test_the_json_holds_every_field_and_no_infinity(found: Bench) -> None:
     row = content["rows"][2]
     assert set(row) == set(Row.__dataclass_fields__)
     assert set(row["ms"]) == {"median", "low", "high"}
-    assert row["error"] == {"relative": None, "largest": None, "mismatch": "q: not in the reference"}
+    assert row["error"] == {"relative": None, "largest": None, "mismatch": "q: not in the reference", "blank": ""}
     assert content["rows"][1]["ms"]["median"] == found.rows[1].ms.median
     for name in Row.__dataclass_fields__:
         assert f"`{name}`" in (to_json.__doc__ or "")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from ampgraph.errors import CheckError
+from ampgraph.errors import ModelError
 from ampgraph.onnx_model.check import check
 from ampgraph.onnx_model.io import Loaded
 from ampgraph.onnx_model.run import open_session
@@ -53,7 +53,7 @@ def test_what_never_fits_is_said_of_the_modelled_sizes() -> None:
     model = parse("g (float[N,H] x) => (float[3,3] y) <int64[2] to = {3, 3}> { y = Reshape(x, to) }")
     with pytest.raises(Exception, match=r"Input shape:\{1,128\}"):  # onnxruntime's exceptions share no base class
         fitting_inputs(model, open_session(model), {})
-    with pytest.raises(CheckError, match=r"does not run on generated inputs .*--shape"):
+    with pytest.raises(ModelError, match=r"does not run on generated inputs .*--shape"):
         check(Loaded(model, Path()), model, Precision.FLOAT16, ())
     assert shapes_that_run(model, x=(1, 9)) == {"x": (1, 9)}
 

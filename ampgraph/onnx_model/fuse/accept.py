@@ -20,6 +20,7 @@ from typing import Any
 from onnx import ModelProto
 from onnxruntime import InferenceSession
 
+from ampgraph.onnx_model.blank import instead
 from ampgraph.onnx_model.compare import OutputError, output_errors
 from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.io import first_line
@@ -61,6 +62,8 @@ def difference(
         feeds, expected = first_that_runs(model, reference.session, sizes)
     except Exception as error:  # onnxruntime's exceptions share no base class
         return f"the model itself does not run on generated inputs here ({first_line(error)})"
+    if nothing := instead(expected):
+        return f"the model itself answers generated inputs with {nothing}, which nothing can be compared with"
     as_written = reference.as_written
     del reference  # its weights, before the other's are there
     try:

@@ -41,6 +41,14 @@ def test_where_digits_are_there_the_bar_is_what_it_was():
     assert "answers differently" in difference(source, moved, SHAPES, None)
 
 
+@pytest.mark.parametrize("last", ["z = Abs(c) n = Neg(z) y = Sqrt(n)", "y = Div(c, none)"], ids=["NaN", "infinities"])
+def test_answers_without_a_number_show_nothing(last):
+    source, other = (scaled(f"c = Conv<pads = [1,1,1,1]>(x, w, b) none = Sub(s, s) {last}", by) for by in (1.0, 2.0))
+    said = "answers generated inputs with NaN or infinity throughout"
+    assert said in difference(source, other, SHAPES, None)
+    assert said in difference(source, source, SHAPES, None)
+
+
 def images(body: str, weight: np.ndarray, **numbers: np.ndarray) -> ModelProto:
     """Convolutions of images of any size; four times sixteen channels of 3 x 3 are a large weight."""
     model = parser.parse_model(
