@@ -201,9 +201,20 @@ def average_pool(op: Op, args: Args, graph: PrecisionGraph) -> Known:
     return hull([found, ZERO]) if found and _number(op, "count_include_pad", 0) else found
 
 
+def summed(op: Op, args: Args, graph: PrecisionGraph) -> Known:
+    """The sum of all inputs, added one by one: it may overflow on the way, in whatever order, and stays infinite."""
+    found, limits = total(args), FLOAT_LIMITS.get(_dtype(op, graph))
+    if found is None or not found.complete or limits is None:
+        return found
+    known = [arg for arg in args if arg is not None]
+    down, up = sum(min(arg.lo, 0.0) for arg in known), sum(max(arg.hi, 0.0) for arg in known)
+    lo, hi = found.lo if down >= -limits[0] else -INF, found.hi if up <= limits[0] else INF
+    return found if (lo, hi) == (found.lo, found.hi) else replace(found, lo=lo, hi=hi, unbounded=True)
+
+
 def mean(op: Op, args: Args, graph: PrecisionGraph) -> Known:
-    """The mean of all inputs."""
-    return scaled(total(args), 1 / len(args)) if args else None
+    """The mean of all inputs: their sum, divided."""
+    return scaled(summed(op, args, graph), 1 / len(args)) if args else None
 
 
 def extreme(pick_highest: bool) -> Rule:

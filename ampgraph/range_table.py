@@ -82,7 +82,7 @@ _ROWS: tuple[tuple[str, *tuple[Rule, ...]], ...] = (
     ("Pow", rules.power),
     ("Min aten.minimum", rules.all_of(least)),
     ("Max aten.maximum", rules.all_of(greatest)),
-    ("Sum", rules.all_of(total)),
+    ("Sum", rules.summed),
     ("Mean", rules.mean),
     ("Clip", rules.clip),
     ("Where aten.where", rules.one_of(1, 2)),

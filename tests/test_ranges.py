@@ -18,6 +18,7 @@ from tests.clock import fresh_heap
 
 INF = math.inf
 LOWEST = -3.4028234663852886e38
+HALF = 2.0**127  # of which two leave float32
 
 
 def graph_of(body: str, inputs: str = "float[N,4] x", outputs: str = "float[N,4] y", opset: int = 17) -> PrecisionGraph:
@@ -62,6 +63,12 @@ def interval_of(body: str, inputs: str = "float[N,4] x", value: str = "y", opset
         ("{ y = Cast<to=1>(u) }", Interval(0, 255, integer=True)),
         ("<float s = {0.5}, uint8 z = {128}> { y = DequantizeLinear(u, s, z) }", Interval(-64, 63.5)),
         ("{ t = Tanh(x) y = ReduceMean<axes=[1]>(t) }", Interval(-1, 1)),
+        (f"<float c = {{-{HALF}}}> {{ y = Mean(c, c) }}", Interval(-INF, -HALF, unbounded=True)),
+        (
+            f"<float c = {{{HALF}}}, float n = {{-{HALF}}}> {{ y = Sum(c, c, n) }}",
+            Interval(HALF, INF, integer=True, unbounded=True),
+        ),
+        ("<float c = {20}> { t = Tanh(x) y = Mean(t, c, c, c) }", Interval(14.75, 15.25)),
         ("{ s = Shape(x) y = Cast<to=1>(s) }", Interval(0, INF, integer=True, unbounded=True)),
         ("<int64[2] s = {4, 4}> { y = ConstantOfShape<value: tensor = float[1] {7.5}>(s) }", Interval(7.5, 7.5)),
         ("<int64[2] s = {4, 4}> { y = ConstantOfShape(s) }", Interval(0, 0, integer=True)),
