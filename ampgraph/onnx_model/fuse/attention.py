@@ -18,10 +18,10 @@ from dataclasses import dataclass, replace
 from onnx import NodeProto
 
 from ampgraph.onnx_model.fuse.known import MEASURES
-from ampgraph.onnx_model.fuse.masks import Mask, Rows, four_axes, total_of
+from ampgraph.onnx_model.fuse.masks import Mask, Rows, four_axes, may_be_empty, shape_of, total_of, with_zeros
 from ampgraph.onnx_model.fuse.net import CONTRIB, Net, node
 from ampgraph.onnx_model.fuse.rows import Draft
-from ampgraph.onnx_model.fuse.scores import parted_of, softmax_of, unbounded, unscaled
+from ampgraph.onnx_model.fuse.scores import is_guarded, parted_of, softmax_of, unbounded, unscaled
 from ampgraph.onnx_model.fuse.view import Factor, Shape, View, transposed
 
 _BOUNDED_ATTENTION = 23  # the opset from which ONNX has an attention
@@ -58,8 +58,10 @@ def attention_of(draft: Draft, product: NodeProto) -> View | None:
     soft = softmax_of(draft, product.input[0])
     if soft is None:
         return None
-    causal = soft.input[0] in net.source.causal
+    causal, guarded = soft.input[0] in net.source.causal, is_guarded(draft, product.input[0])
     parted = parted_of(draft, net.source.causal.get(soft.input[0], soft.input[0]))
+    if parted is not None and causal and guarded and parted.masks:  # which rows are empty, all masks together tell
+        causal, parted = False, parted_of(draft, soft.input[0])
     if parted is None:
         return None
     scores, scale, bound = unbounded(draft, parted.scores)
@@ -83,7 +85,10 @@ def attention_of(draft: Draft, product: NodeProto) -> View | None:
         return None
     masked = (net.makers[soft.input[0]],) if causal else ()
     nodes = (inner, *parted.nodes, *masked, soft, product)
-    found = _Attention(query, key, value, scale * left_scale * right_scale, parted.masks, causal, nodes, bound)
+    scale *= left_scale * right_scale
+    found = _Attention(
+        query, key, value, scale, parted.masks, causal, nodes, bound, guarded and may_be_empty(draft, parted.masks)
+    )
     return _emitted(draft, product, found, shapes[0] or (), shapes[1] or ())
 
 
@@ -97,6 +102,7 @@ class _Attention:
     causal: bool
     nodes: tuple[NodeProto, ...]  # that it stands for, beside what scales, splits and turns
     bound: float = 0.0  # of the scores, by tanh, before the masks; 0: none
+    guarded: bool = False  # rows that are masked out whole give zeros
 
 
 def _operand(draft: Draft, view: View, turned: int, old: NodeProto) -> Operand | None:
@@ -155,7 +161,7 @@ def _emitted(draft: Draft, product: NodeProto, found: _Attention, scores: Shape,
         return None
     rows = Rows(query.base, query.heads, keys)
     mask = four_axes(draft, total_of(draft, found.masks, rows, product, lifted=found.bound > 0), rows, product)
-    if mask is None:
+    if mask is None or (found.guarded and (shape_of(draft, mask) or ())[1:2] != (1,)):
         return None
     scale = found.scale * query.scale * key.scale
     name, width = f"{product.output[0]}_fused", value.heads * value.size
@@ -163,7 +169,7 @@ def _emitted(draft: Draft, product: NodeProto, found: _Attention, scores: Shape,
     said = {"num_heads": query.heads, "scale": scale, "unidirectional": 1 if found.causal else None}
     if found.bound:
         new = _bounded(draft, found, name, mask, scale, product)
-        return None if new is None else View(draft.add(new, (batch, tokens, width), *found.nodes), dims)
+        return None if new is None else View(_added(draft, new, found, mask, (batch, tokens, width)), dims)
     packed = _packed(draft, found)
     if packed is not None and query.size == value.size:
         inputs = [*packed, "", "", mask] if mask else packed
@@ -172,7 +178,15 @@ def _emitted(draft: Draft, product: NodeProto, found: _Attention, scores: Shape,
         parts = [_alone(draft, each, product) for each in (query, key, value)]
         inputs = [*parts, "", "", mask] if mask else parts
         new = node("MultiHeadAttention", inputs, [name], CONTRIB, **said)
-    return View(draft.add(new, (batch, tokens, width), *found.nodes), dims)
+    return View(_added(draft, new, found, mask, (batch, tokens, width)), dims)
+
+
+def _added(draft: Draft, new: NodeProto, found: _Attention, mask: str, shape: Shape) -> str:
+    """The kernel's result, with zeros where the source has them: kernels give NaN, or a mean, for a row of -inf."""
+    result = draft.add(new, shape, *found.nodes)
+    if not found.guarded:
+        return result
+    return draft.add(with_zeros(draft, result, mask, found.nodes[-1]), shape, found.nodes[-1])
 
 
 def _bounded(draft: Draft, found: _Attention, name: str, mask: str, scale: float, old: NodeProto) -> NodeProto | None:

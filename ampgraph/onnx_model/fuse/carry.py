@@ -22,6 +22,8 @@ def fuse_carry(net: Net) -> Fusion:
         if found is None:
             continue
         before, row, after, bias = found
+        if any(old is before or old is after for old in removed):  # part of the product before
+            continue
         name = fresh(net, f"{bias}_with_{row}", recipes)
         recipes[name] = Carried(row, each.input[1], bias)
         constants.append(TensorProto(name=name, data_type=TensorProto.FLOAT, dims=net.constants[bias].dims))

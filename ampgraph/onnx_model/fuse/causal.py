@@ -7,16 +7,18 @@ at both sizes that fusions are looked for at; sizes and constants are all that i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from onnx import NodeProto
 
 from ampgraph.onnx_model.fuse.known import MEASURES, ancestors, computed, without_data
+from ampgraph.onnx_model.fuse.masks import UNSEEN_BESIDE
 from ampgraph.onnx_model.fuse.net import Array, Net
 
 FORBIDDEN = -1e4  # what is added to a score, or put in its place, that leaves no weight
+_GROUPING = frozenset(("Ceil", "Clip", "Div", "Floor", "Max", "Min", "Mod", "Pow", "Reciprocal", "Round", "Sqrt"))
 _TO_THE_END = 2**24  # numbers from here on are bounds of slices that mean no number
 
 
@@ -58,13 +60,30 @@ def causal_scores(one: Net, other: Net) -> Mapping[str, str]:
         return {}
     first, second = computed(one, names), computed(other, names)
     both = [each for each in masked if each.mask in first and each.mask in second]
+    sure = without_data(one)
+    both = [each for each in both if _is_alone(one, each, sure) or _is_final(one, each, first[each.mask])]
     causal = [each for each in both if each.is_causal(first[each.mask]) and each.is_causal(second[each.mask])]
-    sure = {
+    lasting = {
         name
         for name in {each.mask for each in causal}
         if first[name].shape[-1] == second[name].shape[-1] or not _may_change(one, name, first[name])
     }
-    return {each.result: each.scores for each in causal if each.mask in sure}
+    return {each.result: each.scores for each in causal if each.mask in lasting}
+
+
+def _is_alone(net: Net, each: Masked, sure: Collection[str]) -> bool:
+    """Whether no mask that depends on data is on the scores already. `sure`: what follows from sizes and constants."""
+    made = net.maker(each.scores, "Add", "Where")
+    return made is None or any(name in sure for name in made.input)
+
+
+def _is_final(net: Net, each: Masked, mask: Array) -> bool:
+    """Whether what is forbidden stays so beside other masks: -1e4 is a weight again where all others have -1e4 too."""
+    if each.how == "added":
+        return bool(np.all(mask[mask < 0] <= UNSEEN_BESIDE))
+    made = net.makers[each.result]
+    lows = [net.scalar(name) for name in made.input[1:] if name != each.scores]
+    return all(low is not None and low <= UNSEEN_BESIDE for low in lows)
 
 
 def _masked(net: Net) -> Iterator[Masked]:
@@ -95,7 +114,9 @@ def _may_change(net: Net, name: str, mask: Array) -> bool:
     Only constants can say where; those of shapes are not followed.
     """
     sizes = {output for each in net.graph.node if each.op_type in MEASURES for output in each.output}
-    _, leaves = ancestors(net, [name], sizes | set(net.constants))
+    nodes, leaves = ancestors(net, [name], sizes | set(net.constants))
+    if any(each.op_type in _GROUPING for each in nodes):  # blocks of tokens, as many as fit the modelled length
+        return True
     tables = [net.table(leaf) for leaf in leaves - sizes]
     return any(table is None or _says_more(table, mask.shape[-1]) for table in tables)
 

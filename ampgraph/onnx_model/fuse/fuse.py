@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from onnx import ModelProto, TensorProto, numpy_helper
 
@@ -19,6 +20,7 @@ from ampgraph.onnx_model.fuse.bias_add import fuse_bias_add
 from ampgraph.onnx_model.fuse.carry import fuse_carry
 from ampgraph.onnx_model.fuse.causal import causal_scores, has_masks
 from ampgraph.onnx_model.fuse.einsum import fuse_einsum
+from ampgraph.onnx_model.fuse.elsewhere import apart_sizes, elsewhere, probes, stepped_sizes, varied_sizes
 from ampgraph.onnx_model.fuse.fast_gelu import fuse_fast_gelu
 from ampgraph.onnx_model.fuse.folded import with_folded
 from ampgraph.onnx_model.fuse.gelu import fuse_bias_gelu, fuse_gelu
@@ -42,7 +44,7 @@ from ampgraph.onnx_model.fuse.turned import fuse_turned
 from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.plain_casts import with_plain_casts
 from ampgraph.onnx_model.skeleton import is_stripped, large_constant, large_data, skeleton
-from ampgraph.onnx_model.types import fixed_size, sizes_at, weightless
+from ampgraph.onnx_model.types import sizes_at, weightless
 
 PASSES: tuple[Callable[[Net], Fusion], ...] = (
     fuse_ones,
@@ -69,7 +71,6 @@ PASSES: tuple[Callable[[Net], Fusion], ...] = (
     fuse_bias_add,
     fuse_bias,
 )
-_WHOLE_STEP = 32  # sizes that are halved, and doubled and added again later, want whole halves
 # What a pattern cannot do without: an operator on the result of one of these; None: on anything.
 _ANCHORS: Mapping[str, tuple[str, ...] | None] = {
     "MatMul": ("Softmax", "Where", "Identity"),
@@ -154,26 +155,22 @@ def _agreed(model: ModelProto, simple: ModelProto, shapes: Mapping[str, Shape]) 
 
     Other sizes are larger, or smaller where a model has no more positions: there a slice of them leaves out something.
     """
-    light, varied = weightless(simple), varied_sizes(model, shapes)
+    light, varied = _without_defaults(weightless(simple)), varied_sizes(model, shapes)
+
+    def at(sizes: Mapping[str, Shape]) -> _Sizes:
+        return _Sizes(*sizes_at(light, sizes))
+
+    far = tuple(at(sizes) for sizes in probes(model, varied))
     for sign in (1, -1):
-        first = varied if sign > 0 else other_sizes(model, varied, sign)
-        one = _Sizes(*sizes_at(light, first))
-        other = _apart(model, light, first, one, sign)
-        source = _source(model, simple, light, one, apart_sizes(model, first, sign))
-        as_modelled = [] if first == shapes else [_Sizes(*sizes_at(light, shapes))]
+        first = varied if sign > 0 else stepped_sizes(model, varied, sign)
+        one = at(first)
+        other = elsewhere(model, first, at, lambda found: len(found.shapes), len(one.shapes), sign)
+        source = _source(model, simple, one, partial(at, apart_sizes(model, first, sign)), far)
+        as_modelled = [] if first == shapes else [at(shapes)]
         looks = _looks(simple, (one, other, *as_modelled), source)
         if looks[0].model is looks[1].model or looks[0].model == looks[1].model:
             return looks
     return None
-
-
-def _apart(model: ModelProto, light: ModelProto, shapes: Mapping[str, Shape], one: _Sizes, sign: int) -> _Sizes:
-    """What inference says at other sizes of free dimensions, as much as at the first, where steps allow that."""
-    found = _Sizes(*sizes_at(light, other_sizes(model, shapes, sign)))
-    if len(found.shapes) >= len(one.shapes):
-        return found
-    whole = _Sizes(*sizes_at(light, other_sizes(model, shapes, sign * _WHOLE_STEP)))
-    return max((found, whole), key=lambda each: len(each.shapes))
 
 
 @dataclass(frozen=True)
@@ -186,13 +183,27 @@ class _Look:
     kinds: Mapping[str, int] = field(default_factory=dict)
 
 
-def _source(model: ModelProto, bones: ModelProto, light: ModelProto, one: _Sizes, other: Mapping[str, Shape]) -> Source:
+def _without_defaults(light: ModelProto) -> ModelProto:
+    """The model, in place, without data of initializers that callers may give others for: nothing follows from them."""
+    given = {value.name for value in light.graph.input}
+    sure = [tensor for tensor in light.graph.initializer if tensor.name not in given]
+    if len(sure) < len(light.graph.initializer):
+        copies = [type(tensor).FromString(tensor.SerializeToString()) for tensor in sure]
+        del light.graph.initializer[:]
+        light.graph.initializer.extend(copies)
+    return light
+
+
+def _source(
+    model: ModelProto, bones: ModelProto, one: _Sizes, elsewhere_: Callable[[], _Sizes], far: Sequence[_Sizes]
+) -> Source:
     """What the skeleton leaves out, and what masks are causal at these sizes of the inputs and at others."""
-    source = Source(large_data(model))
+    probed = tuple((each.shapes, each.computed) for each in far)
+    source = Source(large_data(model), probes=probed)
     net = read(bones, one.shapes, one.computed, source=source)
     if not has_masks(net):
         return source
-    apart = _Sizes(*sizes_at(light, other))
+    apart = elsewhere_()
     return replace(source, causal=causal_scores(net, read(bones, apart.shapes, apart.computed, source=source)))
 
 
@@ -213,10 +224,11 @@ def _nets(looks: Sequence[_Look], sizes: Sequence[_Sizes], source: Source) -> li
     nets: dict[int, Net] = {}
     found = []
     for index, (look, at) in enumerate(zip(looks, sizes, strict=True)):
-        others = looks[0 if index == 1 else 1].shapes
+        second = 0 if index == 1 else 1
+        others, elsewhere_ = looks[second].shapes, sizes[second].computed
         known = nets.get(id(look.model)) or read(look.model, look.shapes, at.computed, others, source)
         nets[id(look.model)] = known
-        found.append(replace(known, shapes=look.shapes, computed=at.computed, others=others))
+        found.append(replace(known, shapes=look.shapes, computed=at.computed, others=others, elsewhere=elsewhere_))
     return found
 
 
@@ -248,47 +260,6 @@ def _has_anchor(model: ModelProto) -> bool:
             if before is None or makers.get(node.input[0]) in before:
                 return True
     return False
-
-
-def varied_sizes(model: ModelProto, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
-    """The shapes with 2 in every free dimension of 1: what a 1 hides is found then, what holds for a 1 alone is not."""
-    found = dict(shapes)
-    for value in model.graph.input:
-        dims = value.type.tensor_type.shape.dim
-        if value.name in found and len(dims) == len(found[value.name]):
-            sizes = zip(dims, found[value.name], strict=True)
-            found[value.name] = tuple(2 if size == 1 and fixed_size(dim) is None else size for dim, size in sizes)
-    return found
-
-
-def other_sizes(model: ModelProto, shapes: Mapping[str, Shape], step: int = 1) -> dict[str, Shape]:
-    """The shapes with a step in every free dimension: what follows from a size alone is then not found again."""
-    found = dict(shapes)
-    for value in model.graph.input:
-        dims = value.type.tensor_type.shape.dim
-        if value.name in found and len(dims) == len(found[value.name]):
-            sizes = zip(dims, found[value.name], strict=True)
-            found[value.name] = tuple(_moved(size, step) if fixed_size(dim) is None else size for dim, size in sizes)
-    return found
-
-
-def _moved(size: int, step: int) -> int:
-    """A size with a step down only where enough is left: a 1 hides what holds for others."""
-    return size + step if size + step > 1 else size + abs(step)
-
-
-def apart_sizes(model: ModelProto, shapes: Mapping[str, Shape], sign: int = 1) -> dict[str, Shape]:
-    """The shapes with a step for the first symbol, two for the next: equal then are only sizes that always are."""
-    found, more = dict(shapes), dict[str, int]()
-    for value in model.graph.input:
-        dims = value.type.tensor_type.shape.dim
-        if value.name in found and len(dims) == len(found[value.name]):
-            symbols = [dim.dim_param or f"{value.name} {axis}" for axis, dim in enumerate(dims)]
-            found[value.name] = tuple(
-                _moved(size, sign * more.setdefault(symbol, len(more) + 1)) if fixed_size(dim) is None else size
-                for size, symbol, dim in zip(found[value.name], symbols, dims, strict=True)
-            )
-    return found
 
 
 def _with_weights(bones: ModelProto, model: ModelProto, simple: ModelProto, merged: Mapping[str, Recipe]) -> ModelProto:

@@ -80,7 +80,8 @@ def _under_root_two(net: Net, name: str) -> str:
     made = net.maker(name, "Div", "Mul")
     if made is None:
         return ""
-    for value, number in (tuple(made.input), tuple(reversed(made.input))):
+    readings = (tuple(made.input), tuple(reversed(made.input)))
+    for value, number in readings[:1] if made.op_type == "Div" else readings:
         found = net.scalar(number)
         wanted = math.sqrt(2) if made.op_type == "Div" else math.sqrt(0.5)
         if found is not None and abs(found - wanted) < _CLOSE:

@@ -14,14 +14,11 @@ import numpy as np
 from onnx import NodeProto, TensorProto, numpy_helper
 
 from ampgraph.onnx_model.attributes import plain_attributes
-from ampgraph.onnx_model.fuse.known import computed
+from ampgraph.onnx_model.fuse.known import PICKING, TURNING, computed, is_size, whole_maker
 from ampgraph.onnx_model.fuse.net import Array, Fusion, Net, fresh, node, with_origin
 from ampgraph.onnx_model.fuse.recipes import Recipe, Row
 from ampgraph.onnx_model.fuse.view import Shape
 
-_TURNING = ("Cast", "Expand", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")  # change no number
-_PICKING = ("Gather", "GatherElements", "GatherND", "Slice", "Tile")  # take some of the numbers
-_WHOLE = (TensorProto.INT64, TensorProto.INT32)
 _AXES_ARE_INPUTS = 13  # opset from which Unsqueeze takes them so
 
 
@@ -70,27 +67,13 @@ def _may_be_view(net: Net, each: NodeProto) -> bool:
 
 def _is_grid(net: Net, name: str) -> bool:
     """Whether a value is made of constants and of ranges of sizes, turned about and put side by side."""
-    made = _maker(net, name, *_TURNING, "Concat", "Range")
+    made = whole_maker(net, name, *TURNING, "Concat", "Range")
     if name in net.constants or made is None:
         return name in net.constants
     if made.op_type == "Range":
         start, limit, step = made.input
-        return net.scalar(start) == 0 and net.scalar(step) == 1 and _is_size(net, limit)
+        return net.scalar(start) == 0 and net.scalar(step) == 1 and is_size(net, limit)
     return all(_is_grid(net, part) for part in (made.input if made.op_type == "Concat" else made.input[:1]))
-
-
-def _maker(net: Net, name: str, *types: str) -> NodeProto | None:
-    """The node that makes a value, if it is one of these; of casts those that hold any size."""
-    made = net.maker(name, *types)
-    return None if made is not None and plain_attributes(made).get("to", TensorProto.INT64) not in _WHOLE else made
-
-
-def _is_size(net: Net, name: str) -> bool:
-    """Whether a value is a size as it stands in a shape, or a constant."""
-    made = _maker(net, name, *_TURNING, *_PICKING, "Shape")
-    if name in net.constants or made is None:
-        return name in net.constants
-    return made.op_type == "Shape" or _is_size(net, made.input[0])
 
 
 def _filling(net: Net, name: str) -> int | None:
@@ -98,7 +81,7 @@ def _filling(net: Net, name: str) -> int | None:
     constant = net.table(name) if name in net.constants else None
     if constant is not None:
         return int(constant.flat[0]) if constant.size and np.all(constant == constant.flat[0]) else None
-    made = _maker(net, name, *_TURNING, *_PICKING, "Concat")
+    made = whole_maker(net, name, *TURNING, *PICKING, "Concat")
     if made is None:
         return None
     parts = {_filling(net, part) for part in (made.input if made.op_type == "Concat" else made.input[:1])}

@@ -131,7 +131,8 @@ def _spelled_out(net: Net, each: NodeProto) -> _Norm | None:
     value = before.input[0]
     shape, rows = net.shapes.get(value, ()), net.shapes.get(each.input[0], ())
     grouped = len(shape) > 2 and len(rows) == 3 and rows[0] == shape[0] and prod(rows) == prod(shape)
-    if not grouped or net.shapes.get(after.output[0]) != shape:
+    same = net.shapes.get(after.output[0]) == shape and net.others.get(after.output[0]) == net.others.get(value)
+    if not grouped or not same:
         return None
     epsilon = plain_attributes(each).get("epsilon", _EPSILON)
     norm = _Norm((before, each, after), value, rows[1], epsilon if isinstance(epsilon, float) else _EPSILON)

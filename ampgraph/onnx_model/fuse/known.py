@@ -8,13 +8,17 @@ from math import prod
 import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.fuse.net import Array, Net
 from ampgraph.onnx_model.run import CPU, open_session, run
 from ampgraph.onnx_model.single_op import IR_VERSION
 from ampgraph.onnx_model.types import bodies
 
 MEASURES = ("Shape", "Size")
+TURNING = ("Cast", "Expand", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")  # change no number
+PICKING = ("Gather", "GatherElements", "GatherND", "Slice", "Tile")  # take some of the numbers
 _LARGEST = 2**25  # elements of all values; more are not computed
+_WHOLE = (TensorProto.INT64, TensorProto.INT32)
 _RANDOM = frozenset(("Bernoulli", "Dropout", "Multinomial", "RandomNormalLike", "RandomUniformLike"))
 
 
@@ -44,6 +48,20 @@ def _sizes(net: Net) -> dict[str, Array]:
             part = shape[ends.get("start", 0) : ends.get("end")]
             found[each.output[0]] = np.array(part if each.op_type == "Shape" else prod(shape), np.int64)
     return found
+
+
+def whole_maker(net: Net, name: str, *types: str) -> NodeProto | None:
+    """The node that makes a value, if it is one of these; of casts those that hold any size."""
+    made = net.maker(name, *types)
+    return None if made is not None and plain_attributes(made).get("to", TensorProto.INT64) not in _WHOLE else made
+
+
+def is_size(net: Net, name: str) -> bool:
+    """Whether a value is a size as it stands in a shape, or a constant."""
+    made = whole_maker(net, name, *TURNING, *PICKING, "Shape")
+    if name in net.constants or made is None:
+        return name in net.constants
+    return made.op_type == "Shape" or is_size(net, made.input[0])
 
 
 def ancestors(net: Net, names: Iterable[str], known: Iterable[str]) -> tuple[list[NodeProto], set[str]]:

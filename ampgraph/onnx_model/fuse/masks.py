@@ -29,6 +29,8 @@ from ampgraph.onnx_model.fuse.net import Net, node
 from ampgraph.onnx_model.fuse.rows import Draft
 from ampgraph.onnx_model.fuse.view import Shape
 
+_AXES_ARE_INPUTS = 13  # the opset from which Unsqueeze takes them so
+_AXES_OF_MAX_ARE_INPUTS = 18  # the same of ReduceMax
 _SHAPE_OF_ONE_AXIS = 15  # the opset from which Shape takes a start and an end
 UNSEEN_BESIDE = -1e29  # what scores added to it leave as it is, in float32
 _LARGEST = 1e22  # of what such a number is added to: less than half of its last place
@@ -38,7 +40,7 @@ _WHOLE = frozenset((TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL))
 _COUNTING = ("Add", "CumSum", "Mul", "Sub")
 _MOVING = ("Cast", "Expand", "Gather", "GatherElements", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 _COMPUTING = ("Add", "Div", "MatMul", "Mul")
-_LIFTED, _NOTHING = "masked_out", "masked_by_nothing"
+_LIFTED, _NOTHING, _NO_WEIGHT = "masked_out", "masked_by_nothing", "without_weight"
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ def _replaced(
     inputs[slot] = other or _number(draft, _NOTHING, 0.0)
     if lifted and draft.net.scalar(inputs[3 - slot]) != -inf:
         inputs[3 - slot] = _number(draft, _LIFTED, UNSEEN_BESIDE)
-    shapes = [_shape(draft, name) for name in (inputs[0], other) if name]
+    shapes = [shape_of(draft, name) for name in (inputs[0], other) if name]
     return None if None in shapes else _once(draft, node("Where", inputs, [f"{inputs[slot]}_masked"]), shapes, old)
 
 
@@ -186,7 +188,7 @@ def _number(draft: Draft, name: str, value: float) -> str:
 
 def _by_heads(draft: Draft, name: str, rows: Rows, old: NodeProto) -> str | None:
     """A value of which batch and heads are one axis, with the two apart; any other as it is."""
-    shape, heads = _shape(draft, name), rows.heads
+    shape, heads = shape_of(draft, name), rows.heads
     both = draft.shapes[rows.base][0] * heads
     if shape is None or len(shape) != 3 or shape[0] in (1, heads) or shape[0] != both:
         return name
@@ -205,7 +207,7 @@ def _added(draft: Draft, masks: Iterable[str], old: NodeProto) -> str | None:
     """The sum of all."""
     total = ""
     for other in masks:
-        shapes = [_shape(draft, name) for name in (total, other) if name]
+        shapes = [shape_of(draft, name) for name in (total, other) if name]
         if None in shapes:
             return None
         total = _once(draft, node("Add", [total, other], [f"{total}_with_{other}"]), shapes, old) if total else other
@@ -221,22 +223,55 @@ def _once(draft: Draft, new: NodeProto, shapes: list[Shape | None], old: NodePro
     return draft.add(new, np.broadcast_shapes(*(shape for shape in shapes if shape is not None)), old)
 
 
-def _shape(draft: Draft, name: str) -> Shape | None:
+def shape_of(draft: Draft, name: str) -> Shape | None:
+    """The shape of a value, new or the model's own."""
     return draft.shapes.get(name) or draft.net.shapes.get(name)
+
+
+def may_be_empty(draft: Draft, masks: tuple[Mask, ...]) -> bool:
+    """Whether masks may hold -inf, which alone leaves a row without any weight: choices of another number do not."""
+    return any(draft.net.scalar(number) in (-inf, None) for mask in masks for number in _lows(draft, mask))
+
+
+def _lows(draft: Draft, mask: Mask) -> list[str]:
+    """What a mask may have its lowest numbers from: of a choice, that which is not 0 and stands for no scores."""
+    choice, slot = mask.choice, mask.slot
+    if choice is None:
+        choice = draft.net.maker(mask.name, "Where")
+        slot = next((slot for slot in (1, 2) if choice is not None and draft.net.scalar(choice.input[slot]) == 0.0), 0)
+    return [choice.input[3 - slot]] if choice is not None and slot else [mask.name]
+
+
+def with_zeros(draft: Draft, result: str, mask: str, old: NodeProto) -> NodeProto:
+    """What makes zeros of the rows of a result (batch, tokens, width) that a mask (-, 1, tokens, keys) leaves empty."""
+    first, _, tokens, _ = shape_of(draft, mask) or ()
+    as_input = draft.net.opset >= _AXES_OF_MAX_ARE_INPUTS
+    inputs, axes = ([mask, draft.integers(f"{mask}_keys", [3])], None) if as_input else ([mask], [3])
+    reduced = node("ReduceMax", inputs, [f"{mask}_most"], axes=axes, keepdims=0)
+    most = _once(draft, reduced, [(first, 1, tokens)], old)
+    turned = node("Transpose", [most], [f"{mask}_most_by_token"], perm=[0, 2, 1])
+    column = _once(draft, turned, [(first, tokens, 1)], old)
+    nothing = _number(draft, _NO_WEIGHT, -inf)
+    empty = _once(draft, node("Equal", [column, nothing], [f"{mask}_empty"]), [(first, tokens, 1)], old)
+    return node("Where", [empty, _number(draft, _NOTHING, 0.0), result], [f"{result}_or_nothing"])
 
 
 def four_axes(draft: Draft, name: str | None, rows: Rows, old: NodeProto) -> str | None:
     """The mask as onnxruntime takes it: four axes, the last two whole. None where it cannot be."""
     batch, tokens = draft.shapes[rows.base][:2]
-    shape = _shape(draft, name) if name else ()
+    shape = shape_of(draft, name) if name else ()
     if not name or shape is None:
         return "" if name == "" else None
     if len(shape) > 4 or shape[-1:] != (rows.keys,):
         return None
     if len(shape) < 4:
-        axes = draft.integers(f"{name}_axes", range(4 - len(shape)))
+        axes = range(4 - len(shape))
         shape = (1,) * (4 - len(shape)) + shape
-        name = draft.add(node("Unsqueeze", [name, axes], [f"{name}_4d"]), shape, old)
+        if draft.net.opset < _AXES_ARE_INPUTS:
+            new = node("Unsqueeze", [name], [f"{name}_4d"], axes=list(axes))
+        else:
+            new = node("Unsqueeze", [name, draft.integers(f"{name}_axes", axes)], [f"{name}_4d"])
+        name = draft.add(new, shape, old)
     if shape[0] not in (1, batch) or shape[1] not in (1, rows.heads) or shape[2] not in (1, tokens):
         return None
     return name if shape[2] == tokens else _spread(draft, name, shape, rows.base, old)

@@ -50,6 +50,7 @@ class Source:
     weights: Mapping[str, TensorProto] = field(default_factory=dict)  # initializers with their data
     causal: Mapping[str, str] = field(default_factory=dict)  # scores with a causal mask on them -> the scores alone
     kinds: Mapping[str, int] = field(default_factory=dict)  # element types of values, where they are known
+    probes: tuple[tuple[Mapping[str, Shape], Mapping[str, Array]], ...] = ()  # shapes and results at sizes far away
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Net:
     others: Mapping[str, Shape]  # shapes at sizes that differ in every free dimension
     constants: Mapping[str, TensorProto]
     computed: Mapping[str, Array]  # small results that inference could compute at these sizes
+    elsewhere: Mapping[str, Array]  # and at the sizes of `others`
     makers: Mapping[str, NodeProto]
     readers: Mapping[str, tuple[NodeProto, ...]]
     fixed: frozenset[str]  # values that must stay: graph outputs, and what bodies read
@@ -84,7 +86,8 @@ class Net:
         one, other = self.shapes.get(name), self.others.get(name)
         if one is None or other is None or len(one) != len(other):
             return None
-        return tuple(size if size == same else None for size, same in zip(one, other, strict=True))
+        far = [found for shapes, _ in self.source.probes if (found := shapes.get(name)) and len(found) == len(one)]
+        return tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(one, other, *far, strict=True))
 
     def width(self, name: str) -> int:
         """The size of a value's last axis; 0 where it has none, or none that is known."""
@@ -111,9 +114,12 @@ class Net:
         return with_rest(self.constants[name], low) if low is not None and low.dtype == np.float16 else low
 
     def scalar(self, name: str) -> float | None:
-        """The value of a constant of one element, or of one that sizes alone decide."""
+        """The value of a constant of one element, or of one that is the same at whatever sizes."""
         values = self.values(name)
-        return float(values.reshape(-1)[0]) if values is not None and values.size == 1 else None
+        if values is None or values.size != 1:
+            return None
+        far = [results[name] for _, results in self.source.probes if name in self.computed and name in results]
+        return float(values.reshape(-1)[0]) if all(np.array_equal(values, other) for other in far) else None
 
     def is_row(self, name: str, width: int) -> bool:
         """Whether a value is a constant vector along the last axis, `width` long; none is of no width."""
@@ -144,8 +150,12 @@ def read(
     computed: Mapping[str, Array],
     others: Mapping[str, Shape] | None = None,
     source: Source | None = None,
+    elsewhere: Mapping[str, Array] | None = None,
 ) -> Net:
-    """Look a model's main graph over. Its nodes stand in topological order. `others`: shapes at other sizes."""
+    """Look a model's main graph over. Its nodes stand in topological order.
+
+    `others`, `elsewhere`: shapes and small results at other sizes.
+    """
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     for value in graph.input:  # overridable
@@ -166,7 +176,10 @@ def read(
             fixed |= captured(body)
     by_name = {name: tuple(found) for name, found in readers.items()}
     places, opset = frozenset(fixed), opset_of(model)
-    return Net(graph, shapes, others or {}, constants, computed, makers, by_name, places, opset, source or Source())
+    return Net(
+        graph, shapes, others or {}, constants, computed, elsewhere or {}, makers, by_name, places, opset,
+        source or Source(),
+    )  # fmt: skip
 
 
 def fresh(net: Net, name: str, taken: Collection[str] = ()) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from onnx import NodeProto, TensorProto, numpy_helper
 
 from ampgraph.onnx_model.attributes import plain_attributes
+from ampgraph.onnx_model.fuse.known import is_size
 from ampgraph.onnx_model.fuse.net import CONTRIB, Array, Net, fresh, node, with_origin
 from ampgraph.onnx_model.fuse.recipes import Channels, Columns, Merged, Recipe
 from ampgraph.onnx_model.fuse.view import (
@@ -30,6 +31,7 @@ from ampgraph.onnx_model.fuse.view import (
     with_rows_of,
 )
 
+_TO_THE_END = 2**31 - 1  # the end of a slice from here on is the axis's own
 _APART, _GROUPED = 4, 5  # axes of heads, and of heads in groups
 
 
@@ -182,6 +184,12 @@ def _reshape(draft: Draft, each: NodeProto, view: View) -> View | None:
     return None if shape is None else reshaped(view, shape)
 
 
+def _squeeze(draft: Draft, each: NodeProto, view: View) -> View | None:
+    """Where no axes are named, those of 1 go, and a free one may be such."""
+    named = len(each.input) > 1 or "axes" in plain_attributes(each)
+    return _reshape(draft, each, view) if named or None not in (draft.net.sizes(each.input[0]) or (None,)) else None
+
+
 def _repeat(draft: Draft, each: NodeProto, view: View) -> View | None:
     """Heads of keys and values, each once for every query head of its group: (batch, heads, 1, tokens, size)."""
     shape = draft.net.shapes.get(each.output[0], ())
@@ -214,11 +222,33 @@ def _slice(draft: Draft, each: NodeProto, view: View) -> View | None:
     given = [draft.net.values(name) if name else None for name in each.input[1:]]
     if shape is None or len(given) < 3 or any(each is None or each.size != 1 for each in given):
         return None
-    start, _, axis, *steps = (int(each.reshape(-1)[0]) for each in given if each is not None)
-    if steps not in ([], [1]):
+    start, end, axis, *steps = (int(each.reshape(-1)[0]) for each in given if each is not None)
+    if steps not in ([], [1]) or (shape[axis] == view.shape[axis] and not _takes_all(draft.net, each, axis, end)):
         return None
     size = view.shape[axis]
     return sliced(view, axis % len(view.dims), max(start + size, 0) if start < 0 else start, shape[axis])
+
+
+def _takes_all(net: Net, each: NodeProto, axis: int, end: int) -> bool:
+    """Whether a slice that takes an axis whole does at any size: a bound may lie beyond those that are looked at."""
+    sizes = net.sizes(each.input[0])
+    if sizes is not None and sizes[axis] is not None:
+        return True
+    start = net.constants.get(each.input[1])
+    if start is None or numpy_helper.to_array(start).any():
+        return False
+    return end >= _TO_THE_END if each.input[2] in net.constants else _is_own_size(net, each, axis)
+
+
+def _is_own_size(net: Net, each: NodeProto, axis: int) -> bool:
+    """Whether a slice ends at the size of its own axis at both sizes that are looked at, where others move apart."""
+    if not is_size(net, each.input[2]):
+        return False
+    for results, shapes in ((net.computed, net.shapes), (net.elsewhere, net.others)):
+        end, shape = results.get(each.input[2]), shapes.get(each.input[0])
+        if end is None or shape is None or int(end.reshape(-1)[0]) != shape[axis]:
+            return False
+    return True
 
 
 def _split(draft: Draft, each: NodeProto, view: View) -> View | None:
@@ -300,7 +330,7 @@ _READS: Mapping[str, Read] = {
     "Reshape": _reshape,
     "Flatten": _reshape,
     "Unsqueeze": _reshape,
-    "Squeeze": _reshape,
+    "Squeeze": _squeeze,
     "Expand": _repeat,
     "Gather": _gather,
     "GatherND": _pick,

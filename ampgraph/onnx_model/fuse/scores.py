@@ -18,18 +18,27 @@ _SOFTMAX_OF_ONE_AXIS = 13  # the opset from which Softmax is over one axis, the 
 
 def softmax_of(draft: Draft, name: str) -> NodeProto | None:
     """The softmax over the last axis that makes these weights; rows of no number made zero in between or not."""
-    net, name = draft.net, unfolded(draft, name)
-    guard = net.maker(name, "Where")
-    if guard is not None:
-        test, zero = net.maker(guard.input[0], "IsNaN"), net.scalar(guard.input[1])
-        if test is None or zero != 0.0 or test.input[0] != guard.input[2]:
-            return None
-        name = guard.input[2]
+    net, name = draft.net, _unguarded(draft, name)
     found = net.maker(name, "Softmax")
     default = -1 if net.opset >= _SOFTMAX_OF_ONE_AXIS else 1
     axis = plain_attributes(found).get("axis", default) if found is not None else None
     rank = len(net.shapes.get(name, ()))
     return found if found is not None and axis in (-1, rank - 1) else None
+
+
+def is_guarded(draft: Draft, name: str) -> bool:
+    """Whether weights that are no number, those of a row that is masked out whole, are made zero."""
+    return _unguarded(draft, name) != unfolded(draft, name)
+
+
+def _unguarded(draft: Draft, name: str) -> str:
+    """Weights before those that are no number were made zero."""
+    net, name = draft.net, unfolded(draft, name)
+    guard = net.maker(name, "Where")
+    test = net.maker(guard.input[0], "IsNaN") if guard is not None else None
+    if guard is None or test is None or net.scalar(guard.input[1]) != 0.0 or test.input[0] != guard.input[2]:
+        return name
+    return str(guard.input[2])
 
 
 def unscaled(draft: Draft, name: str) -> tuple[str, float]:

@@ -52,13 +52,14 @@ def covers_rows(view: View, shape: Shape) -> bool:
     """Whether the view reads every row of a base of this shape once, whole, in any order; a number has no rows."""
     width = shape[-1] if shape else 0
     last = view.dims[-1] if view.dims else ()
+    strides = [stride for dim in view.dims for _, stride in dim]
     return (
         width > 0
         and view.offset == 0
         and 0 not in shape
         and last == (((width, 1),) if width != 1 else ())
         and math.prod(view.shape) == math.prod(shape)
-        and len({stride for dim in view.dims for _, stride in dim}) == sum(map(len, view.dims))
+        and len({0, *strides}) == 1 + len(strides)  # 0: of a row that is read again
     )
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from ampgraph.onnx_model.attributes import plain_attributes
-from ampgraph.onnx_model.fuse.fuse import other_sizes
+from ampgraph.onnx_model.fuse.elsewhere import elsewhere
 from ampgraph.onnx_model.fuse.net import Array, Net, Source, copy_without, fresh, node, read, with_origin
 from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.native.between import LAST, between, wanted_with_channels_last
@@ -70,7 +71,8 @@ def _rewritten(
     model: ModelProto, shapes: Mapping[str, Shape], convolutions: Convolutions, products: bool, norms: bool
 ) -> Rewritten | None:
     sizes = modelled_inputs(model, shapes)
-    one, other = shapes_of(model, sizes), shapes_of(model, other_sizes(model, sizes))
+    one = shapes_of(model, sizes)
+    other = elsewhere(model, sizes, partial(shapes_of, model), len, len(one))
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     net = read(model, one, {}, other, Source(weights, kinds=kinds_of(model, sizes)))
     steps = steps_of(net, products, norms)

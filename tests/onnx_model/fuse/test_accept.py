@@ -125,13 +125,23 @@ def test_a_model_that_does_not_run_as_modelled_is_shown_to_answer_alike_where_it
     assert "does not run on generated inputs" in difference(line("Relu"), line("Relu"), IMAGES, None)
 
 
-def test_given_sizes_are_the_ones_that_count():
+def test_what_holds_at_given_sizes_alone_is_seen():
+    """They are what times are modelled at; the file is for all."""
     body = "r = Reshape(x, modelled) y = Relu(r)"
     modelled = np.array([0, 16, 224, 224])
     source = images("y = Relu(x)", WEIGHT)
     fixed = images(body, WEIGHT, modelled=modelled)
-    assert difference(source, fixed, IMAGES, None) == ""
-    assert difference(source, fixed, IMAGES, None, assumed={"x"}) != ""
+    for assumed in ((), {"x"}):
+        assert difference(source, fixed, IMAGES, None, assumed=assumed) != ""
+    only = images(body, WEIGHT, modelled=modelled)
+    assert difference(only, fixed, IMAGES, None) == ""  # the source itself runs at no others
+
+
+def test_a_length_that_is_a_batch_elsewhere_is_no_small_batch():
+    body = "w = Transpose<perm = [0, 2, 1]>(x) p = MatMul(x, w) y = Add(p, mask)"
+    text = f"g (float[n,t,8] x, float[t,t] mask) => (float[n,t,t] y) {{ {body} }}"
+    model = parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
+    assert difference(model, model, {"x": (4, 16, 8), "mask": (16, 16)}, None) == ""
 
 
 def test_an_operator_that_opens_in_no_other_way_is_optimized(monkeypatch):

@@ -64,15 +64,17 @@ def test_layers_share_the_sum():
     assert (found["Attention"], found["Add"]) == (2, 1)
 
 
-def test_a_bias_beside_a_causal_mask_is_all_that_is_read():
-    causal = """
+@pytest.mark.parametrize(("low", "left"), [(-3.4028235e38, 0), (-10000.0, 1)], ids=["lowest", "-1e4"])
+def test_a_bias_beside_a_causal_mask_is_all_that_is_read(low: float, left: int):
+    """Unless it may forbid as much as the mask does: of two tokens that -1e4 is added to, both are seen again."""
+    causal = f"""
       size = Shape<start = 1, end = 2>(x)  count = Squeeze(size)  nought = Constant<value_int = 0>()
       first = Constant<value_int = 1>()  places = Range(nought, count, first)
       last = Constant<value_ints = [1]>()  column = Unsqueeze(places, last)  ok = LessOrEqual(places, column)
-      low = Constant<value_float = -10000.0>()  mask = Where(ok, zero, low)
+      low = Constant<value_float = {low!r}>()  mask = Where(ok, zero, low)
     """
     found = fused_of(causal + layer_of(TWO), bias=MASKS["bias"])
-    assert (found["Attention"], found["Softmax"], found["Where"], found["Add"]) == (1, 0, 0, 0)
+    assert (found["Attention"], found["Softmax"], found["Where"], found["Add"]) == (1, 0, left, left)
 
 
 def test_a_sum_that_is_scaled_is_no_mask():

@@ -120,6 +120,14 @@ def test_heads_apart_and_together_again_are_whole():
     assert is_whole(back, (2, 72, 32))
 
 
+def test_a_row_that_is_read_again_in_the_place_of_another_is_not_all_of_them():
+    first = sliced(whole("x", (2, 1)), 0, 0, 1)
+    assert first is not None
+    again = repeated(first, 0, 2)
+    assert again is not None
+    assert not covers_rows(again, (2, 1))
+
+
 def test_rows_in_another_order_are_covered():
     assert covers_rows(transposed(whole("x", (2, 3, 4)), (1, 0, 2)), (2, 3, 4))
 
