@@ -75,9 +75,9 @@ def _filters(op: Op, graph: PrecisionGraph, plan: Plan, data: Tables, expected: 
     """Of a convolution's weights; of those that several read, or in bodies, as if nothing were known."""
     shape = graph.values[_weight(op)].shape or ()
     readers = len(graph.uses_of[_weight(op)])
-    if expected is None or readers > 1 or not data.sizes(_weight(op)):
-        return filters_of(shape)
     group = int(op.attributes.get("group", 1))  # type: ignore[arg-type]
+    if expected is None or readers > 1 or not data.sizes(_weight(op)) or expected.mean.size != group * shape[1]:
+        return filters_of(shape)  # the last: channels that are free, modelled as many as they cannot be, or padded
     return filters_of(shape, group, expected.mean, expected.spread, _shift(op, graph, plan, data, shape[0]))
 
 

@@ -201,3 +201,26 @@ def test_bfloat16_keeps_no_rest() -> None:
     weights = {"w": normal(4, 1, 3, 3)}
     found = made("[a] y = Conv<group = 4>(x, w)", weights, "a", precision=Precision.BFLOAT16)
     assert not found["w"].metadata_props
+
+
+@pytest.mark.parametrize(
+    ("text", "pads"),
+    [
+        ("g (float[n,c,h,k] x) => (float[n,16,p,q] y) { [a] y = Conv(x, w) }", None),
+        ("g (float[1,7,8,8] x) => (float[1,16,6,6] y) { r = Relu(x)  p = Pad(r, pads)  [a] y = Conv(p, w) }", [0, 1]),
+    ],
+    ids=["free", "padded"],
+)
+def test_channels_that_are_not_those_of_the_weights_are_as_if_nothing_were_known(text: str, pads: list | None) -> None:
+    """Free ones are modelled as some number, which need not be the one that fits."""
+    weights = {"w": normal(16, 8 if pads else 3, 3, 3)}
+    if pads is not None:
+        weights["pads"] = np.array([*pads, 0, 0, 0, 0, 0, 0])
+    model = parse(text)
+    model.graph.initializer.extend(numpy_helper.from_array(each, name) for name, each in weights.items())
+    graph = lift(model)
+    (how,) = roundings(model, graph, planned(graph, "a"), Path()).filters.values()
+    nothing_known = filters_of(weights["w"].shape)
+    np.testing.assert_array_equal(how.means, nothing_known.means)
+    np.testing.assert_array_equal(how.spreads, nothing_known.spreads)
+    assert convert(model).model.graph.node
