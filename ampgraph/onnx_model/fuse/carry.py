@@ -22,12 +22,13 @@ def fuse_carry(net: Net) -> Fusion:
         if found is None:
             continue
         before, row, after, bias = found
-        if any(old is before or old is after for old in removed):  # part of the product before
+        value = next(operand for operand in before.input if operand != row)
+        taken = any(old is before or old is after for old in removed)  # with the product before
+        if taken or net.shapes.get(value) != net.shapes.get(before.output[0]):
             continue
         name = fresh(net, f"{bias}_with_{row}", recipes)
         recipes[name] = Carried(row, each.input[1], bias)
         constants.append(TensorProto(name=name, data_type=TensorProto.FLOAT, dims=net.constants[bias].dims))
-        value = next(operand for operand in before.input if operand != row)
         product = node("MatMul", [value, each.input[1]], each.output)
         nodes += [with_origin(product, (before, each)), node("Add", [each.output[0], name], after.output)]
         removed += [before, each, after]

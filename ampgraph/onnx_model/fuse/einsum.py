@@ -31,7 +31,8 @@ def fuse_einsum(net: Net) -> Fusion:
     writing = _Writing(net)
     for each in net.graph.node:
         product = _product(each) if each.op_type == "Einsum" and not each.domain else None
-        if product is not None and all(name in net.shapes for name in (*each.input, *each.output)):
+        known = product is not None and all(name in net.shapes for name in (*each.input, *each.output))
+        if product is not None and known and _fits(net, each, product):
             writing.add(each, product)
     return Fusion(tuple(writing.nodes), removed=tuple(writing.removed), shapes=writing.shapes)
 
@@ -57,6 +58,12 @@ def _product(each: NodeProto) -> _Product | None:
         tuple(map(right.index, [*batch, *inner, *column])),
         tuple(map(made.index, result)),
     )
+
+
+def _fits(net: Net, each: NodeProto, product: _Product) -> bool:
+    """Whether the rows of one are as long as the columns of the other: onnxruntime's Einsum broadcasts a 1 there."""
+    left, right = (net.shapes[name] for name in each.input)
+    return left[product.left[-1]] == right[product.right[-2]]
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,25 @@
 """Simplify: what follows from the model alone, whatever the sizes it runs at, as constants; copies left out.
 
 Exporters compute axes and shapes at run time that never change; such nodes run on the CPU and keep a session from
-becoming a CUDA graph. A dropout that does nothing is exported as Identity, which would hide a pattern.
+becoming a CUDA graph. A dropout that does nothing is exported as Identity, or as it is, and would hide a pattern.
 """
 
 from __future__ import annotations
 
-from onnx import ModelProto, NodeProto
+from collections.abc import Collection
+from math import prod
 
+from onnx import ModelProto, NodeProto, TensorProto
+from onnx.numpy_helper import to_array
+
+from ampgraph.onnx_model.attributes import constant_tensor
 from ampgraph.onnx_model.fuse.net import Fusion
 from ampgraph.onnx_model.prepare import captured
+from ampgraph.onnx_model.raising import opset_of
 from ampgraph.onnx_model.shape_constants import infer_with_sizes
 from ampgraph.onnx_model.types import bodies, weightless
+
+_INFERENCE_ALONE = 7  # the opset from which a Dropout does nothing unless it is told to train
 
 
 def simplify(model: ModelProto) -> Fusion:
@@ -27,9 +35,27 @@ def simplify(model: ModelProto) -> Fusion:
     found = [tensor for tensor in inferred.graph.initializer if tensor.name not in before | fixed]
     names = {tensor.name for tensor in found}
     removed = [node for node in model.graph.node if node.output and node.output[0] in names]
-    copies = {node.output[0]: node.input[0] for node in model.graph.node if _is_copy(node, fixed | names)}
+    made = {node.output[0]: tensor for node in model.graph.node if (tensor := constant_tensor(node)) is not None}
+    said = {**made, **{tensor.name: tensor for tensor in (*sure, *found)}}
+    false = {name for name, tensor in said.items() if _is_false(tensor)}
+    idle = {"", *false} if opset_of(model) >= _INFERENCE_ALONE else set[str]()
+    copies = {
+        node.output[0]: node.input[0]
+        for node in model.graph.node
+        if (_is_identity(node) or _is_idle_dropout(node, idle)) and node.output[0] not in fixed | names
+    }
     return Fusion((), replaced=copies, removed=tuple(removed), constants=tuple(found))
 
 
-def _is_copy(node: NodeProto, needed: set[str]) -> bool:
-    return node.op_type == "Identity" and not node.domain and node.output[0] not in needed
+def _is_false(tensor: TensorProto) -> bool:
+    return tensor.data_type == TensorProto.BOOL and prod(tensor.dims) == 1 and not to_array(tensor).any()
+
+
+def _is_identity(node: NodeProto) -> bool:
+    return node.op_type == "Identity" and not node.domain
+
+
+def _is_idle_dropout(node: NodeProto, false: Collection[str]) -> bool:
+    """Whether a dropout is for inference, and nobody asks for its mask. `false`: constants that say so, "" for none."""
+    is_plain = node.op_type == "Dropout" and not node.domain and not any(node.output[1:])
+    return is_plain and [*node.input, "", ""][2] in false
