@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,6 +37,7 @@ import onnx
 import torch
 
 from ampgraph.onnx_model.feeds import batch_axes
+from ampgraph.onnx_model.run import CUDA, best_provider
 from benchmarks import gpu_models, gpu_onnx, gpu_torch
 from benchmarks.corpus import samples
 from benchmarks.corpus_inputs import SINGLES
@@ -292,6 +294,8 @@ def main() -> None:
         print(add(arguments.result, figures, arguments.result_dir, stale(figures)))
     if arguments.add:
         return
+    if arguments.provider == "cuda" and best_provider() != CUDA:
+        sys.exit("onnxruntime's CUDA provider does not open here: no row would have one of ours")
     warnings.simplefilter("ignore")
     done, turns = _done(arguments), Turns(arguments.lock)
     reached: Ceilings | None = None
