@@ -7,7 +7,7 @@ from ampgraph.onnx_model.fuse.heads import biased_of, normalized_of
 from ampgraph.onnx_model.fuse.net import Fusion, Net
 from ampgraph.onnx_model.fuse.rolls import reordered_of
 from ampgraph.onnx_model.fuse.rotary import partial_of, rotary_of
-from ampgraph.onnx_model.fuse.rows import Draft, replacements, view_of
+from ampgraph.onnx_model.fuse.rows import Draft, copies, replacements, view_of
 from ampgraph.onnx_model.fuse.skip_norm import Norm, layer_norm, root_mean_square
 from ampgraph.onnx_model.fuse.windows import windows_of
 
@@ -33,9 +33,11 @@ def fuse_layout(net: Net) -> Fusion:
             draft.views[each.output[0]] = found
         else:
             view_of(draft, each)
-    nodes, constants = tuple(draft.made.values()), tuple(draft.constants.values())
+    named = copies(draft)
+    nodes, constants = (*draft.made.values(), *named), tuple(draft.constants.values())
+    removed = tuple(net.makers[copy.output[0]] for copy in named)
     kinds = {WINDOWS: windows} if windows else {}
-    return Fusion(nodes, replacements(draft), (), constants, draft.merged, draft.shapes, kinds)
+    return Fusion(nodes, replacements(draft), removed, constants, draft.merged, draft.shapes, kinds)
 
 
 def _norms(net: Net) -> dict[str, Norm]:

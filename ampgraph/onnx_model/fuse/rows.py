@@ -162,6 +162,17 @@ def replacements(draft: Draft) -> Mapping[str, str]:
     }
 
 
+def copies(draft: Draft) -> list[NodeProto]:
+    """Values that must keep their names, and are what a new node makes just as it is: as copies of that."""
+    made = []
+    for name, view in draft.views.items():
+        old = draft.net.makers.get(name)
+        new = view.base in draft.made and name in draft.net.fixed and is_whole(view, draft.shapes[view.base])
+        if new and old is not None and len(old.output) == 1:
+            made.append(with_origin(node("Identity", [view.base], [name]), [old]))
+    return made
+
+
 def _moving(draft: Draft, each: NodeProto) -> int:
     """The input slot that is not the constant: products and sums commute with what they are given."""
     return 1 if each.op_type in ("Add", "Mul") and each.input[0] in draft.net.constants else 0

@@ -259,6 +259,27 @@ def test_masks_of_three_axes_before_axes_were_inputs() -> None:
     assert_alike(model, {"x": (2, 128, 32), "mask": (1, 128, 128)}, {"x": drawn(2, 70, 32), "mask": drawn(1, 70, 70)})
 
 
+@pytest.mark.parametrize("last", ["y", "body"])
+def test_attention_that_ends_in_a_name_that_must_stay(last: str) -> None:
+    """A graph's output, or what the body of an If reads."""
+    model = attending("m = Identity(d)")
+    del model.graph.node[-1]
+    if last == "y":
+        model.graph.node[-1].output[0] = "y"
+    else:
+        kinds = [helper.make_empty_tensor_value_info(name) for name in ("one", "two")]
+        bodies = [
+            helper.make_graph([helper.make_node(op, ["om"], [kind.name])], op, [], [kind])
+            for op, kind in zip(("Relu", "Abs"), kinds, strict=True)
+        ]
+        branches = {"then_branch": bodies[0], "else_branch": bodies[1]}
+        model.graph.node.append(helper.make_node("If", ["yes"], ["y"], **branches))
+        model = with_numbers(model, yes=np.array(True))
+    found = fuse(model, {"x": (2, 128, 32)})
+    assert {"Attention", "Softmax"} & {node.op_type for node in found.model.graph.node} == {"Attention"}
+    assert_alike(model, {"x": (2, 128, 32)}, {"x": drawn(2, 90, 32)})
+
+
 # the sizes themselves
 
 FREE = "g (float[b,n,32] x, float[b,m,32] z, float[4,m] f) => (float[b,n,32] y) { y = Relu(x) }"
