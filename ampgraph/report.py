@@ -18,6 +18,7 @@ from ampgraph.measured import mismatches
 from ampgraph.plan import BY_PRICE, Choice, Plan
 from ampgraph.precision import FORMATS, Precision
 from ampgraph.settings import MeasuredSetting
+from ampgraph.work import size_of
 
 if TYPE_CHECKING:
     from ampgraph.conversion import Planned
@@ -29,7 +30,6 @@ FORMAT = 1
 NO_FLOAT = "other"  # ops that have no floating-point slot
 _FLOATLESS = {NO_FLOAT: "without floats"}  # in texts
 EXAMPLES = 3
-_SIZES = {"float64": 8, "int64": 8, "uint64": 8, "int32": 4, "uint32": 4, "int16": 2, "uint16": 2}
 _CONTRIB = "com.microsoft."
 _RUNTIMES = ("onnxruntime-gpu", "onnxruntime")
 
@@ -227,9 +227,7 @@ def parameter_bytes(graph: PrecisionGraph, plan: Plan) -> tuple[int, int]:
 
 def _bytes(value: Value) -> int:
     assert value.constant is not None  # the caller asked
-    if value.dtype in FORMATS:
-        return FORMATS[Precision(value.dtype)].bytes * value.constant.elements
-    return _SIZES.get(value.dtype, 1) * value.constant.elements
+    return size_of(value.dtype) * value.constant.elements
 
 
 def _cast_bytes(graph: PrecisionGraph, plan: Plan) -> int:

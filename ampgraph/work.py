@@ -13,12 +13,14 @@ FEW_CHANNELS = 8  # fewer, of what a convolution reads in a group, and tensor co
 DEFAULT_ELEMENTS = 1 << 16  # of a value of unknown shape
 _DEFAULT_DEPTH = 256  # length of the summed axis of a product of unknown shape
 
+_NARROW_FLOATS = "float8e4m3fn float8e4m3fnuz float8e5m2 float8e5m2fnuz float8e8m0 float4e2m1"
 _SIZES = {"bool": 1, "float64": 8, "bfloat16": 2, "complex64": 8, "complex128": 16, "string": 16} | {
     f"{kind}{bits}": max(bits // 8, 1)
     for kind in ("int", "uint", "float")
     for bits in (2, 4, 8, 16, 32, 64)
     if (kind, bits) != ("float", 64)
 }
+_SIZES |= dict.fromkeys(_NARROW_FLOATS.split(), 1)
 
 
 class Kind(Enum):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -170,6 +171,24 @@ def test_a_cast_of_the_models_own_is_kept_as_it_is():
     made = convert(parse(f"g (float[N,4] x) => (float[N,4] y) <{W}> {{ {body} }}")).model
     own = {node.name: node.attribute[0].i for node in casts(made) if not metadata_of(node, CAST_KEY)}
     assert own == {"own": FLOAT, "there": FLOAT16, "back": FLOAT}
+
+
+def of_bfloat16() -> ModelProto:
+    """A model of an initializer and a Constant in bfloat16, as exporters of such weights store them."""
+    body = "h = Cast<to = 1>(w) i = MatMul(x, h) v = Constant() k = Cast<to = 1>(v) y = MatMul(i, k)"
+    model = parse(f"g (float[N,4] x) => (float[N,4] y) {{ {body} }}")
+    stored = numpy_helper.from_array(np.full((4, 4), 0.25, ml_dtypes.bfloat16), "w")
+    model.graph.initializer.append(stored)
+    model.graph.node[2].attribute.append(helper.make_attribute("value", stored))
+    return model
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_constants_in_bfloat16_are_constants(precision: str):
+    result = convert(of_bfloat16(), precision=precision)
+    assert (result.report.parameter_bytes_before, result.report.parameter_bytes_after) == (64, 64)
+    assert sum(share.parameter_bytes for share in ampgraph.inspect(result).document.summary.shares) == 64
+    assert_valid(of_bfloat16(), result.model)
 
 
 def test_a_training_graph_finds_what_it_names():

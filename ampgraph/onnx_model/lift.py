@@ -124,7 +124,7 @@ class _Draft:
         """What is known of a value; nothing of an empty optional."""
         return self.types.get(key, NOTHING_KNOWN)
 
-    def facts(self, data: Mapping[str, TensorProto], scope: str) -> Mapping[str, Constant | None]:
+    def facts(self, data: Mapping[str, TensorProto], scope: str) -> Mapping[str, Constant]:
         """What is to be known of constants' data, by name."""
         if self.precision is None:
             return {name: tensors.unmeasured(tensor) for name, tensor in data.items()}

@@ -84,8 +84,8 @@ def round_to(data: npt.NDArray[np.float32], precision: Precision, *, plain: bool
     return np.asarray(low)
 
 
-def measure(tensor: TensorProto, folder: Path, precision: Precision | None) -> Constant | None:
-    """Facts about a constant's data, None when it is not numeric; conversions only for float32 and `precision`."""
+def measure(tensor: TensorProto, folder: Path, precision: Precision | None) -> Constant:
+    """Facts about a constant's data, but its size alone of text and the like; conversions only for float32."""
     if tensor.data_type == TensorProto.FLOAT:
         return _measure_floats(chunks(tensor, folder), element_count(tensor), precision)
     if external.is_external(tensor) or element_count(tensor) > CHUNK:
@@ -93,22 +93,20 @@ def measure(tensor: TensorProto, folder: Path, precision: Precision | None) -> C
     try:
         array = np.asarray(numpy_helper.to_array(tensor))
     except (ValueError, TypeError):
-        return None
-    if array.dtype.kind not in _NUMERIC:
-        return None
+        return unmeasured(tensor)
+    if array.dtype.kind not in _NUMERIC and tensor.data_type != TensorProto.BFLOAT16:  # of no kind that numpy knows
+        return unmeasured(tensor)
     return _measure_floats(iter([array.astype(np.float32).reshape(-1)]), array.size, None)
 
 
-def measure_all(tensors: Sequence[TensorProto], folder: Path, precision: Precision) -> list[Constant | None]:
+def measure_all(tensors: Sequence[TensorProto], folder: Path, precision: Precision) -> list[Constant]:
     """`measure` for many tensors; small float32 ones in one pass over their joined data."""
     small = [i for i, t in enumerate(tensors) if t.data_type == TensorProto.FLOAT and 0 < len(t.raw_data) <= SMALL]
-    found: list[Constant | None] = [None] * len(tensors)
     for index in small:
         _require_whole(tensors[index])
-    for index, constant in zip(small, _measure_joined([tensors[i].raw_data for i in small], precision), strict=True):
-        found[index] = constant
-    done = set(small)
-    rest = [index for index in range(len(tensors)) if index not in done]
+    joined = _measure_joined([tensors[index].raw_data for index in small], precision)
+    found: dict[int, Constant] = dict(zip(small, joined, strict=True))
+    rest = [index for index in range(len(tensors)) if index not in found]
     with ThreadPoolExecutor() as pool:  # starts no thread before it is given work; numpy casts outside the lock
         pending = {}
         for index in rest:
@@ -118,10 +116,10 @@ def measure_all(tensors: Sequence[TensorProto], folder: Path, precision: Precisi
                 found[index] = measure(tensors[index], folder, precision)
         for index, future in pending.items():
             found[index] = future.result()
-    return found
+    return [found[index] for index in range(len(tensors))]
 
 
-def _measure_joined(raw: Sequence[bytes], precision: Precision) -> list[Constant | None]:
+def _measure_joined(raw: Sequence[bytes], precision: Precision) -> list[Constant]:
     """Facts about each piece of raw float32 data, none of them empty, by segmented reductions."""
     if not raw:
         return []
