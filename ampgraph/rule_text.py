@@ -6,6 +6,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 from ampgraph.errors import RuleError
@@ -80,8 +81,7 @@ def _block_lines(text: str) -> list[tuple[int, list[str]]]:
             starts.append(number)
         for found in re.findall(r"\"\"\"|'''", line):
             quote = found if not quote else "" if quote == found else quote
-    ends = [*starts[1:], len(lines)]
-    return [(start + 1, lines[start:end]) for start, end in zip(starts, ends, strict=True)]
+    return [(start + 1, lines[start:end]) for start, end in pairwise([*starts, len(lines)])]
 
 
 def _key_offset(block: list[str], key: str, fact: str) -> int:

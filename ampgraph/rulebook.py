@@ -89,6 +89,8 @@ def with_user_file(book: RuleBook, path: Path, known_ops: frozenset[str] | None 
         fact = error.strerror if isinstance(error, OSError) and error.strerror else "not a text file"
         raise RuleError(str(path), fact, "name a readable TOML file of rules") from error
     rules = parse(text, str(path), user=True, known_ops=known_ops)
+    if not rules:
+        raise RuleError(str(path), "holds no rule", "begin every rule with [[rule]], or leave --rules out")
     names = {rule.name for rule in rules}
     return _book([*rules, *(rule for rule in book.rules if rule.name not in names)])
 

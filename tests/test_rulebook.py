@@ -142,6 +142,20 @@ def test_an_unreadable_file_is_one_line(tmp_path: Path, content: bytes | None):
         with_user_file(RuleBook(()), path)
 
 
+@pytest.mark.parametrize("content", ["", "# none yet\n", "rule = []\n"])
+def test_a_file_without_rules_is_one_line(tmp_path: Path, content: str):
+    path = tmp_path / "mine.toml"
+    path.write_text(content)
+    with pytest.raises(RuleError, match=r"mine\.toml: holds no rule; begin every rule with \[\[rule\]\]"):
+        with_user_file(RuleBook(()), path)
+
+
+def test_rules_in_an_array_of_one_line_are_read():
+    keys = 'name = "one", ops = ["Sin"], category = "deny", why = "Because.", source = "A book"'
+    (rule,) = parse(f"rule = [{{ {keys} }}]\n", "a.toml")
+    assert rule.name == "one"
+
+
 def test_names_are_unique_across_the_built_in_files():
     book = load_builtin()
     assert len(book.by_name) == len(book.rules) > 50
