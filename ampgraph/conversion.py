@@ -36,6 +36,7 @@ from ampgraph.onnx_model.io import Loaded
 from ampgraph.onnx_model.lift import constants_of, lift
 from ampgraph.onnx_model.prepare import prepare
 from ampgraph.onnx_model.raising import at_opset, opset_of
+from ampgraph.onnx_model.schema import known_types
 from ampgraph.onnx_model.types import by_x, fixed_size, is_like, modelled_inputs
 from ampgraph.onnx_model.verify import verify_written
 from ampgraph.onnx_model.wellformed import refuse_ill_formed
@@ -292,16 +293,19 @@ def _shapes(model: ModelProto, options: Options) -> Mapping[str, tuple[int, ...]
     return found
 
 
-def rule_book(options: Options) -> RuleBook:
-    """The built-in rules with the user's over them."""
+def rule_book(options: Options, graph: PrecisionGraph | None = None) -> RuleBook:
+    """The built-in rules with the user's over them. `graph`: whose operators may be named though no schema has them."""
     book = load_builtin()
-    return with_user_file(book, options.rules) if options.rules else book
+    if options.rules is None:
+        return book
+    known = None if graph is None else known_types().union(op.type for op in graph.ops.values())
+    return with_user_file(book, options.rules, known)
 
 
 def _judged(graph: PrecisionGraph, options: Options, model: ModelProto, file: ModelProto) -> Judgement:
     kernels = onnxruntime_cuda() if options.target == "onnxruntime-cuda" else None
     wishes = wishes_in(model, options, low_interface(graph, options.io), file)
-    return judge(graph, rule_book(options), propagate(graph), options.precision, kernels, wishes)
+    return judge(graph, rule_book(options, graph), propagate(graph), options.precision, kernels, wishes)
 
 
 def convert_model(planned: Planned, destination: Path | None = None, look: Look | None = None) -> Converted:

@@ -32,7 +32,10 @@ class _MistakeError(Exception):
 
 
 def parse(text: str, place: str, *, user: bool = False, known_ops: frozenset[str] | None = None) -> tuple[Rule, ...]:
-    """Rules of one file. `place` is its name for messages; op names are checked where `known_ops` is given."""
+    """Rules of one file. `place` is its name for messages.
+
+    Where `known_ops` is given, op names are checked: those without a domain, which ONNX itself must have.
+    """
     document = _document(text, place)
     lines = _block_lines(text)
     rules: list[Rule] = []
@@ -113,17 +116,23 @@ def _rule(table: Mapping[str, Any], *, place: str, user: bool) -> Rule:
 
 
 def _check_names(rule: Rule, seen: Mapping[str, int], known_ops: frozenset[str] | None) -> None:
-    """A rule's name is new, and its ops exist."""
+    """A rule's name is new, and its ops exist; of other domains and of torch nobody knows all of them."""
     if rule.name in seen:
         raise _MistakeError(
             "name", f"'{rule.name}' is the name of the rule on line {seen[rule.name]} too", "rename one"
         )
-    if known_ops is None:
+    if known_ops is None or rule.dialect == "torch.fx":
         return
     for op in rule.named_ops:
-        if op not in known_ops:
+        if "." not in op and op not in known_ops:
             key = "ops" if op in rule.ops else "chain"
-            raise _MistakeError(key, f"'{op}' is no operator", _nearest(op, known_ops))
+            raise _MistakeError(key, f"'{op}' is no operator", _nearest_op(op, known_ops))
+
+
+def _nearest_op(op: str, known_ops: Iterable[str]) -> str:
+    """The remedy for an operator's name: the same one in another case or domain, else one that is spelt alike."""
+    same = sorted(known for known in known_ops if known.rpartition(".")[2].lower() == op.lower())
+    return f"did you mean '{same[0]}'?" if same else _nearest(op, known_ops)
 
 
 def _nearest(word: str, options: Iterable[str]) -> str:

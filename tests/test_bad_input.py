@@ -177,6 +177,7 @@ def test_a_rule_file_with_a_typo_names_line_and_key(source: Path, tmp_path: Path
         (good.replace("category", "categroy"), 4, "categroy"),
         (good.replace('"deny"', '"denied"'), 4, "category"),
         (good.replace('["Relu"]', '"Relu"'), 3, "ops"),
+        (good.replace('"Relu"', '"relu"'), 3, "'relu' is no operator; did you mean 'Relu'?"),
         (good + good.replace('"deny"', "deny"), 10, ""),
     ):
         rules.write_text(text)

@@ -13,7 +13,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import ampgraph
 from ampgraph.conversion import low_interface
-from ampgraph.errors import ModelError, OptionError
+from ampgraph.errors import ModelError, OptionError, RuleError
 from ampgraph.onnx_model.lift import lift
 from ampgraph.onnx_model.marks import DIGEST_KEY, UNCHANGED_KEY, remembered
 from ampgraph.onnx_model.names import CAST_KEY, metadata_of
@@ -269,6 +269,17 @@ def test_wishes_hold_nodes_or_lower_them():
         convert(model, keep="nothing")
     with pytest.raises(OptionError, match="no schema is known"):
         convert(parse("g (float[4] x) => (float[4] y) { [s] y = my.Strange(x) }", my=1), low="^s$")
+
+
+def test_a_rule_may_name_an_operator_that_only_the_model_knows(tmp_path: Path):
+    rules = tmp_path / "mine.toml"
+    keys = 'name = "mine"\nops = ["Strange"]\ncategory = "deny"\nwhy = "A test."\nsource = "me"\n'
+    rules.write_text(f"[[rule]]\n{keys}")
+    with pytest.raises(RuleError, match="'Strange' is no operator"):
+        convert(parse(CHAIN), rules=rules)
+    model = parse("g (float[4] x) => (float[4] y) { [s] y = my.Strange(x) }", my=1)
+    model.graph.node[0].domain = ""
+    convert(model, rules=rules)
 
 
 @pytest.mark.parametrize(("opset", "low"), [(11, set()), (13, {"MatMul"}), (22, {"Conv", "MatMul"})])

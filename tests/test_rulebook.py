@@ -133,6 +133,20 @@ def test_an_unknown_operator_in_a_users_file_is_named_with_its_line(tmp_path: Pa
     assert str(caught.value) == f"{path}, line 5, key 'ops': 'Softmx' is no operator; did you mean 'Softmax'?"
 
 
+@pytest.mark.parametrize(
+    ("op", "remedy"), [("Softmx", "Softmax"), ("SOFTMAX", "Softmax"), ("FusedMatMul", "com.microsoft.FusedMatMul")]
+)
+def test_a_name_like_an_operators_is_told_that_one(op: str, remedy: str):
+    known = frozenset({"Softmax", "MatMul", "com.microsoft.FusedMatMul"})
+    with pytest.raises(RuleError, match=f"'{op}' is no operator; did you mean '{remedy}'?"):
+        parse(_rule(ops=f'["{op}"]'), "a.toml", known_ops=known)
+
+
+def test_operators_of_other_domains_and_of_torch_may_be_any():
+    text = _rule(ops='["aten.softmx", "my.Softmax"]') + _rule(name='"two"', dialect='"torch.fx"', ops='["softmx"]')
+    assert len(parse(text, "a.toml", known_ops=frozenset({"Softmax"}))) == 2
+
+
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
 def test_an_unreadable_file_is_one_line(tmp_path: Path, content: bytes | None):
     path = tmp_path / "mine.toml"

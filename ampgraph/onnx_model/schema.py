@@ -70,6 +70,13 @@ def signature(domain: str, op_type: str, opset: int) -> Signature | None:
     )
 
 
+@cache
+def known_types() -> frozenset[str]:
+    """Every operator that onnx or onnxruntime has had a schema of, in any version; loads onnxruntime."""
+    standard = {qualified(schema.domain, schema.name) for schema in onnx.defs.get_all_schemas_with_history()}
+    return frozenset(standard.union(qualified(*key) for key in _runtime_signatures()))
+
+
 def _formal(formals: tuple[Formal, ...], index: int) -> Formal | None:
     if index < len(formals):
         return formals[index]

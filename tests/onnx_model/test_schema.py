@@ -3,7 +3,7 @@
 import onnx
 import pytest
 
-from ampgraph.onnx_model.schema import qualified, signature
+from ampgraph.onnx_model.schema import known_types, qualified, signature
 from ampgraph.precision import Precision
 
 FLOAT32, FLOAT16, BFLOAT16 = Precision.FLOAT32, Precision.FLOAT16, Precision.BFLOAT16
@@ -55,3 +55,8 @@ def test_the_last_formal_takes_the_rest_where_it_is_variadic() -> None:
 
 def test_qualified_names() -> None:
     assert [qualified(domain, "Op") for domain in ("", "ai.onnx", "my.own")] == ["Op", "Op", "my.own.Op"]
+
+
+def test_operators_of_every_version_and_of_the_runtime_are_known() -> None:
+    assert {"Conv", "Upsample", "com.microsoft.FusedMatMul", "SimplifiedLayerNormalization"} <= known_types()
+    assert "Matmul" not in known_types()
