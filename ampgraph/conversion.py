@@ -153,7 +153,7 @@ def _text_is_text(loaded: Loaded) -> Iterator[None]:
         yield
     except UnicodeDecodeError as error:
         fact = f"holds a name that is no UTF-8 ({error.reason})"
-        raise ModelError(str(loaded.path or "model"), fact, "export or copy it again") from None
+        raise ModelError(str(loaded.named or "model"), fact, "export or copy it again") from None
 
 
 def plan_model(loaded: Loaded, options: Options, *, as_is: bool = False) -> Planned:
@@ -161,7 +161,7 @@ def plan_model(loaded: Loaded, options: Options, *, as_is: bool = False) -> Plan
     with collector_at_rest(), _text_is_text(loaded):
         loaded = _at_opset(loaded, options.opset)
         prepared = io.with_operands(prepare(loaded.model), loaded.folder)
-        refuse_ill_formed(prepared, str(loaded.path or prepared.graph.name or "model"))
+        refuse_ill_formed(prepared, str(loaded.named or prepared.graph.name or "model"))
         shapes = _shapes(prepared, options)
         text = None if as_is else plan_text(options)
         if text is not None and is_fused(text):
@@ -210,7 +210,7 @@ def plan_prepared(
     plan = replace(plan, tuned=stamp_of(options)[1], session=session)
     if not as_is:  # what the judge asks for is not yet in a model as it is
         verify(graph, judgement, plan, costs)
-    plan = replace(plan, model=loaded.path.name if loaded.path else model.graph.name, options=options.digest())
+    plan = replace(plan, model=loaded.named.name if loaded.named else model.graph.name, options=options.digest())
     return Planned(loaded, model, options, shapes, graph, judgement, costs, plan, times)
 
 
@@ -273,9 +273,13 @@ def named_as_fused(planned: Planned, counts: Mapping[str, int], source_price: in
 
 
 def _at_opset(loaded: Loaded, opset: int) -> Loaded:
-    if opset in (0, opset_of(loaded.model)):
+    own = opset_of(loaded.model)
+    if opset in (0, own):
         return loaded
-    return Loaded(at_opset(loaded.model, opset, str(loaded.path or "model")), loaded.folder)
+    if opset < own:
+        fact = f"is below the opset of {loaded.named or 'the model'}, which is {own}"
+        raise OptionError(f"--opset {opset}", fact, "give a later one, or leave the option out")
+    return Loaded(at_opset(loaded.model, opset, str(loaded.path or "model")), loaded.folder, origin=loaded.path)
 
 
 def _shapes(model: ModelProto, options: Options) -> Mapping[str, tuple[int, ...]]:

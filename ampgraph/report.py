@@ -143,7 +143,7 @@ def make_report(
     table = onnxruntime_cuda() if options.target == "onnxruntime-cuda" else None
     before, after = parameter_bytes(graph, plan)
     return Report(
-        source=str(planned.loaded.path or planned.prepared.graph.name or "model"),
+        source=str(planned.loaded.named or planned.prepared.graph.name or "model"),
         destination=destination,
         precision=options.precision.value,
         target=options.target,

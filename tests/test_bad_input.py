@@ -150,6 +150,7 @@ def test_external_data_missing_outside_or_short(tmp_path: Path, location: str, c
         (["--opset", "999"], f"opset 999: the newest that is known here is {onnx.defs.onnx_opset_version()}"),
         (["--opset", "many"], "is not a valid integer"),
         (["--opset", "-1"], "is no opset"),
+        (["--opset", "16"], "model.onnx, which is 17; give a later one, or leave the option out"),
         (["--shape", "image"], "write it as NAME=1x3x224x224"),
         (["--shape", "picture=1x8x16x16"], "no such graph input; choose among image"),
         (["--shape", "image=1x8"], "the input is ?x8x16x16"),

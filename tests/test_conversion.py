@@ -17,7 +17,7 @@ from ampgraph.errors import ModelError, OptionError, RuleError
 from ampgraph.onnx_model.lift import lift
 from ampgraph.onnx_model.marks import DIGEST_KEY, UNCHANGED_KEY, remembered
 from ampgraph.onnx_model.names import CAST_KEY, metadata_of
-from ampgraph.onnx_model.raising import at_opset
+from ampgraph.onnx_model.raising import at_opset, opset_of
 from ampgraph.onnx_model.run import CPU, open_session, run
 from tests.models import (
     FLOAT,
@@ -95,6 +95,17 @@ def test_a_raised_opset_keeps_notes_and_functions():
     raised = convert(model, opset=22).model
     assert len(nodes(raised, "MatMul")) == 6
     assert_agrees(model, raised)
+
+
+def test_a_raised_model_has_the_name_of_its_file(tmp_path: Path):
+    source = tmp_path / "m.onnx"
+    onnx.save(parse(CHAIN), source)
+    result = ampgraph.convert(source, opset=21, check=True)
+    assert result.report.source == str(source)
+    assert result.plan.model == ampgraph.inspect(source, opset=21).document.name == "m.onnx"
+    assert opset_of(result.model) == 21
+    equal = ampgraph.convert(source, opset=20)
+    assert opset_of(equal.model) == 20
 
 
 def test_a_shape_that_only_newer_opsets_know_to_be_wrong_is_left_out():

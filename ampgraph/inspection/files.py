@@ -125,7 +125,7 @@ def costs_in_both(planned: Planned) -> Costs:
 
 def _heading(looked: Looked, notes: tuple[str, ...]) -> Heading:
     planned = looked.planned
-    model, options, path = planned.loaded.model, planned.options, planned.loaded.path
+    model, options, path = planned.loaded.model, planned.options, planned.loaded.named
     producer = f"{model.producer_name} {model.producer_version}".strip()
     return Heading(
         path.name if path else model.graph.name or "model",

@@ -32,11 +32,20 @@ _MOST_INTEGERS, _MOST_SCALES = 1024, 8  # elements of an operand
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model as it was found; external data stay in their files, beside `path`."""
+    """A model as it was found; external data stay in their files, beside `path`.
+
+    `path`: the file that holds it. `origin`: the file that it was made from, where it was changed since.
+    """
 
     model: ModelProto
     folder: Path
     path: Path | None = None
+    origin: Path | None = None
+
+    @property
+    def named(self) -> Path | None:
+        """The file that a user knows the model by."""
+        return self.path or self.origin
 
 
 def load(path: Path) -> Loaded:
