@@ -8,11 +8,13 @@ from enum import Enum
 from typing import NamedTuple
 
 from ampgraph.graph import Op, PrecisionGraph, Value
+from ampgraph.precision import Precision
 
 FEW_CHANNELS = 8  # fewer, of what a convolution reads in a group, and tensor cores have nothing to work on
 DEFAULT_ELEMENTS = 1 << 16  # of a value of unknown shape
 _DEFAULT_DEPTH = 256  # length of the summed axis of a product of unknown shape
 
+_FLOATS = frozenset(Precision)  # whose values may be in another of them
 _NARROW_FLOATS = "float8e4m3fn float8e4m3fnuz float8e5m2 float8e5m2fnuz float8e8m0 float4e2m1"
 _SIZES = {"bool": 1, "float64": 8, "bfloat16": 2, "complex64": 8, "complex128": 16, "string": 16} | {
     f"{kind}{bits}": max(bits // 8, 1)
@@ -38,7 +40,7 @@ class Kind(Enum):
 
 
 class Work(NamedTuple):
-    """What one run of an operator does. `floats` are float32 elements that move at the op's precision."""
+    """What one run of an operator does. `floats` are elements that move at the op's precision, low ones too."""
 
     kind: Kind
     operations: int
@@ -62,6 +64,7 @@ _VIEWS = frozenset(_VIEW_NAMES.split())
 # Reads no more of its first input than it writes.
 _PARTIAL_NAMES = "Gather GatherElements GatherND Slice Compress aten.embedding aten.index aten.gather"
 _PARTIAL = frozenset(_PARTIAL_NAMES.split())
+_CASTS = frozenset(("Cast", "aten.to", "aten._to_copy"))
 
 
 def is_view(op: Op) -> bool:
@@ -102,21 +105,30 @@ def work_of(op: Op, graph: PrecisionGraph) -> Work:
 
 
 def _moved(op: Op, graph: PrecisionGraph) -> tuple[int, int]:
-    """Float32 elements and other bytes, read and written."""
+    """Elements whose precision is the op's, and other bytes, read and written."""
     floats = other = 0
     slots = op.inputs + op.outputs
     if op.type in _PARTIAL:
         slots = op.outputs[:1] + op.inputs[1:] + op.outputs
+    target = _target(op, graph)
     for slot in slots:
         if not slot.value:
             continue
         value = graph.values[slot.value]
         elements = elements_of(value)
-        if value.dtype == "float32" and slot.decision:
+        if value.dtype in _FLOATS and slot.decision and not (target and slot in op.outputs):
             floats += elements
         else:
-            other += elements * size_of(value.dtype)
+            other += elements * size_of(target or value.dtype)
     return floats, other
+
+
+def _target(op: Op, graph: PrecisionGraph) -> str:
+    """What a cast makes of values in another precision, whatever is decided of what it reads; "" for other ops."""
+    if op.type not in _CASTS:
+        return ""
+    ends = [graph.decisions[slot.decision].present for slot in (*op.inputs[:1], *op.outputs[:1]) if slot.decision]
+    return str(ends[1]) if len(set(ends)) == 2 else ""
 
 
 _NORMS = dict.fromkeys(("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"), Kind.NORM) | {

@@ -109,6 +109,16 @@ def test_traffic_is_inputs_weights_and_outputs():
     assert (work.floats, work.other_bytes) == (32, 32)
 
 
+def test_low_elements_move_in_low_precision_and_a_cast_makes_what_it_says():
+    model = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["" : 23]> g (float[4,8] x) => (float[4,8] y) {
+        low = Cast<to=10>(x) r = Relu(low) y = Cast<to=1>(r) }""")
+    graph = lift(model)
+    down, relu, up = (work_of(op, graph) for op in graph.ops.values())
+    assert (down.floats, down.other_bytes) == (32, 2 * 32)
+    assert (relu.floats, relu.other_bytes) == (2 * 32, 0)
+    assert (up.floats, up.other_bytes) == (32, 4 * 32)
+
+
 def test_a_lookup_reads_what_it_returns_and_not_the_table():
     (work,) = work_in("y = Gather(t, i)", "float[30000,64] t, int64[10] i")
     assert (work.floats, work.other_bytes) == (2 * 640, 80)

@@ -54,6 +54,15 @@ def test_the_summary_adds_up() -> None:
     assert (island.cause, document.rules[island.rule].name) == ("rule", "sum-of-exponentials")
 
 
+def test_a_model_of_low_operators_takes_as_long_as_it_is_as_when_planned() -> None:
+    text = """g (float[2048,1024] x) => (float[2048,1024] y) { low = Cast<to = 10>(x) wide = Cast<to = 10>(w)
+        h = MatMul(low, wide) r = Relu(h) y = Cast<to = 1>(r) }"""
+    found, planned = (look(parse(text, w=random(1024, 1024)), as_is=as_is) for as_is in (True, False))
+    assert found.summary.after == planned.summary.after > 0
+    prices = ({node.name: (node.low, node.high, node.bytes) for node in each.graph.nodes} for each in (found, planned))
+    assert next(prices) == next(prices)
+
+
 def test_a_converted_file_says_what_its_plan_said(tmp_path: Path) -> None:
     """Nodes, reasons, rules, prices, boundaries and summary are those of the plan, read from the file alone."""
     for objective in ("memory", "coverage"):
