@@ -18,7 +18,7 @@ from ampgraph.graph import Decision, Op, PrecisionGraph, Value
 from ampgraph.measured import MeasuredCosts
 from ampgraph.own_kernels import NONE as NO_KERNELS
 from ampgraph.own_kernels import OwnKernels
-from ampgraph.precision import Precision
+from ampgraph.precision import FORMATS, Precision
 from ampgraph.work import FEW_CHANNELS, Kind, Work, elements_of, is_view, work_of
 
 __all__ = ["Device", "Objective", "count_measured", "device_named", "load_devices", "modelled_milliseconds", "price"]
@@ -251,9 +251,9 @@ def _memory(graph: PrecisionGraph) -> Costs:
     down = {id: max(elements * _LOW_BYTES, 1) for id, elements in owned.items()}
     up = {id: max(elements * _HIGH_BYTES, 1) for id, elements in owned.items()}
     constants = {id: graph.values[id] for id in graph.uses_of if graph.values[id].constant is not None}
-    held = {id: elements_of(value) for id, value in constants.items() if value.dtype == Precision.FLOAT32}
-    keep_high = {id: elements * _HIGH_BYTES for id, elements in held.items()}
-    keep_low = {id: elements * _LOW_BYTES for id, elements in held.items()}
+    held = {id: value for id, value in constants.items() if value.dtype in FORMATS}
+    keep_high = {id: elements_of(value) * FORMATS[Precision(value.dtype)].bytes for id, value in held.items()}
+    keep_low = {id: elements_of(value) * _LOW_BYTES for id, value in held.items()}
     return Costs("bytes", high, low, down, up, keep_high, keep_low)
 
 

@@ -54,7 +54,8 @@ def test_the_summary_adds_up() -> None:
     assert (island.cause, document.rules[island.rule].name) == ("rule", "sum-of-exponentials")
 
 
-def test_a_model_of_low_operators_takes_as_long_as_it_is_as_when_planned() -> None:
+@pytest.mark.parametrize("objective", ["speed", "memory"])
+def test_a_model_of_low_operators_takes_as_much_as_it_is_as_when_planned(objective: str) -> None:
     text = """g (float[2048,1024] x) => (float[2048,1024] y) { low = Cast<to = 10>(x) wide = Cast<to = 10>(w)
         h = MatMul(low, wide) r = Relu(h) y = Cast<to = 1>(r) }"""
     found, planned = (look(parse(text, w=random(1024, 1024)), as_is=as_is) for as_is in (True, False))
