@@ -198,7 +198,7 @@ def plan_prepared(
     if as_is:
         low = untouched(graph, options.precision)
     elif text is not None:
-        low = from_json(text, str(options.plan), graph, judgement)
+        low = from_json(text, str(options.plan), graph, judgement, options.objective)
     else:
         low = decide(graph, own.tied(judgement), costs)
     decides = options.objective == "speed" and text is None and not as_is

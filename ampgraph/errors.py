@@ -18,7 +18,7 @@ class AmpgraphError(Exception):
 
     def __init__(self, place: str, fact: str, remedy: str = "") -> None:
         self.place, self.fact, self.remedy = place, fact, remedy
-        line = f"{place}: {fact}" + (f"; {remedy}" if remedy else "")
+        line = f"{place}: {fact.rstrip('.')}; {remedy}" if remedy else f"{place}: {fact}"
         super().__init__(" ".join(line.split()))
 
 

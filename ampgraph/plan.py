@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 FORMAT = 1
+UNPRICED = "coverage"  # the objective under which any lawful plan will do, edited ones too
 BY_PRICE = "cost"  # what a plan file says where no law settled a decision
 
 
@@ -203,13 +204,16 @@ def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def from_json(text: str, place: str, graph: PrecisionGraph, judgement: Judgement) -> frozenset[str]:
+def from_json(
+    text: str, place: str, graph: PrecisionGraph, judgement: Judgement, objective: str = UNPRICED
+) -> frozenset[str]:
     """The low decisions that a plan file asks for; `make_plan` derives the rest. `place` names the file in errors.
 
-    Every decision of the graph must have its line, and the line must keep to the verdicts.
+    Every decision of the graph must have its line, and the line must keep to the verdicts. `objective`: whose prices
+    the plan will be held to.
     """
     plan_file = _PlanFile(place, text)
-    lines = plan_file.read(judgement.precision)
+    lines = plan_file.read(judgement.precision, objective)
     low = set()
     for id, precision in lines.items():
         decision = graph.decisions.get(id)
@@ -281,8 +285,8 @@ class _PlanFile:
         line = f", line {self.text.count(chr(10), 0, spot) + 1}" if spot >= 0 else ""
         return PlanError(f"{self.place}{line}, {id}", fact, remedy)
 
-    def read(self, precision: Precision) -> dict[str, Precision]:
-        content = self._content()
+    def read(self, precision: Precision, objective: str) -> dict[str, Precision]:
+        content = self._content
         if content.get("format") != FORMAT:
             found = content.get("format", "nothing")
             raise PlanError(self.place, f"is of plan format {found}, not {FORMAT}", "save it anew with --save-plan")
@@ -292,8 +296,12 @@ class _PlanFile:
         if content.get("precision") != precision:
             fact = f"is for precision {content.get('precision')}, not {precision}"
             raise PlanError(self.place, fact, "give --precision the plan's")
+        if objective != UNPRICED and content.get("objective", objective) != objective:
+            fact = f"is for objective {content['objective']}, not {objective}"
+            raise PlanError(self.place, fact, f"give --objective {content['objective']}")
         return {id: self._precision(id, record) for id, record in decisions.items()}
 
+    @cached_property
     def _content(self) -> Mapping[str, object]:
         try:
             content = json.loads(self.text, object_pairs_hook=self._unique)
@@ -330,6 +338,12 @@ class _PlanFile:
         if precision is not judgement.precision or decision.present in LOW_PRECISIONS:
             raise self.error(decision.id, f"cannot become {precision}", f"set it back to {decision.present}")
         if not is_free(decision, verdict, judgement.precision):
-            raise self.error(
-                decision.id, f"may not be {precision}: {verdict.why}", f"set it back to {decision.present}"
-            )
+            remedy = f"{self._wish(decision.id)}set it back to {decision.present}"
+            raise self.error(decision.id, f"may not be {precision}: {verdict.why}", remedy)
+
+    def _wish(self, id: str) -> str:
+        """The option that a line was saved with, as a remedy; "" where it was saved without one."""
+        decisions = self._content["decisions"]
+        record = decisions[id] if isinstance(decisions, dict) else {}
+        option = str(record.get("why", "")).split(" ")[0] if record.get("cause") == Cause.USER else ""
+        return f"give {option} as when it was saved, or " if option in ("--low", "--io") else ""

@@ -217,6 +217,17 @@ def test_a_plan_is_saved_edited_and_applied(source: Path, tmp_path: Path) -> Non
     assert not (tmp_path / "d.onnx").exists()
 
 
+@pytest.mark.parametrize(("wish", "option"), [({"low": "^exp$"}, "--low"), ({"io": "low"}, "--io")])
+def test_a_plan_of_wishes_names_the_one_that_is_not_repeated(
+    source: Path, tmp_path: Path, wish: dict[str, str], option: str
+) -> None:
+    plan = tmp_path / "plan.json"
+    convert(source, objective="coverage", save_plan=plan, **wish)
+    assert convert(source, objective="coverage", plan=plan, **wish).plan.low
+    with pytest.raises(PlanError, match=f"[^.]; give {option} as when it was saved, or set it back to float32"):
+        convert(source, objective="coverage", plan=plan)
+
+
 def test_requirements_are_met_or_nothing_is_written(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.onnx"
     convert(source, target, objective="coverage", require={"coverage": 0.9})

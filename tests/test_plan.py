@@ -150,6 +150,15 @@ def test_broken_files_are_named_with_line_and_remedy(name: str) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_a_plan_of_another_objective_is_refused_where_prices_count() -> None:
+    problem, plan = sample()
+    text = to_json(replace(plan, objective="memory"))
+    for objective in ("memory", "coverage"):
+        assert from_json(text, "plan.json", problem.graph, problem.judgement, objective) == plan.low
+    with pytest.raises(PlanError, match=r"plan\.json: is for objective memory, not speed; give --objective memory"):
+        from_json(text, "plan.json", problem.graph, problem.judgement, "speed")
+
+
 def test_what_the_source_has_low_cannot_be_raised() -> None:
     problem, plan = sample(size=60)
     id = next(id for id, each in problem.graph.decisions.items() if each.present is FLOAT16)
