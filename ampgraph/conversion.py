@@ -43,7 +43,7 @@ from ampgraph.onnx_model.wellformed import refuse_ill_formed
 from ampgraph.onnx_model.wished import lost_wish, low_interface, origins_of, wishes_in
 from ampgraph.options import Options
 from ampgraph.own_kernels import own_kernels
-from ampgraph.plan import Plan, Replacement, from_json, is_fused, make_plan, session_in, untouched
+from ampgraph.plan import Plan, Replacement, from_json, is_fused, make_plan, session_in, unread, untouched
 from ampgraph.ranges import propagate
 from ampgraph.rulebook import RuleBook, load_builtin, with_user_file
 from ampgraph.settings import MeasuredSetting
@@ -76,6 +76,7 @@ class Planned:
     fusing: str = ""  # why a fused model that looked faster was not taken
     tuned: Tuned | None = None  # what was measured to choose the plan
     source_price: int | None = None  # of the model before fusing, where something was fused and this is known
+    unread: tuple[str, ...] = ()  # what the plan file tells otherwise than it follows from the decisions
 
     def __repr__(self) -> str:
         return f"<Planned: {self.plan!r}>"
@@ -211,7 +212,8 @@ def plan_prepared(
     if not as_is:  # what the judge asks for is not yet in a model as it is
         verify(graph, judgement, plan, costs)
     plan = replace(plan, model=loaded.named.name if loaded.named else model.graph.name, options=options.digest())
-    return Planned(loaded, model, options, shapes, graph, judgement, costs, plan, times)
+    told = unread(text, plan) if text is not None else ()
+    return Planned(loaded, model, options, shapes, graph, judgement, costs, plan, times, unread=told)
 
 
 def _fused_if_faster(plain: Planned) -> Planned:

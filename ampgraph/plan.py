@@ -228,6 +228,12 @@ def from_json(
     return frozenset(low)
 
 
+def unread(text: str, plan: Plan) -> tuple[str, ...]:
+    """Which of casts and parameters a plan file tells otherwise than they follow from its decisions."""
+    content, made = _content(text), _content(to_json(plan))
+    return tuple(name for name in ("casts", "parameters") if content.get(name, made[name]) != made[name])
+
+
 def is_fused(text: str) -> bool:
     """Whether a plan file is of a fused graph; False for what is no plan, of which `from_json` complains."""
     return bool(_content(text).get("fused"))

@@ -165,7 +165,7 @@ def make_report(
         needed_opsets=dict(needed_opsets or {}),
         shapes=dict(planned.shapes),
         assumed=planned.assumed,
-        notes=(*planned.judgement.notes, *graph.notes, *_fusing(planned), *_times(planned)),
+        notes=(*planned.judgement.notes, *graph.notes, *_fusing(planned), *_times(planned), *_unread(planned)),
         warnings=(
             *_warnings(plan, table),
             *_cuda_only(graph, table),
@@ -357,6 +357,13 @@ def _fusing(planned: Planned) -> Iterator[str]:
         yield f"fused first: {planned.plan.fused}"
     if planned.fusing:
         yield f"a fused model was {planned.fusing}"
+
+
+def _unread(planned: Planned) -> Iterator[str]:
+    """What of an edited plan file is not used as it stands there."""
+    if planned.unread:
+        what = " and ".join(planned.unread)
+        yield f"{what} in {planned.options.plan} are not those of its decisions, which alone are read"
 
 
 def _costs_warnings(planned: Planned, table: KernelTable | None) -> Iterator[str]:

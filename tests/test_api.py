@@ -206,15 +206,27 @@ def test_a_plan_is_saved_edited_and_applied(source: Path, tmp_path: Path) -> Non
     convert(source, tmp_path / "a.onnx", objective="coverage", save_plan=plan)
     again = convert(source, tmp_path / "b.onnx", objective="coverage", plan=plan)
     assert again.report.nodes["float16"] == 5
+    assert not again.report.notes
     text = plan.read_text()
     plan.write_text(text.replace('"conv:T": {"precision": "float16"', '"conv:T": {"precision": "float32"'))
     edited = convert(source, tmp_path / "c.onnx", objective="coverage", plan=plan)
     assert edited.report.nodes["float16"] == 4
+    said = f"casts and parameters in {plan} are not those of its decisions, which alone are read"
+    assert said in edited.report.notes
     assert not edited.report.already_converted
     plan.write_text(text.replace('"exp:T": {"precision": "float32"', '"exp:T": {"precision": "float16"'))
     with pytest.raises(PlanError, match=r"exp:T.*may not be float16"):
         convert(source, tmp_path / "d.onnx", objective="coverage", plan=plan)
     assert not (tmp_path / "d.onnx").exists()
+
+
+def test_an_edit_of_what_follows_from_decisions_is_told_and_not_read(source: Path, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    first = convert(source, objective="coverage", save_plan=plan)
+    plan.write_text(plan.read_text().replace('"kernel": ["float16"]', '"kernel": ["float32"]'))
+    edited = convert(source, objective="coverage", plan=plan)
+    assert edited.plan.parameters == first.plan.parameters
+    assert edited.report.notes == (f"parameters in {plan} are not those of its decisions, which alone are read",)
 
 
 @pytest.mark.parametrize(("wish", "option"), [({"low": "^exp$"}, "--low"), ({"io": "low"}, "--io")])

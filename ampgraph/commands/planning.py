@@ -40,7 +40,10 @@ def planning_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Keep the types of inputs and outputs, make float ones low, or those of these names.",
         ),
         click.option("--opset", type=int, default=0, metavar="N", help="Raise the model to this opset first."),
-        click.option("--plan", metavar="FILE", help="Apply a saved, perhaps edited plan."),
+        click.option(
+            "--plan", metavar="FILE",
+            help="Apply a saved, perhaps edited plan: its decisions; casts and parameters follow from them.",
+        ),
         click.option("--costs", metavar="FILE", help="Times that `ampgraph profile` measured, not modelled ones."),
         click.option(
             "--fuse/--no-fuse", default=True, show_default=True,
