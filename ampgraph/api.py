@@ -30,7 +30,7 @@ from ampgraph.onnx_model.facets import recorded_in
 from ampgraph.onnx_model.fuse.net import fused_parts
 from ampgraph.onnx_model.given import Data, as_data, name_of_data, read_inputs
 from ampgraph.onnx_model.io import Loaded
-from ampgraph.onnx_model.marks import is_output, options_to_look_at
+from ampgraph.onnx_model.marks import idle_notes, is_output, options_to_look_at
 from ampgraph.onnx_model.opsets import needed_opsets
 from ampgraph.onnx_model.sources import as_loaded
 from ampgraph.onnx_model.wished import low_interface
@@ -49,12 +49,16 @@ NUMERIC = (Cause.RULE, Cause.TAINT, Cause.RANGE, Cause.PARAMETER)  # float32 for
 
 @dataclass(frozen=True)
 class Result:
-    """What `convert` did. `path`: where the model was written, None where it was not."""
+    """What `convert` did. `path`: where the model was written, None where it was not.
+
+    `idle`: notes on options that `examine` was given in vain.
+    """
 
     planned: Planned
     report: Report
     path: Path | None = None
     converted: Converted | None = field(default=None, repr=False)
+    idle: tuple[str, ...] = ()
 
     @property
     def plan(self) -> Plan:
@@ -91,7 +95,9 @@ class Result:
         from ampgraph.inspection.files import costs_in_both
 
         recorded = recorded_in(planned.prepared)
-        return part + explain(replace(planned, costs=costs_in_both(planned)), name, book, recorded, parts) + session
+        told = explain(replace(planned, costs=costs_in_both(planned)), name, book, recorded, parts)
+        idle = "".join(f"note: {note}\n" for note in self.idle)
+        return part + told + session + (f"\n{idle}" if idle else "")
 
 
 def convert(
@@ -210,7 +216,8 @@ def examine(
     already, options = is_output(loaded.model), options_to_look_at(loaded.model, words)
     planned = plan_model(loaded, options, as_is=already)
     needed = needed_opsets(planned.graph, options.precision)
-    return Result(planned, make_report(planned, "", needed, already_converted=already))
+    report = make_report(planned, "", needed, already_converted=already)
+    return Result(planned, report, idle=tuple(idle_notes(words, options)) if already else ())
 
 
 @dataclass(frozen=True)

@@ -49,10 +49,11 @@ def look(loaded: Loaded, options: Options, as_is: bool | None = None) -> Looked:
         planned = plan_model(loaded, options)
         if as_is is False or not _is_low(planned):
             return Looked(planned, "planned", True)
-    planned = plan_model(loaded, options, as_is=True)
+    priced = replace(options, keep="", low="", io="keep", plan=None)  # without the wishes, which would change a plan
+    planned = plan_model(loaded, priced, as_is=True)
     present = _present_low(planned)
     if present != options.precision:
-        planned = plan_model(loaded, replace(options, precision=present), as_is=True)
+        planned = plan_model(loaded, replace(priced, precision=present), as_is=True)
     return Looked(planned, "converted" if converted else "found", False)
 
 

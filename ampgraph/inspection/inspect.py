@@ -93,7 +93,7 @@ def inspect(
     if "ampgraph.api.Result" in names:
         return Inspection(_of_result(source, before, options))
     from ampgraph.inspection.files import document_of, look
-    from ampgraph.onnx_model.marks import options_to_look_at
+    from ampgraph.onnx_model.marks import idle_notes, options_to_look_at
     from ampgraph.onnx_model.sources import as_loaded, is_module
     from ampgraph.options import make_options
 
@@ -101,9 +101,10 @@ def inspect(
     loaded = as_loaded(source, *(() if is_module(before) and not is_module(source) else example))
     chosen = make_options(**options) if as_is is False else options_to_look_at(loaded.model, options)
     looked = look(loaded, chosen, as_is)
+    notes = () if looked.decided else tuple(idle_notes(options, looked.planned.options))
     if before is None:
-        return Inspection(document_of(looked))
-    return Inspection(document_of(looked, as_loaded(before, *(example if is_module(before) else ()))))
+        return Inspection(document_of(looked, notes=notes))
+    return Inspection(document_of(looked, as_loaded(before, *(example if is_module(before) else ())), notes))
 
 
 def _of_traced(source: Any, before: Any, options: dict[str, Any]) -> Document:  # noqa: ANN401

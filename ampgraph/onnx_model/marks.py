@@ -19,6 +19,7 @@ TUNED_KEY = "ampgraph.tuned"
 OPTIONS_KEY = "ampgraph.options"  # JSON: `Options.said`
 SHAPES_KEY = "ampgraph.shapes"  # JSON: sizes by input that the plan was modelled at
 UNCHANGED_KEY = "ampgraph.unchanged"  # the conversion left operators and types alone: as good as its source
+WISHES = ("keep", "low", "io", "plan")  # options that a plan is made by, and nothing else
 PRICED = ("precision", "target", "device", "objective", "cuda_graph")  # options that prices depend on
 
 
@@ -104,6 +105,14 @@ def options_to_look_at(model: ModelProto, given: Mapping[str, Any]) -> Options:
         return make_options(**given)
     said = {name: getattr(past.options, name) for name in PRICED}
     return make_options(**{**said, **given, "shapes": {**past.shapes, **(given.get("shapes") or {})}})
+
+
+def idle_notes(given: Mapping[str, Any], options: Options) -> Iterator[str]:
+    """Options that were given in vain to look at a model as it is. `options`: those that it was looked at with."""
+    idle = [name for name in WISHES if given.get(name) and given[name] != getattr(Options, name)]
+    if given.get("precision", options.precision) != options.precision:
+        idle.insert(0, "precision")
+    yield from (f"--{name} says nothing of a model that is taken as it is" for name in idle)
 
 
 def notes_on(model: ModelProto, options: Options) -> Iterator[str]:

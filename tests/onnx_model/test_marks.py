@@ -6,6 +6,7 @@ import onnx
 import pytest
 
 import ampgraph
+from ampgraph.api import examine
 from ampgraph.onnx_model.marks import (
     OPTIONS_KEY,
     PREFIX,
@@ -68,6 +69,21 @@ def test_what_is_given_goes_before_what_is_remembered() -> None:
     other = options_to_look_at(model, {"device": "h100", "shapes": {"image": (1, 8, 16, 16)}})
     assert other == Options(objective="memory", shapes={"image": (1, 8, 16, 16)})
     assert list(notes_on(model, other))[-1] == "prices are of the device, shape asked for here, not of the conversion's"
+
+
+def test_wishes_for_a_model_that_is_taken_as_it_is_are_told_to_say_nothing() -> None:
+    model = ampgraph.convert(classifier(), objective="memory").model
+    asked = {"keep": ("^conv$",), "low": "exp", "io": "low"}
+    notes = tuple(f"--{name} says nothing of a model that is taken as it is" for name in asked)
+    shown = ampgraph.inspect(model, **asked).document.summary.notes
+    assert shown[-3:] == notes
+    assert not any("overrules" in note for note in shown)
+    assert notes[0] in examine(model, **asked).explain("exp")
+    given = {**asked, "precision": "bfloat16"}
+    assert ampgraph.inspect(model, **given).document.summary.notes[-4].startswith("--precision says nothing of")
+    nothing = {"keep": "", "io": "keep", "precision": "float16", "device": "t4"}
+    for document in (ampgraph.inspect(model, **nothing), ampgraph.inspect(classifier(), **asked)):
+        assert not [note for note in document.document.summary.notes if "says nothing" in note]
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"objective": "beauty"}', '{"shapes": 3}'])
