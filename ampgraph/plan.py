@@ -20,6 +20,7 @@ from ampgraph.precision import LOW_PRECISIONS, Precision
 from ampgraph.reasons import find_reasons
 from ampgraph.settings import MeasuredSetting
 from ampgraph.settings import from_json as setting_from_json
+from ampgraph.wording import numbered
 
 __all__ = [
     "Cast",
@@ -92,7 +93,7 @@ class Plan:
     def __repr__(self) -> str:
         counts = Counter(choice.precision.value for choice in self.choices.values())
         decided = ", ".join(f"{count} {precision}" for precision, count in sorted(counts.items()))
-        casts = f"{len(self.casts)} cast{'' if len(self.casts) == 1 else 's'}"
+        casts = numbered(len(self.casts), "cast")
         return f"<ampgraph.Plan {self.model or 'of a model'}: decisions {decided or 'none'}; {casts}>"
 
     def _repr_html_(self) -> str:

@@ -18,6 +18,7 @@ from ampgraph.measured import mismatches
 from ampgraph.plan import BY_PRICE, Choice, Plan
 from ampgraph.precision import FORMATS, Precision
 from ampgraph.settings import MeasuredSetting
+from ampgraph.wording import numbered
 from ampgraph.work import size_of
 
 if TYPE_CHECKING:
@@ -127,8 +128,7 @@ class Report:
     def summary(self) -> str:
         """The model's name and its nodes and casts, in one line."""
         nodes = [f"{count} {_FLOATLESS.get(kind, kind)}" for kind, count in self.nodes.items() if count]
-        casts = f"{self.casts} cast{'' if self.casts == 1 else 's'}"
-        return f"{Path(self.source).name}: {', '.join([*nodes, casts])}"
+        return f"{Path(self.source).name}: {', '.join([*nodes, numbered(self.casts, 'cast')])}"
 
 
 def make_report(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ampgraph.judgement import Cause
 from ampgraph.reasons import format_amount
 from ampgraph.report import NO_FLOAT, Kept, KeptParameter, Report
+from ampgraph.wording import numbered
 
 if TYPE_CHECKING:
     from ampgraph.onnx_model.bench import Spread
@@ -122,7 +123,8 @@ def _stayed(report: Report) -> Iterator[str]:
         yield from _kept(kept)
     hidden = report.kept[GROUPS:]
     if hidden:
-        yield f"  and {sum(kept.count for kept in hidden)} nodes for {len(hidden)} other reasons (--report has them)"
+        nodes = numbered(sum(kept.count for kept in hidden), "node")
+        yield f"  and {nodes} for {numbered(len(hidden), 'other reason')} (--report has them)"
 
 
 def _kept(kept: Kept) -> Iterator[str]:
@@ -136,7 +138,7 @@ def counted(types: Mapping[str, int], limit: int = 6) -> str:
     """`12 Conv, 3 Add`, the most frequent ones."""
     shown = [f"{count} {name}" for name, count in list(types.items())[:limit]]
     more = len(types) - limit
-    return ", ".join([*shown, f"{more} more type{'s' if more > 1 else ''}"] if more > 0 else shown)
+    return ", ".join([*shown, f"{numbered(more, 'more type')}"] if more > 0 else shown)
 
 
 def _parameters(report: Report) -> Iterator[str]:
@@ -197,7 +199,9 @@ def check_lines(check: Check) -> Iterator[str]:
         yield from wrapped(f"{output.name}: {_found(output, check.bar)}", "  ")
     if check.judged:
         still = check.judged - len(check.lowered)
-        yield from wrapped(f"of {check.judged} nodes kept float32 for their numbers, the runtime keeps {still}", "  ")
+        yield from wrapped(
+            f"of {numbered(check.judged, 'node')} kept float32 for their numbers, the runtime keeps {still}", "  "
+        )
     opens = (
         f"does not open in a CPU session: {check.cpu_complaint}" if check.cpu_complaint else "opens in a CPU session"
     )
@@ -214,7 +218,7 @@ def _found(output: OutputError, bar: float) -> str:
 def tuned_lines(tuned: Tuned) -> Iterator[str]:
     """The table of `--tune`: milliseconds with quartiles, error, low decisions, casts; setting and verdict beneath."""
     where = f"tuned on {tuned.device} with {tuned.inputs} inputs, all run {tuned.way}"
-    how = f"{tuned.rounds} interleaved rounds of the fastest, after a heat of each against the source"
+    how = f"{numbered(tuned.rounds, 'interleaved round')} of the fastest, after a heat of each against the source"
     yield from wrapped(f"{where}; milliseconds with quartiles, {how}")
     yield _tuned_row("candidate", "milliseconds", "rel. L2", "low", "casts")
     for row in tuned.rows:

@@ -21,8 +21,8 @@ MIDDLE = (
     "inspection.plan_diff_text", "inspection.recorded_plan", "inspection.verdict", "intervals", "judge",
     "judgement", "kernels", "laws", "matching", "measured", "neighbours", "network", "numbering", "options", "outputs",
     "overruled", "own_kernels", "placement", "plan", "precision", "range_rules", "range_table", "ranges", "reasons",
-    "report", "report_text", "rule", "rule_list", "rule_text", "rulebook", "settings", "training", "wishes", "work",
-    "worth",
+    "report", "report_text", "rule", "rule_list", "rule_text", "rulebook", "settings", "training", "wishes", "wording",
+    "work", "worth",
 )  # fmt: skip
 
 

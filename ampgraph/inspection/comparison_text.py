@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterator
 
 from ampgraph.inspection.comparison import Comparison, Difference
+from ampgraph.wording import are, numbered
 
 WIDTH = 80
 OUTPUTS = 12  # shown; the JSON has all
@@ -36,8 +37,10 @@ def _head(comparison: Comparison) -> Iterator[str]:
     yield from _wrapped(f"on the {comparison.runtime}" if comparison.ran == "evaluator" else comparison.runtime)
     yield from _wrapped(_fed(comparison))
     beyond = sum(not value.within for value in comparison.values)
-    alone = f"; {comparison.unmatched} others are in the second model alone" if comparison.unmatched else ""
-    text = f"{len(comparison.values)} values compared, {beyond} beyond the tolerance of {comparison.tolerance:g}"
+    others = comparison.unmatched
+    alone = f"; {numbered(others, 'other')} {are(others)} in the second model alone" if others else ""
+    compared = numbered(len(comparison.values), "value")
+    text = f"{compared} compared, {beyond} beyond the tolerance of {comparison.tolerance:g}"
     yield from _wrapped(text + alone)
 
 

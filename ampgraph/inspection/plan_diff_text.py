@@ -10,6 +10,7 @@ from ampgraph.inspection.plan_fusions import FusedChange
 from ampgraph.inspection.recorded_plan import Line
 from ampgraph.reasons import format_amount
 from ampgraph.report_text import wrapped
+from ampgraph.wording import are, numbered
 
 NAMED = 6  # nodes of a group
 GROUPS = 8  # the JSON has all
@@ -98,7 +99,7 @@ def named_nodes(decisions: Iterable[str]) -> str:
     """How many nodes some decisions are of, and the names of some."""
     names = list(dict.fromkeys(map(_node, decisions)))
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"{len(names)} {'node' if len(names) == 1 else 'nodes'}: {', '.join(names[:NAMED])}{more}"
+    return f"{numbered(len(names), 'node')}: {', '.join(names[:NAMED])}{more}"
 
 
 def _few(nodes: Sequence[str]) -> str:
@@ -115,7 +116,8 @@ def _node(decision: str) -> str:
 
 def _more(rest: Sequence[Change | FusedChange]) -> Iterator[str]:
     if rest:
-        yield f"and {sum(len(change.decisions) for change in rest)} decisions in {len(rest)} groups (--json has them)"
+        decisions = numbered(sum(len(change.decisions) for change in rest), "decision")
+        yield f"and {decisions} in {numbered(len(rest), 'group')} (--json has them)"
 
 
 def _alone(diff: PlanDiff) -> Iterator[str]:
@@ -151,7 +153,8 @@ def _reasons(diff: PlanDiff) -> Iterator[str]:
         yield from _group(f"still {change.after.precision}{grounds(change)}", change, (None, change.after))
     yield from _more(diff.reasons[GROUPS:])
     if diff.reworded:
-        yield f"{diff.reworded} decisions are the same for the same reason, with other figures"
+        decisions = f"{numbered(diff.reworded, 'decision')} {are(diff.reworded)}"
+        yield f"{decisions} the same for the same reason, with other figures"
 
 
 def _tail(diff: PlanDiff) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from ampgraph.onnx_model.bench import Bench, Row, Spread
+from ampgraph.wording import numbered
 
 VERSION = 1
 COLUMNS = 100
@@ -27,7 +28,8 @@ def to_table(bench: Bench) -> str:
     lines += [f"{row.model}: {note}" for row in _one_a_model(bench.rows) for note in row.notes]
     lines += _unlike(bench.rows)
     graphs = [row.model for row in _one_a_model(bench.rows) if row.cuda_graph]
-    said = f"{bench.provider}, {bench.inputs} inputs, {bench.rounds} interleaved rounds; gain over the first model"
+    rounds = numbered(bench.rounds, "interleaved round")
+    said = f"{bench.provider}, {bench.inputs} inputs, {rounds}; gain over the first model"
     return "\n".join([*lines, said, *([f"as CUDA graphs: {', '.join(graphs)}"] if graphs else [])])
 
 

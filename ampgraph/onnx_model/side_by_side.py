@@ -37,6 +37,7 @@ from ampgraph.onnx_model.surfacing import unreachable
 from ampgraph.onnx_model.timing import device_name
 from ampgraph.options import FilePath, as_shapes
 from ampgraph.precision import Precision
+from ampgraph.wording import are, numbered
 
 PROVIDERS = ("auto", "cuda", "cpu")
 
@@ -186,12 +187,12 @@ def _steps(graph: PrecisionGraph) -> Iterator[Step]:
 
 def _skipped(pairs: Sequence[Pair], blocked: Mapping[Pair, str]) -> Iterator[str]:
     for reason, count in Counter(blocked.values()).items():
-        yield f"{count} values in bodies are not compared: {reason}"
+        yield f"{numbered(count, 'value')} in bodies {are(count)} not compared: {reason}"
     others = sum(not comparable(pair) and not is_sequence(pair) and pair not in blocked for pair in pairs)
     if others:
-        yield f"{others} values are not compared: text, maps, optionals, or sequences in bodies"
+        yield f"{numbered(others, 'value')} {are(others)} not compared: text, maps, optionals, or sequences in bodies"
 
 
 def _not_run(count: int) -> Iterator[str]:
     if count:
-        yield f"{count} values are in branches that these inputs do not take"
+        yield f"{numbered(count, 'value')} {are(count)} in branches that these inputs do not take"

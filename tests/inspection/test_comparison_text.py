@@ -11,7 +11,7 @@ def test_it_says_what_is_to_be_known() -> None:
     for said in (
         "b.onnx against a.onnx",
         "on the float16 evaluator on the CPU",
-        "4 values compared, 2 beyond the tolerance of 0.03; 1 others are in the second\nmodel alone",
+        "4 values compared, 2 beyond the tolerance of 0.03; 1 other is in the second\nmodel alone",
         "within  y: relative L2 error 1.00e-03, largest 5.00e-01",
         "first value beyond tolerance: big\n  made by Mul 'make big': relative L2 error 1.00e-03",
         "2 of 6\n  not finite",
@@ -38,6 +38,7 @@ def test_nothing_wrong_is_said_in_few_lines() -> None:
     text = to_text(fine)
     assert "first overflow: none" in text
     assert "worst" not in text
+    assert "1 value compared, 0 beyond" in text
     assert "alone" not in text
     assert str(fine) == text
 

@@ -47,6 +47,13 @@ def test_many_groups_and_long_names_keep_to_80_columns() -> None:
     assert str(found) == text
 
 
+def test_a_single_decision_is_no_plural() -> None:
+    before = {"a:T": Line("float16", "cost", "1 us against 2 us")}
+    after = {"a:T": Line("float16", "cost", "1 us against 3 us")}
+    text = to_text(difference(recorded(decisions=before), recorded("b.json", decisions=after)))
+    assert "1 decision is the same for the same reason, with other figures" in text
+
+
 def test_what_fusing_changed_is_told_apart() -> None:
     text = to_text(difference(APART, TOGETHER))
     for said in (

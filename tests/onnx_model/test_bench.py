@@ -174,6 +174,7 @@ def test_answers_without_a_number_are_no_error_of_zero(tmp_path: Path) -> None:
     seen = bench(paths[:1] * 2, (1,), rounds=1, way=Way(provider="cpu"))
     assert [row.error.blank for row in seen.rows] == ["NaN or infinity throughout"] * 2
     table = to_table(seen)
+    assert "1 interleaved round;" in table
     assert f"answers are not compared: {seen.rows[0].model} answers with NaN or infinity throughout" in table
     assert "--data" in table
     assert table.splitlines()[3].split()[-3:-1] == ["-", "-"]
