@@ -76,8 +76,23 @@ def find_ops(graph: PrecisionGraph, node: str, parts: Mapping[str, str] | None =
         makers = [value.op for value in graph.values.values() if node in (value.name, value.id) and value.op]
         found = [graph.ops[maker] for maker in dict.fromkeys(makers)]
     if not found and not any(key in graph.decisions for key in (f"input:{node}", f"output:{node}")):
+        _refuse_what_no_node_makes(graph, node)
         raise OptionError(f"node {node!r}", "is not in the model", _close_names(graph, node, parts or {}))
     return found
+
+
+def _refuse_what_no_node_makes(graph: PrecisionGraph, name: str) -> None:
+    """Raise OptionError for a parameter, or an input of a body, with the nodes that read it."""
+    held = {value.id: value for value in graph.values.values() if name in (value.name, value.id)}
+    if not held:
+        return
+    ops = graph.ops.values()
+    readers = [op.name or op.id for op in ops if any(slot.value in held for slot in op.inputs)]
+    more = f" and {len(readers) - READERS} more" if len(readers) > READERS else ""
+    is_parameter = any(value.constant is not None for value in held.values())
+    fact = f"is {'a parameter' if is_parameter else 'an input of a body'}, which no node makes"
+    remedy = f"name one that reads it: {', '.join(readers[:READERS])}{more}" if readers else "no node reads it either"
+    raise OptionError(f"{name!r}", fact, remedy)
 
 
 def _close_names(graph: PrecisionGraph, node: str, parts: Mapping[str, str]) -> str:

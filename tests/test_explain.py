@@ -81,6 +81,15 @@ def test_nodes_of_one_name_are_all_explained() -> None:
     assert "twin: Exp" in said
 
 
+def test_a_parameter_is_told_to_be_one_with_its_readers(result: Result) -> None:
+    with pytest.raises(
+        OptionError, match="'kernel': is a parameter, which no node makes; name one that reads it: conv"
+    ):
+        result.explain("kernel")
+    with pytest.raises(OptionError, match=r"reads it: inner, other$"):
+        convert(parse(BRANCHES, w=random(8, 4))).explain("w")
+
+
 def test_unknown_names_come_with_close_ones(result: Result) -> None:
     with pytest.raises(OptionError, match=r"close names are.* conv"):
         result.explain("konv")
