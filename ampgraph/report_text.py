@@ -185,6 +185,8 @@ def nothing_to_convert(report: Report) -> str:
         return f"{lead}: {what}, with the session's setting in its metadata"
     if not by_cost:
         return f"{lead}: {what}"
+    if report.objective == "coverage":
+        return f"{lead}: nothing that may be {report.precision} is worth a cast; {what}"
     return (
         f"{lead}: under --objective {report.objective} on {report.device}, {report.precision} pays nowhere "
         f"at these shapes; {what} (larger shapes: --shape; all that is legal: --objective coverage)"

@@ -135,6 +135,13 @@ def test_nothing_to_convert_says_so_and_why() -> None:
     assert "pays nowhere at these shapes" in to_text(costly).split("\n\n")[0].replace("\n", " ")
 
 
+def test_coverage_does_not_recommend_itself() -> None:
+    report = convert(parse("g (float[3] x) => (float[3] y) { y = Relu(x) }"), objective="coverage").report
+    head = to_text(report).split("\n\n")[0].replace("\n", " ")
+    assert "nothing that may be float16 is worth a cast; the model is written as it is" in head
+    assert "--objective coverage" not in head
+
+
 def test_printing_a_report_gives_the_text_and_looking_at_it_one_line(report: Report) -> None:
     assert str(report) == to_text(report)
     assert not report.lowers_nothing
