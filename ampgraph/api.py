@@ -279,7 +279,7 @@ def _meet(require: Mapping[str, float], report: Report) -> None:
     if wanted is None or (share is not None and share >= wanted):
         return
     reached = f"{share:.3f}" if share is not None else "of nothing: no operator of the model is worth low precision"
-    remedy = "`ampgraph convert --dry-run` shows what stayed float32 and why"
+    remedy = "`ampgraph convert --dry-run` without --require shows what stayed float32 and why"
     raise RequirementError(f"--require coverage={wanted:g}", f"the plan has coverage {reached}", remedy)
 
 

@@ -232,8 +232,10 @@ def test_the_interface_becomes_low_all_or_by_name(target: str):
 
 
 def test_an_interface_name_that_is_none():
-    with pytest.raises(OptionError, match="names no float32 input or output"):
+    with pytest.raises(OptionError, match=r"names no float32 input or output; choose among x, y$"):
         convert(parse(CHAIN), io="^nothing$")
+    with pytest.raises(OptionError, match="the model has none"):
+        convert(parse("g (int64[4] x) => (int64[4] y) { y = Abs(x) }"), io="^x$")
 
 
 def test_past_and_present_of_a_cache_keep_one_precision():

@@ -62,7 +62,8 @@ def low_interface(graph: PrecisionGraph, io_option: str) -> frozenset[str]:
         return frozenset()
     chosen = names if io_option == "low" else {name for name in names if re.search(io_option, name)}
     if not chosen and io_option != "low":
-        raise OptionError(f"--io {io_option}", "names no float32 input or output", f"choose among {sorted(names)}")
+        remedy = f"choose among {', '.join(sorted(names))}" if names else "leave it out, the model has none"
+        raise OptionError(f"--io {io_option}", "names no float32 input or output", remedy)
     partners = {_cache_key(name): set[str]() for name in names}
     for name in names:
         partners[_cache_key(name)].add(name)
