@@ -26,7 +26,7 @@ from ampgraph.commands.run import DATA, SHAPE
 @click.option("--json", "json_file", help="Write all figures as JSON; to the terminal without FILE.", **FILE)
 @click.option(
     "--provider", default="auto", show_default=True, metavar="auto|cuda|cpu",
-    help="cpu: ampgraph's own evaluator of float16; auto: CUDA where it opens.",
+    help="cpu: ampgraph's own evaluator of low precision; auto: CUDA where it opens.",
 )  # fmt: skip
 @click.option("--force", is_flag=True, help="Write over an existing file.")
 def compare(

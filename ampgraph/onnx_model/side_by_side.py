@@ -36,7 +36,7 @@ from ampgraph.onnx_model.sources import as_loaded
 from ampgraph.onnx_model.surfacing import unreachable
 from ampgraph.onnx_model.timing import device_name
 from ampgraph.options import FilePath, as_shapes
-from ampgraph.precision import Precision
+from ampgraph.precision import LOW_PRECISIONS, Precision
 from ampgraph.wording import are, numbered
 
 PROVIDERS = ("auto", "cuda", "cpu")
@@ -60,7 +60,7 @@ def compare(
       those that a model was converted for.
     - `tolerance`: relative L2 error up to which a value agrees. Without it the bar of `convert(check=True)`: 0.25 where
       a model holds bfloat16, else 0.031, which are 64 roundings.
-    - `provider`: "cuda", "cpu", which is ampgraph's own evaluator of float16, or "auto": CUDA where it opens.
+    - `provider`: "cuda", "cpu", which is ampgraph's own evaluator of low precision, or "auto": CUDA where it opens.
     - `most_bytes`: of values that are fetched at a time from both models. `progress`: told of values done and in all.
 
     Every operator computes what the file says: nothing is fused or folded. Raises ModelError for a model that does not
@@ -87,8 +87,13 @@ def compare(
 
 def _bar(inventories: tuple[Inventory, Inventory]) -> float:
     """The bar that `--check` has for the precision that the models hold."""
-    held = {value.dtype for inventory in inventories for value in inventory.graph.values.values()}
-    return bar_of(Precision.BFLOAT16 if Precision.BFLOAT16 in held else Precision.FLOAT16)
+    return bar_of(Precision.BFLOAT16 if Precision.BFLOAT16 in _held(inventories) else Precision.FLOAT16)
+
+
+def _held(inventories: tuple[Inventory, Inventory]) -> tuple[Precision, ...]:
+    """The low precisions that values of the models are in."""
+    dtypes = {value.dtype for inventory in inventories for value in inventory.graph.values.values()}
+    return tuple(precision for precision in LOW_PRECISIONS if precision in dtypes)
 
 
 def chosen(provider: str) -> Provider:
@@ -114,12 +119,12 @@ def _compare(loaded: tuple[Loaded, Loaded], inventories: tuple[Inventory, Invent
     verdict = judge(outputs, values, casts, moments(inventories[1].graph, values))
     notes = [*_strangers(inventories, len(ran)), *_skipped(found.pairs, blocked), *_not_run(len(sized) - len(ran))]
     notes += _blanks(answers[0])
-    return _comparison(loaded, inventories[1], (means, sides[0].feeds), verdict, len(found.unmatched), notes)
+    return _comparison(loaded, inventories, (means, sides[0].feeds), verdict, len(found.unmatched), notes)
 
 
 def _comparison(
     loaded: tuple[Loaded, Loaded],
-    candidate: Inventory,
+    inventories: tuple[Inventory, Inventory],
     ran: tuple[Means, Mapping[str, Feed]],
     verdict: Verdict,
     unmatched: int,
@@ -133,7 +138,7 @@ def _comparison(
         name_of(loaded[0]),
         name_of(loaded[1]),
         "cuda" if means.provider == CUDA else "evaluator",
-        _runtime(means.provider),
+        _runtime(means.provider, _held(inventories)),
         means.data.name if isinstance(means.data, Path) else name_of_data(means.data),
         {name: tuple(feed.shape) for name, feed in feeds.items() if isinstance(feed, np.ndarray)},
         means.tolerance,
@@ -145,7 +150,7 @@ def _comparison(
         verdict.first_flush,
         verdict.worst,
         verdict.within,
-        tuple(advice_for(candidate, id, source) for id in firsts if id),
+        tuple(advice_for(inventories[1], id, source) for id in firsts if id),
         tuple(notes),
     )
 
@@ -156,10 +161,11 @@ def _blanks(answers: Mapping[str, Any]) -> Iterator[str]:
             yield f"output {name} is not compared: the first model answers with {what}"
 
 
-def _runtime(provider: Provider) -> str:
+def _runtime(provider: Provider, held: tuple[Precision, ...]) -> str:
     if provider == CUDA:
         return f"onnxruntime {ort.__version__} on CUDA ({device_name(provider)}), nothing fused"
-    return f"float16 evaluator on the CPU (float32 by onnxruntime {ort.__version__}, nothing fused)"
+    evaluator = f"{' and '.join(held)} evaluator".strip()
+    return f"{evaluator} on the CPU (float32 by onnxruntime {ort.__version__}, nothing fused)"
 
 
 def _blocked(pairs: Sequence[Pair], inventories: tuple[Inventory, Inventory]) -> dict[Pair, str]:
