@@ -19,7 +19,7 @@ from ampgraph.plan import BY_PRICE, Choice, Plan
 from ampgraph.precision import FORMATS, Precision
 from ampgraph.settings import MeasuredSetting
 from ampgraph.wording import numbered
-from ampgraph.work import size_of
+from ampgraph.work import foreign_float, size_of
 
 if TYPE_CHECKING:
     from ampgraph.conversion import Planned
@@ -204,11 +204,12 @@ def cause_of(choice: Choice) -> str:
 
 
 def count_nodes(graph: PrecisionGraph, plan: Plan) -> dict[str, int]:
-    """Ops by precision; `other` for those without floats."""
+    """Ops by precision, float64 and the like included; `other` for those without floats."""
     counts = Counter({plan.precision.value: 0, Precision.FLOAT32.value: 0})
     for op in graph.ops.values():
         decision = representative(graph, op)
-        counts[plan.choices[decision.id].precision.value if decision else NO_FLOAT] += 1
+        own = plan.choices[decision.id].precision.value if decision else foreign_float(op, graph)
+        counts[own or NO_FLOAT] += 1
     return dict(counts)
 
 

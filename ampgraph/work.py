@@ -82,6 +82,14 @@ def size_of(dtype: str) -> int:
     return _SIZES.get(dtype, 4)
 
 
+def foreign_float(op: Op, graph: PrecisionGraph) -> str:
+    """The float64, complex64 or the like that an op works on, of which nothing is decided; "" for other ops."""
+    if op.type in ("Shape", "Size"):
+        return ""
+    dtypes = (graph.values[slot.value].dtype for slot in (*op.outputs, *op.inputs) if slot.value)
+    return next((each for each in dtypes if each.startswith(("float", "complex")) and each not in _FLOATS), "")
+
+
 def work_of(op: Op, graph: PrecisionGraph) -> Work:
     """What one run of the op does."""
     if is_view(op):

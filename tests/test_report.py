@@ -33,6 +33,13 @@ def test_nodes_casts_and_parameters_are_counted(report: Report) -> None:
     assert not report.kept_parameters
 
 
+def test_a_float64_is_no_lack_of_floats() -> None:
+    text = "g (double[4] x, int64[4] n) => (double[4] y, int64[4] m) { y = Add(x, x) m = Add(n, n) }"
+    report = convert(parse(text)).report
+    assert report.nodes == {"float16": 0, "float32": 0, "float64": 1, "other": 1}
+    assert "1 float64, 1 without floats" in to_text(report)
+
+
 def test_what_stayed_float32_is_grouped_by_reason(report: Report) -> None:
     rule, taint = report.kept
     assert (rule.cause, rule.rule, rule.count) == ("rule", "sum-of-exponentials", 2)

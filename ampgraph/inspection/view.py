@@ -18,7 +18,7 @@ from ampgraph.plan import Plan
 from ampgraph.precision import FORMATS, LOW_PRECISIONS, Precision
 from ampgraph.report import representative
 from ampgraph.rulebook import RuleBook
-from ampgraph.work import size_of
+from ampgraph.work import foreign_float, size_of
 
 NO_FLOAT = "other"
 FLOATS = frozenset(FORMATS)
@@ -71,11 +71,7 @@ class View:
         decision = representative(self.graph, op)
         if decision is not None:
             return self.plan.choices[decision.id].precision.value
-        if op.type in ("Shape", "Size"):
-            return NO_FLOAT
-        dtypes = (self.graph.values[slot.value].dtype for slot in (*op.outputs, *op.inputs) if slot.value)
-        others = (dtype for dtype in dtypes if dtype.startswith(("float", "complex")) and dtype not in FLOATS)
-        return next(others, NO_FLOAT)
+        return foreign_float(op, self.graph) or NO_FLOAT
 
     def frequency(self, scope: str) -> float:
         """How often a body runs for one run of the model."""
