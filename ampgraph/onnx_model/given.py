@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 
 from ampgraph.errors import OptionError
+from ampgraph.onnx_model.arrays import as_array
 from ampgraph.onnx_model.io import first_line
 from ampgraph.onnx_model.run import Array, Feed
 from ampgraph.onnx_model.types import by_x, fixed_size, is_like
@@ -66,12 +67,15 @@ def _arrays_in(path: Path, option: str) -> dict[str, Array]:
 
 
 def _feed(given: Any, value: onnx.ValueInfoProto, option: str) -> Feed:  # noqa: ANN401  (whatever numpy can read)
-    """A tensor as an array; sequences and optionals are onnxruntime's to understand."""
-    if not value.type.HasField("tensor_type"):
+    """A tensor as an array, a sequence of them as a list; what else there is, is onnxruntime's to understand."""
+    is_sequence = value.type.sequence_type.elem_type.HasField("tensor_type") and isinstance(given, list | tuple)
+    if not value.type.HasField("tensor_type") and not is_sequence:
         found: Feed = given
         return found
     try:
-        array = np.asarray(given)
+        if is_sequence:
+            return [as_array(each) for each in given]
+        array = as_array(given)
     except Exception as error:  # of the library that the object is from
         fact = f"{value.name!r} is no array ({first_line(error)})"
         raise OptionError(option, fact, "give numpy arrays, or what numpy.asarray takes") from None

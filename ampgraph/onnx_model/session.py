@@ -10,11 +10,11 @@ from functools import partial
 from itertools import count
 from typing import Any, Literal, TypeVar
 
-import numpy as np
 import onnxruntime as ort
 
 from ampgraph.errors import ModelError, OptionError
 from ampgraph.onnx_model import buffers
+from ampgraph.onnx_model.arrays import taken
 from ampgraph.onnx_model.bound import Bound, unbound
 from ampgraph.onnx_model.buffers import NO_GRAPH, Buffers
 from ampgraph.onnx_model.cpu_nodes import CpuNode, cpu_nodes, warning_line, without_shape_arithmetic
@@ -31,7 +31,7 @@ from ampgraph.onnx_model.native.opening import (
 )
 from ampgraph.onnx_model.native.rewrite import rewrite
 from ampgraph.onnx_model.preferences import CONVOLUTIONS
-from ampgraph.onnx_model.run import CPU, CUDA, Feed, fitted, run
+from ampgraph.onnx_model.run import CPU, CUDA, fitted, run
 from ampgraph.onnx_model.setup import (
     GRAPH,
     NHWC,
@@ -123,7 +123,7 @@ class Session:
     def fastest(
         cls,
         model: Any,  # noqa: ANN401
-        feeds: Mapping[str, Feed],
+        feeds: Mapping[str, Any],
         **settings: Any,  # noqa: ANN401
     ) -> Session:
         """The session of this model that runs fastest on `feeds`: all layouts, TF32 or not, timed side by side.
@@ -178,12 +178,13 @@ class Session:
         """Add to `notes` what whoever opened the session found out."""
         self._notes.append(said)
 
-    def run(self, feeds: Mapping[str, Feed]) -> dict[str, Any]:
+    def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """Run once: arrays by input name in, outputs by name out.
 
-        A float32 array is cast where the model takes a low type. Outputs are numpy arrays in the types that the model
-        gives (bfloat16 and float8 as of ml_dtypes), each the caller's own; a sequence is a list of arrays, an optional
-        that is empty None. Raises OptionError for names that are not the model's, ModelError for what does not run.
+        Arrays are numpy's, or what numpy reads: tensors of torch wherever they are, numbers, lists. A float32 array is
+        cast where the model takes a low type. Outputs are numpy arrays in the types that the model gives (bfloat16 and
+        float8 as of ml_dtypes), each the caller's own; a sequence is a list of arrays, an optional that is empty None.
+        Raises OptionError for names that are not the model's and what is no array, ModelError for what does not run.
         """
         given = self._given(feeds)
         with self._lock:
@@ -194,7 +195,7 @@ class Session:
             graph.run()
             return graph.outputs()
 
-    def bind(self, feeds: Mapping[str, Feed]) -> Bound:
+    def bind(self, feeds: Mapping[str, Any]) -> Bound:
         """Put inputs on the device and run once: captured as a CUDA graph of its own where that is in use."""
         given = self._given(feeds)
         if not buffers.is_bindable(self._session):
@@ -297,15 +298,8 @@ class Session:
         elif on_host := buffers.read_on_host(self._session):
             self._without_graph(f"{', '.join(on_host)} is read on the CPU, where a replay would not see it change")
 
-    def _given(self, feeds: Mapping[str, Feed]) -> dict[str, Any]:
-        names = list(self.inputs)
-        if not isinstance(feeds, Mapping):
-            fact = f"are of type {type(feeds).__name__}"
-            raise OptionError(f"feeds of {self._place}", fact, f"give arrays by name: {{{names[0]!r}: array}}")
-        for name in feeds.keys() ^ set(names):
-            fact = f"lack the input {name!r}" if name in names else f"hold {name!r}, which is no input"
-            raise OptionError(f"feeds of {self._place}", fact, f"give {', '.join(names)}")
-        return {name: _contiguous(feed) for name, feed in fitted(self._session, feeds).items()}
+    def _given(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        return fitted(self._session, taken(feeds, self.inputs, f"feeds of {self._place}"))
 
     def _guarded(self, work: Callable[[], Made]) -> Made:
         try:
@@ -375,7 +369,3 @@ class Session:
         self._settle(GRAPH)
         self._captured.clear()
         self._session = self._open()
-
-
-def _contiguous(feed: Feed) -> Feed:
-    return np.ascontiguousarray(feed).reshape(feed.shape) if isinstance(feed, np.ndarray) else feed

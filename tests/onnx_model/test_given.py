@@ -23,7 +23,8 @@ def test_inputs_are_read_in_the_models_types(tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", **ARRAYS)
     tensors = {name: torch.from_numpy(array) for name, array in ARRAYS.items()}
     lists = {name: array.tolist() for name, array in ARRAYS.items()}
-    for data in (tmp_path / "data.npz", ARRAYS, tensors, lists):
+    trained = {**tensors, "x": tensors["x"].requires_grad_()}
+    for data in (tmp_path / "data.npz", ARRAYS, tensors, lists, trained):
         feeds = read_inputs(data, parse(SOURCE))
         assert {name: array.dtype for name, array in feeds.items()} == {"x": np.float32, "i": np.int64}
     assert read_inputs({**ARRAYS, "x": np.ones((2, 4), np.float32)}, parse(SOURCE))["x"].sum() == 8
@@ -47,7 +48,10 @@ def test_low_arrays_and_sequences_are_left_to_the_runtime() -> None:
         "g (seq(float[4]) s) => (float[4] y) { zero = Constant<value = int64 {0}>() y = SequenceAt(s, zero) }"
     )
     given = [np.ones(4, np.float32)]
-    assert read_inputs({"s": given}, sequence)["s"] is given
+    for each in (given, tuple(given), [torch.from_numpy(given[0])], [given[0].astype(">f4")]):
+        (found,) = read_inputs({"s": each}, sequence)["s"]
+        assert found.dtype.isnative
+        np.testing.assert_array_equal(found, given[0])
     half = {"x": np.zeros((2, 4), ml_dtypes.bfloat16), "i": ARRAYS["i"]}
     assert read_inputs(half, parse(SOURCE))["x"].dtype == ml_dtypes.bfloat16
 
