@@ -221,8 +221,8 @@ def _shape(name: str, sizes: Sequence[int]) -> tuple[int, ...]:
         fact = f"is {sizes!r}"
         raise OptionError(f"shapes[{name!r}]", fact, "give whole numbers: (1, 3, 224, 224)") from None
     if any(size < 0 for size in shape):
-        raise OptionError(f"--shape {name}", f"has a negative size in {shape}", "give the sizes of a real input")
-    return _of_possible_size(f"--shape {name}={'x'.join(map(str, shape))}", shape)
+        raise OptionError(f"shapes[{name!r}]", f"has a negative size in {shape}", "give the sizes of a real input")
+    return _of_possible_size(f"shapes[{name!r}]={'x'.join(map(str, shape))}", shape)
 
 
 def _of_possible_size(place: str, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ import onnxruntime as ort
 from ampgraph.errors import ModelError, OptionError
 from ampgraph.onnx_model import buffers
 from ampgraph.onnx_model.arrays import taken
+from ampgraph.onnx_model.asked_shapes import as_argument, contradictions, refuse_unlike, symbol_sizes
 from ampgraph.onnx_model.bound import Bound, unbound
 from ampgraph.onnx_model.buffers import NO_GRAPH, Buffers
 from ampgraph.onnx_model.cpu_nodes import CpuNode, cpu_nodes, warning_line, without_shape_arithmetic
@@ -41,7 +42,6 @@ from ampgraph.onnx_model.setup import (
     opened,
     read_record,
     settled,
-    symbol_sizes,
     without,
 )
 from ampgraph.onnx_model.sources import as_loaded
@@ -72,7 +72,8 @@ class Session:
     - `conv_search`: how cuDNN chooses convolution algorithms: "EXHAUSTIVE", "HEURISTIC" or "DEFAULT".
     - `provider_options`: further options of the CUDA or TensorRT provider.
     - `shapes`: of the inputs, by name, where they never change: shape arithmetic is then done once, when the session
-      opens, and what it kept from becoming a CUDA graph can become one. Runs of other shapes fail.
+      opens, and what it kept from becoming a CUDA graph can become one. Runs of other shapes fail. Raises OptionError
+      for shapes that the model's inputs cannot have.
     - `native`: kernels of our own for what onnxruntime takes several for in float16; True raises ModelError where none
       of them can be had. "auto" takes all where the file records that they are the fastest; else, in CUDA graphs of
       known shapes, all, convolutions among them where images are seldom turned for others; and otherwise those that
@@ -103,8 +104,9 @@ class Session:
         self._asked: dict[str, Choice] = {"cuda_graph": cuda_graph, "nhwc": nhwc, "tf32": tf32}
         chosen = chosen_provider(provider)
         self._record = read_record(self._loaded.model, chosen, cuda_graph) if recorded else Record()
-        self._notes = [self._record.note] if self._record.note else []
+        self._notes = [*filter(None, [self._record.note])]
         sizes = as_shapes(shapes)
+        refuse_unlike(self._loaded.model, sizes, as_argument)
         setup = first_setup(chosen, cuda_graph, self._record.measured)
         setup = replace(setup, conv_search=conv_search, more=dict(provider_options or {}))
         setup = replace(setup, sizes=symbol_sizes(self._loaded.model, sizes))
@@ -114,6 +116,7 @@ class Session:
         self._seen: set[Any] = set()  # shapes that came once
         self._captured: dict[Any, Buffers] = {}  # by shapes
         self._session = self._first_opened(native, sizes)
+        self._notes += contradictions(self._loaded.model, sizes)
         if self._setup.provider == CUDA and not self.native and counts_on_kernels(self._loaded.model):
             self.note(UNUSED)
         self.on_cpu = self._fallen()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -139,16 +139,6 @@ def opened(loaded: Loaded, setup: Setup) -> ort.InferenceSession:
 def _left_out(model: ModelProto) -> tuple[str, ...]:
     """onnxruntime's optimizations that cost time here."""
     return (*LEFT_OUT, BIAS_FUSION) if has_biases_apart(model) else LEFT_OUT
-
-
-def symbol_sizes(model: ModelProto, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
-    """What the symbols of free dimensions stand for in these shapes; one of several sizes is none (exporters' "?")."""
-    found: dict[str, set[int]] = {}
-    for value in model.graph.input:
-        for dim, size in zip(value.type.tensor_type.shape.dim, shapes.get(value.name, ()), strict=False):
-            if dim.dim_param:
-                found.setdefault(dim.dim_param, set()).add(size)
-    return {symbol: sizes.pop() for symbol, sizes in found.items() if len(sizes) == 1}
 
 
 def without(setup: Setup, asked: Mapping[str, Choice], said: str) -> tuple[str, Setup]:

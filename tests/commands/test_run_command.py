@@ -75,7 +75,7 @@ def test_outputs_are_saved_by_name_and_not_over_a_file(source: Path, data: Path,
         (["--data", "missing.npz", "--shape", "x=2x2"], "--data and --shape: are both given"),
         (["--save", "/proc/out.npz", "--repeat", "100000000"], "--save /proc/out.npz: cannot be written"),
         (["--provider", "cpu", "--cuda-graph"], "is asked for, but CPUExecutionProvider is in use"),
-        (["--shape", "x=2x3"], "does not run on these inputs"),
+        (["--shape", "x=2x3"], "x=2x3: the input is ?x2; give one like it"),
     ],
 )
 def test_mistakes_are_one_line(source: Path, words: list[str], said: str) -> None:
