@@ -271,7 +271,7 @@ class Session:
                 continue
             given_up, self._setup = without(self._setup, self._asked, said)
             if not given_up:
-                shapes = "the shapes (--shape), " if self._setup.sizes else ""
+                shapes = "the shapes that are given, " if self._setup.sizes else ""
                 remedy = f"check {shapes}the model, or choose another provider"
                 raise ModelError(self._place, f"does not open on {self._setup.provider} ({said})", remedy)
             self._settle(given_up)
@@ -366,7 +366,7 @@ class Session:
     def _without_graph(self, reason: str) -> None:
         """Open anew without CUDA graphs: after a capture that failed, a session's stream is not to be trusted."""
         if self._asked["cuda_graph"] is True:
-            raise ModelError(self._place, f"cannot run as a CUDA graph ({reason})", "leave cuda_graph at 'auto'")
+            raise ModelError(self._place, f"cannot run as a CUDA graph ({reason})", "leave the graph out")
         self._notes.append(f"without a CUDA graph: {reason}")
         self._setup = replace(self._setup, cuda_graph=False)
         self._settle(GRAPH)

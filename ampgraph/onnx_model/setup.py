@@ -60,7 +60,7 @@ def chosen_provider(name: str) -> Provider:
     """The provider of a short or full name; for "best", the one that really opens."""
     known = {**PROVIDERS, **{value.lower(): value for value in PROVIDERS.values()}}
     if name.lower() not in known:
-        raise OptionError(f"--provider {name}", "is no provider", f"choose one of {', '.join(PROVIDERS)}")
+        raise OptionError(f"provider {name}", "is no provider", f"choose one of {', '.join(PROVIDERS)}")
     chosen = known[name.lower()]
     return best_provider() if chosen == "best" else chosen
 
@@ -86,7 +86,7 @@ def read_record(model: ModelProto, provider: Provider, cuda_graph: Choice) -> Re
 def first_setup(provider: Provider, cuda_graph: Choice, recorded: MeasuredSetting | None = None) -> Setup:
     """The setup before the model is looked at. Raises OptionError for a CUDA graph that the provider cannot have."""
     if cuda_graph is True and provider != CUDA:
-        raise OptionError("cuda_graph", f"is asked for, but {provider} is in use", "leave it at 'auto', or use CUDA")
+        raise OptionError("cuda_graph", f"is asked for, but {provider} is in use", "leave it out, or use CUDA")
     if recorded is not None and cuda_graph == "auto":
         cuda_graph = recorded.cuda_graph
     graph, setting = provider == CUDA and bool(cuda_graph), recorded.setting if recorded else _RULE

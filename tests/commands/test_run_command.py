@@ -69,13 +69,16 @@ def test_outputs_are_saved_by_name_and_not_over_a_file(source: Path, data: Path,
     [
         (["--shape", "z=1"], "--shape z: is no input of the model; its inputs are k, x"),
         (["--shape", "x=axb"], "is no shape of an input"),
-        (["--provider", "gpu"], "choose one of best, cpu, cuda, tensorrt"),
+        (["--provider", "gpu"], "--provider gpu: is no provider; choose one of best, cpu, cuda, tensorrt"),
         (["--repeat", "-1"], "--repeat -1: is no number of runs"),
         (["--data", "missing.npz"], "cannot be read"),
         (["--data", "missing.npz", "--shape", "x=2x2"], "--data and --shape: are both given"),
         (["--save", "/proc/out.npz", "--repeat", "100000000"], "--save /proc/out.npz: cannot be written"),
-        (["--provider", "cpu", "--cuda-graph"], "is asked for, but CPUExecutionProvider is in use"),
-        (["--shape", "x=2x3"], "x=2x3: the input is ?x2; give one like it"),
+        (
+            ["--provider", "cpu", "--cuda-graph"],
+            "--cuda-graph: is asked for, but CPUExecutionProvider is in use; leave",
+        ),
+        (["--shape", "x=2x3"], "--shape x=2x3: the input is ?x2; give one like it"),
     ],
 )
 def test_mistakes_are_one_line(source: Path, words: list[str], said: str) -> None:

@@ -176,7 +176,7 @@ def test_what_cannot_be_bound_still_runs() -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ({"provider": "gpu"}, "--provider gpu: is no provider; choose one of best, cpu, cuda, tensorrt"),
+        ({"provider": "gpu"}, "provider gpu: is no provider; choose one of best, cpu, cuda, tensorrt"),
         ({"provider": "cpu", "cuda_graph": True}, "cuda_graph: is asked for, but CPUExecutionProvider is in use"),
     ],
 )
