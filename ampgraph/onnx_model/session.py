@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import onnxruntime as ort
 
 from ampgraph.errors import ModelError, OptionError
 from ampgraph.onnx_model import buffers
 from ampgraph.onnx_model.arrays import taken
+from ampgraph.onnx_model.asked import USUAL_SEARCH, ConvSearch, lacking, verify
 from ampgraph.onnx_model.asked_shapes import as_argument, contradictions, refuse_unlike, symbol_sizes
 from ampgraph.onnx_model.bound import Bound, unbound
 from ampgraph.onnx_model.buffers import NO_GRAPH, Buffers
@@ -49,7 +50,6 @@ from ampgraph.options import as_shapes
 from ampgraph.settings import Choice, MeasuredSetting, Setting
 
 Made = TypeVar("Made")
-ConvSearch = Literal["EXHAUSTIVE", "HEURISTIC", "DEFAULT"]
 MOST_GRAPHS = 16  # captured per session: each holds its inputs and outputs on the device
 
 
@@ -93,15 +93,16 @@ class Session:
         tf32: Choice = "auto",
         cuda_graph: Choice = "auto",
         nhwc: Choice = "auto",
-        conv_search: ConvSearch = "EXHAUSTIVE",
+        conv_search: ConvSearch = USUAL_SEARCH,
         provider_options: Mapping[str, str] | None = None,
         shapes: Mapping[str, Sequence[int]] | None = None,
         native: Choice = "auto",
         recorded: bool = True,
     ) -> None:
+        self._asked: dict[str, Choice] = {"cuda_graph": cuda_graph, "nhwc": nhwc, "tf32": tf32}
+        verify({**self._asked, "native": native}, recorded, conv_search, provider_options)
         self._loaded = as_loaded(model)
         self._place = str(self._loaded.path or self._loaded.model.graph.name or "model")
-        self._asked: dict[str, Choice] = {"cuda_graph": cuda_graph, "nhwc": nhwc, "tf32": tf32}
         chosen = chosen_provider(provider)
         self._record = read_record(self._loaded.model, chosen, cuda_graph) if recorded else Record()
         self._notes = [*filter(None, [self._record.note])]
@@ -116,6 +117,7 @@ class Session:
         self._seen: set[Any] = set()  # shapes that came once
         self._captured: dict[Any, Buffers] = {}  # by shapes
         self._session = self._first_opened(native, sizes)
+        self._notes += lacking(chosen, {"nhwc": nhwc, "tf32": tf32}, conv_search, provider_options)
         self._notes += contradictions(self._loaded.model, sizes)
         if self._setup.provider == CUDA and not self.native and counts_on_kernels(self._loaded.model):
             self.note(UNUSED)

@@ -58,6 +58,8 @@ class Record:
 
 def chosen_provider(name: str) -> Provider:
     """The provider of a short or full name; for "best", the one that really opens."""
+    if not isinstance(name, str):
+        raise OptionError("provider", f"is {name!r}", f"choose one of {', '.join(PROVIDERS)}")
     known = {**PROVIDERS, **{value.lower(): value for value in PROVIDERS.values()}}
     if name.lower() not in known:
         raise OptionError(f"provider {name}", "is no provider", f"choose one of {', '.join(PROVIDERS)}")
