@@ -96,7 +96,10 @@ def _outputs_lines(outputs: dict[str, Any]) -> list[str]:
 
     lines = []
     for name, value in outputs.items():
-        if isinstance(value, np.ndarray):
+        if isinstance(value, np.ndarray) and value.dtype.kind in "OSU":
+            words = "string" if value.shape in ((), (1,)) else "strings"
+            lines.append(f"output {name}: {'x'.join(map(str, value.shape)) or '1'} {words}")
+        elif isinstance(value, np.ndarray):
             least, greatest, mean = describe(value)
             shape = "x".join(map(str, value.shape)) or "scalar"
             lines.append(f"output {name}: {shape} {value.dtype}, min {least}, max {greatest}, mean {mean}")

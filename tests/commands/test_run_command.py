@@ -95,6 +95,13 @@ def test_a_missing_gpu_is_said_and_not_replaced(source: Path) -> None:
     assert "does not open here" in result.stderr
 
 
+def test_text_is_counted(tmp_path: Path) -> None:
+    text = "g (string[N] t, string s) => (string[N] u, string v) { u = Identity(t) v = Identity(s) }"
+    source = saved(parse(text), tmp_path / "text.onnx")
+    found = run(source, "--shape", "t=2", "--provider", "cpu", "--repeat", 0).stdout.splitlines()
+    assert found[-2:] == ["output u: 2 strings", "output v: 1 string"]
+
+
 def test_sequences_are_counted_and_cannot_be_saved(tmp_path: Path) -> None:
     source = saved(parse("g (float[4] x) => (seq(float[1]) y) { y = SplitToSequence(x) }"), tmp_path / "split.onnx")
     assert "output y: list of 4" in run(source).stdout
