@@ -32,9 +32,22 @@ def test_inputs_are_read_in_the_models_types(tmp_path: Path) -> None:
 
 def test_what_is_no_input_is_one_line(tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", np.zeros(3))
+    np.savez(tmp_path / "objects.npz", **{**ARRAYS, "i": np.array([{}, None])})
+    np.savez(tmp_path / "damaged.npz", **ARRAYS)
+    whole = (tmp_path / "damaged.npz").read_bytes()
+    (tmp_path / "damaged.npz").write_bytes(whole.replace(b"NUMPY", b"LUMPY"))
+    (tmp_path / "short.npz").write_bytes(whole[:100])
+    (tmp_path / "empty.npz").write_bytes(b"")
+    (tmp_path / "model.onnx").write_bytes(parse(SOURCE).SerializeToString())
+    wrong = r"is no \.npz file; save arrays by name with numpy\.savez$"
     for data, said in (
         (tmp_path / "none.npz", r"--data .*none\.npz: cannot be read"),
-        (tmp_path / "one.npy", r"is no \.npz file"),
+        (tmp_path / "one.npy", r"is no \.npz file, but an array without a name; save arrays by name"),
+        (tmp_path / "model.onnx", wrong),
+        (tmp_path / "empty.npz", wrong),
+        (tmp_path / "short.npz", wrong),
+        (tmp_path / "objects.npz", r"objects\.npz: holds Python objects for 'i', which are not read; save arrays of"),
+        (tmp_path / "damaged.npz", r"damaged\.npz: has an array 'x' that is damaged; save it again"),
         ({"x": ARRAYS["x"]}, "data: has no array for the input 'i'; name the arrays x, i"),
         ({**ARRAYS, "z": 1}, "data: has an array 'z' that is no input"),
         ({**ARRAYS, "x": [[1], [1, 2]]}, "data: 'x' is no array"),
