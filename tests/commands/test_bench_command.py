@@ -32,6 +32,7 @@ def test_a_conversion_is_compared_with_its_source(models: list[Path], tmp_path: 
     lines = result.stdout.splitlines()
     assert [line.split()[:2] for line in lines[2:6]] == [["model", "1"], ["low", "1"], ["model", "3"], ["low", "3"]]
     assert max(map(len, lines[:6])) <= 100
+    assert "generated inputs: image=1x8x16x16; image=3x8x16x16" in lines
     assert lines[-2:] == [f"wrote {figures}", f"wrote {picture}"]
     rows = json.loads(figures.read_text())["rows"]
     assert [(row["model"], row["batch"], row["shapes"]["image"][0]) for row in rows] == [

@@ -47,6 +47,7 @@ def test_outputs_time_and_provider_are_printed(source: Path, data: Path) -> None
 def test_generated_inputs_take_shapes_and_nothing_is_timed_if_told_so(source: Path) -> None:
     result = run(source, "--shape", "x=5x2", "--repeat", 0)
     assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines()[1] == "generated inputs: x=5x2, k=scalar"
     assert "output y: 5x2 float32" in result.stdout
     assert "time" not in result.stdout
 
@@ -124,7 +125,9 @@ def test_help_loads_no_runtime(tmp_path: Path) -> None:
 def test_a_real_conversion_runs_on_the_best_provider(tmp_path: Path) -> None:
     result = run(saved(classifier(), tmp_path / "model.onnx"), "--repeat", 1)
     assert result.exit_code == 0, result.stderr
-    assert result.stdout.startswith(f"provider {best_provider()}\noutput scores: 1x4 float32, min 0.")
+    assert result.stdout.startswith(
+        f"provider {best_provider()}\ngenerated inputs: image=1x8x16x16\noutput scores: 1x4 float32, min 0."
+    )
 
 
 @pytest.mark.skipif(best_provider() != CUDA, reason="no GPU here")
