@@ -50,6 +50,7 @@ from ampgraph.options import as_shapes
 from ampgraph.settings import Choice, MeasuredSetting, Setting
 
 Made = TypeVar("Made")
+NO_ROOM = "Failed to allocate memory"  # what onnxruntime says of a value that is too large
 MOST_GRAPHS = 16  # captured per session: each holds its inputs and outputs on the device
 
 
@@ -315,7 +316,8 @@ class Session:
             ours = OUR_ERRORS in whole and self._without_kernels(said)
             if not ours and not (any(name in whole for name in CONVOLUTIONS) and self._without_layout(said)):
                 fact = f"does not run on these inputs ({said})"
-                raise ModelError(self._place, fact, "check their shapes and types") from None
+                remedy = "give smaller ones" if NO_ROOM in whole else "check their shapes and types"
+                raise ModelError(self._place, fact, remedy) from None
         self._session = self._open()
         return self._guarded(work)
 

@@ -329,3 +329,12 @@ def test_shapes_that_no_input_has_are_refused(shapes: dict, said: str) -> None:
     with pytest.raises(OptionError) as error:
         Session(DOUBLE, provider="cpu", shapes=shapes)
     assert str(error.value) == said
+
+
+def test_inputs_that_are_too_large_are_told_so() -> None:
+    model = parse(
+        "g (int64 n) => (float[N] y) { one = Constant<value_ints = [-1]>() s = Reshape(n, one) y = Expand(k, s) }"
+    )
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(1), "k"))
+    with pytest.raises(ModelError, match=r"Failed to allocate memory.*; give smaller ones$"):
+        Session(model, provider="cpu").run({"n": 1 << 50})
