@@ -110,6 +110,13 @@ def refuse_both() -> NoReturn:
     raise OptionError("--data and --shape", fact, "leave one of them out")
 
 
+def refuse_empty(feeds: Mapping[str, Feed], place: str) -> None:
+    """Raise OptionError, with this place, where no input has an element: nothing would be computed."""
+    shapes = shapes_of(feeds).values()
+    if shapes and all(0 in shape for shape in shapes):
+        raise OptionError(place, "leaves every input of the model without elements", "give sizes of real inputs")
+
+
 def shapes_of(feeds: Mapping[str, Feed]) -> dict[str, tuple[int, ...]]:
     """Shapes by name, of those inputs that are tensors."""
     return {name: feed.shape for name, feed in feeds.items() if isinstance(feed, np.ndarray)}
