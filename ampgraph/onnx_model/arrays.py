@@ -30,7 +30,7 @@ _LOW = {dtype.name: dtype for dtype in UNKNOWN_TO_NUMPY.values()}
 
 def as_array(given: Any) -> Array:  # noqa: ANN401  (whatever numpy can read)
     """An array in native byte order; tensors of torch from wherever they are. Raises what reading it raises."""
-    array = np.asarray(_on_host(given))
+    array = given if type(given) is np.ndarray else np.asarray(_on_host(given))
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
@@ -73,6 +73,8 @@ def _tensor(given: Any, kind: str) -> Array:  # noqa: ANN401
     array = _typed(given, dtype) if dtype is not None and isinstance(given, _UNTYPED) else as_array(given)
     if array.dtype.kind == "O" and dtype != np.dtype(object):
         raise TypeError("as an array it holds Python objects")
+    if array.dtype.kind == "V" and array.dtype != dtype:  # low types, which onnxruntime has no word for in numpy
+        raise TypeError(f"as an array it is {array.dtype}")
     return np.ascontiguousarray(array).reshape(array.shape)
 
 

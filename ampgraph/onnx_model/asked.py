@@ -37,5 +37,5 @@ def lacking(
         "options of the provider": bool(provider_options) and provider == CPU,
     }
     yield from (
-        f"without {what}: it is for {CUDA}, {provider} is in use" for what, is_lost in wanted.items() if is_lost
+        f"without {what}, which {CUDA} has and {provider} has not" for what, is_lost in wanted.items() if is_lost
     )

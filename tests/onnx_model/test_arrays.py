@@ -107,6 +107,7 @@ def test_optional_inputs_may_be_none() -> None:
         (DOUBLE, {"x": None}, "'x' is of type NoneType, which does not do for tensor(float)"),
         (DOUBLE, {"x": object()}, "'x' is of type object, which does not do for tensor(float)"),
         (DOUBLE, {"x": HALVES.astype(object)}, "as an array it holds Python objects"),
+        (DOUBLE, {"x": torch.zeros(1, 4).bfloat16()}, "as an array it is bfloat16"),
         (DOUBLE, {"x": [[1], [1, 2]]}, "inhomogeneous"),
         (DOUBLE, {"x": [["a"]]}, "as an array it is <U1"),
         (DOUBLE, {"x": torch.zeros(1, 4, device="meta")}, "'x' is of type Tensor"),

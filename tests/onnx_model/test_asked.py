@@ -37,7 +37,7 @@ def test_what_cannot_be_had_on_the_cpu_is_noted() -> None:
     wishes = {"nhwc": True, "tf32": True, "conv_search": "HEURISTIC", "provider_options": options}
     session = Session(MODEL, provider="cpu", **wishes)
     assert session.notes == tuple(
-        f"without {what}: it is for {CUDA}, {CPU} is in use"
+        f"without {what}, which {CUDA} has and {CPU} has not"
         for what in ("channels last", "TF32", "conv_search HEURISTIC", "options of the provider")
     )
     assert session.run({"x": np.ones((2, 4), np.float32)})["y"].sum() == 16
@@ -47,6 +47,6 @@ def test_what_cannot_be_had_on_the_cpu_is_noted() -> None:
 def test_what_can_be_had_is_not_noted() -> None:
     asked = {"nhwc": True, "tf32": True}
     assert [*lacking(CUDA, asked, "HEURISTIC", {"a": "b"})] == []
-    assert [note.split(":")[0] for note in lacking(TENSORRT, asked, "EXHAUSTIVE", {"a": "b"})] == [
+    assert [note.split(",")[0] for note in lacking(TENSORRT, asked, "EXHAUSTIVE", {"a": "b"})] == [
         "without channels last"
     ]
