@@ -34,7 +34,7 @@ from ampgraph.onnx_model.marks import idle_notes, is_output, options_to_look_at
 from ampgraph.onnx_model.opsets import needed_opsets
 from ampgraph.onnx_model.sources import as_loaded
 from ampgraph.onnx_model.wished import low_interface
-from ampgraph.options import FilePath, Options, as_path, make_options
+from ampgraph.options import FilePath, Options, as_path, as_text, make_options
 from ampgraph.outputs import Outputs, staged
 from ampgraph.plan import Plan
 from ampgraph.plan import to_json as plan_to_json
@@ -85,6 +85,7 @@ class Result:
 
     def explain(self, node: str) -> str:
         """Why a node is in its precision. Raises OptionError for an unknown name, with close ones."""
+        as_text("node", node)
         planned, book = self.planned, rule_book(self.planned.options)
         parts = fused_parts(planned.prepared)
         name = parts.get(node, node)

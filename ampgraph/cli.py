@@ -18,6 +18,7 @@ from ampgraph.commands.bench import bench as bench_command
 from ampgraph.commands.compare import compare as compare_command
 from ampgraph.commands.diff import diff as diff_command
 from ampgraph.commands.inspect import inspect as inspect_command
+from ampgraph.commands.naming import as_options
 from ampgraph.commands.planning import given_words, planning_options, read_words
 from ampgraph.commands.profile import profile as profile_command
 from ampgraph.commands.run import run as run_command
@@ -54,7 +55,7 @@ def _guarded(run: Callable[[], Any]) -> int:
         remedy = f"; see `{context.command_path} --help`" if context else ""
         return _complain(f"{error.format_message().rstrip('.')}{remedy}", USAGE)
     except AmpgraphError as error:
-        return _complain(str(error), error.exit_code)
+        return _complain(as_options(error), error.exit_code)
     except _StoppedError as error:
         return _complain(f"{error.word}; nothing was written", 128 + error.number)
     except OSError as error:

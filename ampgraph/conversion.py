@@ -29,6 +29,7 @@ from ampgraph.measured import MeasuredCosts
 from ampgraph.measured import read as read_costs
 from ampgraph.onnx_model import io
 from ampgraph.onnx_model.apply import apply
+from ampgraph.onnx_model.asked_shapes import refuse_unlike
 from ampgraph.onnx_model.fuse.accept import difference
 from ampgraph.onnx_model.fuse.fuse import Fused, fuse, summary
 from ampgraph.onnx_model.fuse.view import Shape
@@ -37,7 +38,7 @@ from ampgraph.onnx_model.lift import constants_of, lift
 from ampgraph.onnx_model.prepare import prepare
 from ampgraph.onnx_model.raising import at_opset, opset_of
 from ampgraph.onnx_model.schema import known_types
-from ampgraph.onnx_model.types import by_x, fixed_size, is_like, modelled_inputs
+from ampgraph.onnx_model.types import fixed_size, modelled_inputs
 from ampgraph.onnx_model.verify import verify_written
 from ampgraph.onnx_model.wellformed import refuse_ill_formed
 from ampgraph.onnx_model.wished import lost_wish, low_interface, origins_of, wishes_in
@@ -285,13 +286,7 @@ def _at_opset(loaded: Loaded, opset: int) -> Loaded:
 
 
 def _shapes(model: ModelProto, options: Options) -> Mapping[str, tuple[int, ...]]:
-    inputs = {value.name: value.type.tensor_type.shape for value in model.graph.input}
-    for name, sizes in options.shapes.items():
-        if name not in inputs:
-            raise OptionError(f"--shape {name}", "no such graph input", f"choose among {', '.join(sorted(inputs))}")
-        declared = [fixed_size(dim) for dim in inputs[name].dim]
-        if declared and not is_like(sizes, declared):
-            raise OptionError(f"--shape {name}={by_x(sizes)}", f"the input is {by_x(declared)}", "give one like it")
+    refuse_unlike(model, options.shapes)
     found = modelled_inputs(model, options.shapes)
     if options.shapes and found and all(0 in shape for shape in found.values()):
         fact = "leaves every input of the model without elements"

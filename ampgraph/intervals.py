@@ -81,6 +81,17 @@ def total(args: Sequence[Known]) -> Known:
     return _inherit(args, lo, hi)
 
 
+def accumulated(args: Sequence[Known], largest: float) -> Known:
+    """The sum of the operands, added one by one: beyond the largest number on the way it is infinite, and stays so."""
+    found = total(args)
+    if found is None or not found.complete:
+        return found
+    known = [arg for arg in args if arg is not None]
+    down, up = sum(min(arg.lo, 0.0) for arg in known), sum(max(arg.hi, 0.0) for arg in known)
+    lo, hi = found.lo if down >= -largest else -INF, found.hi if up <= largest else INF
+    return found if (lo, hi) == (found.lo, found.hi) else replace(found, lo=lo, hi=hi, unbounded=True)
+
+
 def negated(arg: Known) -> Known:
     """-x."""
     return arg and replace(arg, lo=-arg.hi, hi=-arg.lo)

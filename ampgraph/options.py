@@ -130,13 +130,13 @@ def make_options(
     _require("--precision", precision, LOW_PRECISIONS)
     return Options(
         precision=Precision(precision),
-        device=_text("device", device).lower(),
+        device=as_text("device", device).lower(),
         rules=as_path("rules", rules or None),
         plan=as_path("plan", plan or None, "give the path of a plan file, such as save_plan=FILE writes"),
         costs=as_path("costs", costs or None),
         keep=patterns_of("keep", keep),
         low=patterns_of("low", low),
-        io=_text("io", io),
+        io=as_text("io", io),
         shapes=as_shapes(shapes),
         opset=_whole("opset", opset),
         **others,
@@ -146,7 +146,7 @@ def make_options(
 def patterns_of(option: str, given: str | Iterable[str]) -> Patterns:
     """As `Options` has them: a single one by itself, however it is given. OptionError for what are no strings."""
     several = given if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
-    found = each_of(tuple(_text(option, each) for each in several))
+    found = each_of(tuple(as_text(option, each) for each in several))
     return found if len(found) > 1 else "".join(found)
 
 
@@ -162,10 +162,11 @@ def as_shapes(shapes: Mapping[str, Sequence[int]] | None) -> dict[str, tuple[int
     if shapes is not None and not isinstance(shapes, Mapping):
         fact = f"is of type {type(shapes).__name__}"
         raise OptionError("shapes", fact, 'give sizes by name of input: {"x": (1, 3, 224, 224)}')
-    return {_text("a name in shapes", name): _shape(name, sizes) for name, sizes in (shapes or {}).items()}
+    return {as_text("a name in shapes", name): _shape(name, sizes) for name, sizes in (shapes or {}).items()}
 
 
-def _text(option: str, given: object) -> str:
+def as_text(option: str, given: object) -> str:
+    """What is given, where it is text. OptionError for anything else."""
     if not isinstance(given, str):
         raise OptionError(option, f"is {given!r}, of type {type(given).__name__}", "give a string")
     return given
@@ -221,8 +222,8 @@ def _shape(name: str, sizes: Sequence[int]) -> tuple[int, ...]:
         fact = f"is {sizes!r}"
         raise OptionError(f"shapes[{name!r}]", fact, "give whole numbers: (1, 3, 224, 224)") from None
     if any(size < 0 for size in shape):
-        raise OptionError(f"--shape {name}", f"has a negative size in {shape}", "give the sizes of a real input")
-    return _of_possible_size(f"--shape {name}={'x'.join(map(str, shape))}", shape)
+        raise OptionError(f"shapes[{name!r}]", f"has a negative size in {shape}", "give the sizes of a real input")
+    return _of_possible_size(f"shapes[{name!r}]={'x'.join(map(str, shape))}", shape)
 
 
 def _of_possible_size(place: str, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Where a conversion writes: what may be written over, and files that appear whole or not at all."""
+"""Where commands write: what may be written over, and files that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Outputs:
             place = f"{option} {path}"
             _verify_place(place, path)
             if any(same_file(path, other) for other in inputs):
-                raise OptionError(place, "is also an input of this conversion", "choose another place")
+                raise OptionError(place, "is also an input file", "choose another place")
             if any(same_file(path, other) for name, other in self.paths.items() if name != option):
                 raise OptionError(place, "is named by two options", "choose different files")
             if option in unwritten:

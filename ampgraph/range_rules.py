@@ -14,6 +14,7 @@ from ampgraph.intervals import (
     ZERO,
     Interval,
     Known,
+    accumulated,
     between,
     greatest,
     hull,
@@ -202,14 +203,8 @@ def average_pool(op: Op, args: Args, graph: PrecisionGraph) -> Known:
 
 
 def summed(op: Op, args: Args, graph: PrecisionGraph) -> Known:
-    """The sum of all inputs, added one by one: it may overflow on the way, in whatever order, and stays infinite."""
-    found, limits = total(args), FLOAT_LIMITS.get(_dtype(op, graph))
-    if found is None or not found.complete or limits is None:
-        return found
-    known = [arg for arg in args if arg is not None]
-    down, up = sum(min(arg.lo, 0.0) for arg in known), sum(max(arg.hi, 0.0) for arg in known)
-    lo, hi = found.lo if down >= -limits[0] else -INF, found.hi if up <= limits[0] else INF
-    return found if (lo, hi) == (found.lo, found.hi) else replace(found, lo=lo, hi=hi, unbounded=True)
+    """The sum of all inputs, as their type can hold it."""
+    return accumulated(args, FLOAT_LIMITS.get(_dtype(op, graph), (INF, 0.0))[0])
 
 
 def mean(op: Op, args: Args, graph: PrecisionGraph) -> Known:

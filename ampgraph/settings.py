@@ -74,8 +74,8 @@ class MeasuredSetting:
     def words(self) -> str:
         """The setting and what it was measured on, in one line."""
         way = GRAPH if self.cuda_graph else PLAIN
-        sizes = ", ".join(f"{name}={'x'.join(map(str, shape)) or 'scalar'}" for name, shape in self.shapes.items())
-        return f"{self.setting.words}, as measured on {self.device} ({', '.join(filter(None, (way, sizes)))})"
+        said = ", ".join(filter(None, (way, words_of_shapes(self.shapes))))
+        return f"{self.setting.words}, as measured on {self.device} ({said})"
 
     def as_json(self) -> dict[str, Any]:
         """What a plan file holds of it."""
@@ -90,6 +90,11 @@ class MeasuredSetting:
     def to_text(self) -> str:
         """What model metadata hold of it; the same for equal ones."""
         return json.dumps(self.as_json(), ensure_ascii=False, sort_keys=True)
+
+
+def words_of_shapes(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Shapes of inputs, to be read: `x=1x3x48x320, k=scalar`."""
+    return ", ".join(f"{name}={'x'.join(map(str, shape)) or 'scalar'}" for name, shape in shapes.items())
 
 
 def from_json(content: object) -> MeasuredSetting:

@@ -95,6 +95,9 @@ def test_unknown_names_come_with_close_ones(result: Result) -> None:
         result.explain("konv")
     with pytest.raises(OptionError, match="name a node"):
         result.explain("%%%%")
+    for node in (None, 3, ["conv"]):
+        with pytest.raises(OptionError, match=r"^node: is .*; give a string$"):
+            result.explain(node)
 
 
 def test_lines_keep_to_their_width(result: Result) -> None:

@@ -35,7 +35,7 @@ def test_words_become_options() -> None:
         ({"opset": -1}, "is no opset"),
         ({"native": True, "cuda_graph": True, "target": "onnx"}, "--native and --target onnx: do not go together"),
         ({"shapes": {"x": (1, -2)}}, "negative size"),
-        ({"shapes": {"x": (1, 10**20)}}, f"--shape x=1x{10**20}: has more than 1099511627776 elements"),
+        ({"shapes": {"x": (1, 10**20)}}, f"shapes['x']=1x{10**20}: has more than 1099511627776 elements"),
         ({"keep": ["a", "("]}, "--keep '(': is no regular expression"),
         ({"shapes": {"x": (1.5, 3)}}, "shapes['x']: is (1.5, 3); give whole numbers"),
         ({"shapes": {"x": "1x3"}}, "shapes['x']: is '1x3'; give whole numbers"),

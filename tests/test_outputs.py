@@ -69,7 +69,7 @@ def test_existing_files_need_force(tmp_path: Path) -> None:
 
 def test_no_file_is_named_twice(tmp_path: Path) -> None:
     path = tmp_path / "x"
-    refused("is also an input", {"-o": path}, [tmp_path / "." / "x"], force=True)
+    refused("is also an input file; choose another place", {"-o": path}, [tmp_path / "." / "x"], force=True)
     refused("is named by two options", {"-o": path, "--report": path})
     Outputs({"-o": path, "--report": tmp_path / "y"}).verify([tmp_path / "z"])
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ampgraph.onnx_model.run import Provider
 
 SLOWER = 1.1  # times float32's: worth a word
+LEAST = 5e-7  # seconds: what a run takes beside its operators, which is subtracted, is not known more closely
 
 
 @click.command("profile")
@@ -42,7 +43,7 @@ def profile(
     shapes then decides with what was measured.
     """
     from ampgraph.measured import to_json
-    from ampgraph.onnx_model.feeds import inputs_for
+    from ampgraph.onnx_model.feeds import inputs_for, refuse_empty
     from ampgraph.onnx_model.io import load
     from ampgraph.onnx_model.profile import Settings
     from ampgraph.onnx_model.profile import profile as measure
@@ -56,6 +57,7 @@ def profile(
     loaded, sizes = load(source), parse_shapes(shapes)
     settings = Settings(_provider(provider), tf32, seconds)
     feeds = inputs_for([loaded], Path(data) if data else None, sizes, provider)
+    refuse_empty(feeds, f"--data {data}" if data else f"--shape {next(iter(sizes), '')}".strip())
     costs = measure(loaded, sizes, feeds, settings, say=click.echo)
     _require_times(model, costs)
     for line in summary(costs):
@@ -113,6 +115,8 @@ def _whole_lines(costs: MeasuredCosts) -> list[str]:
     if whole is None:
         return []
     of = f"{whole.measured} of {whole.ops} operators"
+    if whole.seconds < max(costs.launch, LEAST):
+        return [f"whole model less than an operator takes to start ({of}): too little to hold its parts against"]
     found = [
         f"whole model {whole.seconds * 1e3:.3f} ms in float32, its parts {whole.parts * 1e3:.3f} ms ({of}): "
         f"ratio {whole.ratio:.2f}"

@@ -57,7 +57,7 @@ def run(
     from ampgraph.onnx_model.io import load
     from ampgraph.onnx_model.session import Session
     from ampgraph.options import parse_shapes
-    from ampgraph.settings import Choice
+    from ampgraph.settings import Choice, words_of_shapes
 
     _verify(model, data, save, repeat, force)
     sizes = parse_shapes(shapes)
@@ -70,7 +70,9 @@ def run(
         else:
             session = Session(model, provider=provider, cuda_graph=graph, shapes=shapes_of(feeds))
     outputs = session.run(feeds)
-    for line in (f"provider {session.provider}", *_outputs_lines(outputs), *_time_lines(session, feeds, repeat)):
+    made = words_of_shapes(shapes_of(feeds)) if not data else ""
+    head = [f"provider {session.provider}", *([f"generated inputs: {made}"] if made else [])]
+    for line in (*head, *_outputs_lines(outputs), *_time_lines(session, feeds, repeat)):
         click.echo(line)
     for note in session.notes:
         click.echo(f"note: {note}")
@@ -96,7 +98,10 @@ def _outputs_lines(outputs: dict[str, Any]) -> list[str]:
 
     lines = []
     for name, value in outputs.items():
-        if isinstance(value, np.ndarray):
+        if isinstance(value, np.ndarray) and value.dtype.kind in "OSU":
+            words = "string" if value.shape in ((), (1,)) else "strings"
+            lines.append(f"output {name}: {'x'.join(map(str, value.shape)) or '1'} {words}")
+        elif isinstance(value, np.ndarray):
             least, greatest, mean = describe(value)
             shape = "x".join(map(str, value.shape)) or "scalar"
             lines.append(f"output {name}: {shape} {value.dtype}, min {least}, max {greatest}, mean {mean}")

@@ -27,6 +27,7 @@ from ampgraph.fx_module.policy import Policy
 from ampgraph.fx_module.summary import summary
 from ampgraph.fx_module.views import settled
 from ampgraph.fx_module.widening import widened
+from ampgraph.options import as_text
 from ampgraph.plan import Plan
 from ampgraph.quiet import quietly
 from ampgraph.tracing import bind, in_turn
@@ -284,7 +285,7 @@ class TracedModule(nn.Module):
 
     def explain(self, node: str) -> str:
         """Why a node is in its precision. Raises OptionError for an unknown name, with close ones."""
-        return explain(self.captured, node, rule_book(self._policy))
+        return explain(self.captured, as_text("node", node), rule_book(self._policy))
 
     def summary(self) -> str:
         """What became of the module: nodes by precision, casts, what stayed float32 and why."""

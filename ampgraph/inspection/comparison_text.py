@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterator
 
 from ampgraph.inspection.comparison import Comparison, Difference
+from ampgraph.settings import words_of_shapes
 from ampgraph.wording import are, numbered
 
 WIDTH = 80
@@ -46,7 +47,7 @@ def _head(comparison: Comparison) -> Iterator[str]:
 
 def _fed(comparison: Comparison) -> str:
     """What the models were run on."""
-    shapes = ", ".join(f"{name}={'x'.join(map(str, shape)) or 'scalar'}" for name, shape in comparison.shapes.items())
+    shapes = words_of_shapes(comparison.shapes)
     named = comparison.inputs in ("generated", "given")
     said = f"{comparison.inputs} inputs" if named else f"inputs of {comparison.inputs}"
     return f"{said}: {shapes}" if shapes else said

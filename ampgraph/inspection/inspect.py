@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,6 +87,10 @@ def inspect(
 
     Raises ModelError for what is no model, OptionError for options that mean nothing here.
     """
+    from ampgraph.options import Options, make_options
+
+    for name in options.keys() - {field.name for field in fields(Options)}:
+        raise TypeError(f"inspect() got an unexpected keyword argument {name!r}")
     names = {f"{cls.__module__}.{cls.__name__}" for cls in type(source).__mro__}
     if "ampgraph.fx_module.module.TracedModule" in names:
         return Inspection(_of_traced(source, before, options))
@@ -95,7 +99,6 @@ def inspect(
     from ampgraph.inspection.files import document_of, look
     from ampgraph.onnx_model.marks import idle_notes, options_to_look_at
     from ampgraph.onnx_model.sources import as_loaded, is_module
-    from ampgraph.options import make_options
 
     example = example_args, example_kwargs
     loaded = as_loaded(source, *(() if is_module(before) and not is_module(source) else example))

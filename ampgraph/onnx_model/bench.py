@@ -15,6 +15,7 @@ from ampgraph.onnx_model.blank import instead
 from ampgraph.onnx_model.bound import Bound
 from ampgraph.onnx_model.compare import output_errors
 from ampgraph.onnx_model.feeds import at_batch, inputs_for, shapes_of
+from ampgraph.onnx_model.given import name_of_data
 from ampgraph.onnx_model.io import load
 from ampgraph.onnx_model.memory import with_peak
 from ampgraph.onnx_model.run import CPU, Array, Feed
@@ -116,7 +117,7 @@ def bench(models: Sequence[Path], batches: Sequence[int] = (), rounds: int = ROU
         entries = _opened(models, names, feeds, way)
         provider = entries[0].session.provider
         rows += _measured(entries, feeds, batch, rounds)
-    return Bench(provider, str(way.data) if way.data else "generated", rounds, tuple(rows))
+    return Bench(provider, name_of_data(way.data), rounds, tuple(rows))
 
 
 def distinct_names(models: Sequence[Path]) -> tuple[str, ...]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 from xml.etree import ElementTree
 
 from ampgraph.onnx_model.bench import Bench, Row, Spread
+from ampgraph.onnx_model.given import GENERATED
+from ampgraph.settings import words_of_shapes
 from ampgraph.wording import numbered
 
 VERSION = 1
@@ -26,7 +29,7 @@ def to_table(bench: Bench) -> str:
     widths[0] = min(widths[0], COLUMNS - sum(widths[1:]) - len(_GAP) * (len(widths) - 1))
     lines = [_line(words, widths) for words in (_HEADER, ["-" * width for width in widths], *cells)]
     lines += [f"{row.model}: {note}" for row in _one_a_model(bench.rows) for note in row.notes]
-    lines += _unlike(bench.rows)
+    lines += [*_unlike(bench.rows), *_generated(bench)]
     graphs = [row.model for row in _one_a_model(bench.rows) if row.cuda_graph]
     rounds = numbered(bench.rounds, "interleaved round")
     said = f"{bench.provider}, {bench.inputs} inputs, {rounds}; gain over the first model"
@@ -90,6 +93,13 @@ def _cells(row: Row) -> list[str]:
         "-" if error.blank else figure(error.largest),
         "-" if row.memory is None else figure(row.memory / 1e6),
     ]
+
+
+def _generated(bench: Bench) -> list[str]:
+    """Of what shapes inputs were made, batch by batch, where they were."""
+    shapes = dict.fromkeys(words_of_shapes(row.shapes) for row in bench.rows)
+    said = f"generated inputs: {'; '.join(shapes)}" if bench.inputs == GENERATED and any(shapes) else ""
+    return textwrap.wrap(said, COLUMNS, break_long_words=False, break_on_hyphens=False)
 
 
 def _unlike(rows: Sequence[Row]) -> Iterator[str]:

@@ -21,7 +21,7 @@ from ampgraph.onnx_model.compare import output_errors
 from ampgraph.onnx_model.names import walk
 from ampgraph.onnx_model.native.opening import choices_of_kernels
 from ampgraph.onnx_model.preferences import CONVOLUTIONS, prefers_channels_last, takes_biases_inside
-from ampgraph.onnx_model.run import CUDA, Feed
+from ampgraph.onnx_model.run import CUDA
 from ampgraph.onnx_model.session import Session
 from ampgraph.onnx_model.setup import chosen_provider
 from ampgraph.onnx_model.sources import as_loaded
@@ -60,7 +60,7 @@ def settings_of(
 
 def fastest(
     source: Any,  # noqa: ANN401  (the types of four libraries)
-    feeds: Mapping[str, Feed],
+    feeds: Mapping[str, Any],
     *,
     provider: str = "best",
     cuda_graph: Choice = "auto",
@@ -68,13 +68,14 @@ def fastest(
 ) -> Session:
     """The session whose runs on these inputs take least, of all settings that open; its `notes` say which it is.
 
-    Raises what `Session` raises where its own choice does not open or run.
+    Raises what `Session` raises where its own choice does not open or run on these inputs.
     """
     given: dict[str, Any] = {"provider": provider, "cuda_graph": cuda_graph, "shapes": shapes}
     first = Session(source, **given)
+    bound = first.bind(feeds)
     if chosen_provider(provider) != CUDA:
         return first
-    tried = list(_opened(source, first, feeds, given))
+    tried = list(_opened(source, first, bound, feeds, given))
     times = [spread(samples) for samples in interleaved([sampler(each.bound) for each in tried], ROUNDS)]
     best = min(range(len(tried)), key=lambda place: times[place].median)
     tried[best].session.note(_words(tried[best].setting, times[best], len(tried)))
@@ -84,11 +85,12 @@ def fastest(
 def _opened(
     source: Any,  # noqa: ANN401
     first: Session,
-    feeds: Mapping[str, Feed],
+    bound: Bound,
+    feeds: Mapping[str, Any],
     given: Mapping[str, Any],
 ) -> Iterator[_Tried]:
     """Sessions in every setting that opens, bound, and gives the first one's answers."""
-    own = _Tried(first.recorded.setting if first.recorded else Setting(), first, first.bind(feeds))
+    own = _Tried(first.recorded.setting if first.recorded else Setting(), first, bound)
     answers = own.bound.outputs()
     yield own
     for setting in settings_of(as_loaded(source).model, given["shapes"], first.cuda_graph):

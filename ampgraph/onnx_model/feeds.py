@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 import numpy as np
@@ -11,7 +12,7 @@ from onnxruntime import InferenceSession
 
 from ampgraph.errors import ModelError, OptionError
 from ampgraph.onnx_model import io
-from ampgraph.onnx_model.given import Data, read_inputs
+from ampgraph.onnx_model.given import GENERATED, Data, place_of, read_inputs
 from ampgraph.onnx_model.io import Loaded, reason
 from ampgraph.onnx_model.marks import shapes_asked_for
 from ampgraph.onnx_model.run import CPU, Array, Feed, open_session, random_inputs
@@ -52,9 +53,13 @@ def _generated(loaded: Loaded, shapes: Mapping[str, tuple[int, ...]], provider: 
     """Inputs of these shapes; where they leave sizes open, of such as a session answers."""
     session = _asked(loaded, provider) if _leaves_open(loaded.model, shapes) else None
     if session is None:
-        return random_inputs(loaded.model, shapes=shapes)
+        with within_memory():
+            return random_inputs(loaded.model, shapes=shapes)
     try:
-        return fitting_inputs(loaded.model, session, shapes)[0]
+        with within_memory():
+            return fitting_inputs(loaded.model, session, shapes)[0]
+    except OptionError:
+        raise
     except Exception as error:  # onnxruntime's exceptions share no base class
         fact = f"does not run on generated inputs ({reason(error)})"
         raise ModelError(str(loaded.path or "the model"), fact, REMEDY) from None
@@ -86,13 +91,30 @@ def at_batch(model: ModelProto, feeds: Mapping[str, Feed], batch: int) -> dict[s
     if not axes:
         fact = "no input of the model has a free batch axis"
         raise OptionError(f"--batch {batch}", fact, "leave --batch out, or give a model with a free first dimension")
-    return {**feeds, **batched(arrays, batch, axes)}
+    with within_memory(f"--batch {batch}", "give a smaller --batch or --shape"):
+        return {**feeds, **batched(arrays, batch, axes)}
+
+
+@contextmanager
+def within_memory(place: str = place_of(GENERATED), remedy: str = "give a smaller --shape") -> Iterator[None]:
+    """Raise OptionError, with this place, where memory does not suffice for inputs of the sizes that are asked for."""
+    try:
+        yield
+    except MemoryError:
+        raise OptionError(place, "inputs of this size do not fit in memory", remedy) from None
 
 
 def refuse_both() -> NoReturn:
     """Raise OptionError for --data together with --shape."""
     fact = "are both given, and data have shapes of their own"
     raise OptionError("--data and --shape", fact, "leave one of them out")
+
+
+def refuse_empty(feeds: Mapping[str, Feed], place: str) -> None:
+    """Raise OptionError, with this place, where no input has an element: nothing would be computed."""
+    shapes = shapes_of(feeds).values()
+    if shapes and all(0 in shape for shape in shapes):
+        raise OptionError(place, "leaves every input of the model without elements", "give sizes of real inputs")
 
 
 def shapes_of(feeds: Mapping[str, Feed]) -> dict[str, tuple[int, ...]]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import onnx
 
 from ampgraph.errors import OptionError
+from ampgraph.onnx_model.arrays import as_array
 from ampgraph.onnx_model.io import first_line
 from ampgraph.onnx_model.run import Array, Feed
 from ampgraph.onnx_model.types import by_x, fixed_size, is_like
@@ -57,21 +58,49 @@ def place_of(inputs: str) -> str:
 
 def _arrays_in(path: Path, option: str) -> dict[str, Array]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        with path.open("rb") as stream:  # numpy would leave it open where it is no archive
+            archive = _archive(stream, option)
+            return {name: _array_in(archive, name, option) for name in archive.files}
     except OSError as error:
         raise OptionError(option, f"cannot be read ({error.strerror or error})", "check the path") from None
-    except (ValueError, AttributeError, EOFError, TypeError) as error:
-        raise OptionError(option, f"is no .npz file ({first_line(error)})", "save one with numpy.savez") from None
+
+
+def _archive(stream: IO[bytes], option: str) -> Any:  # noqa: ANN401  (numpy's own)
+    remedy = "save arrays by name with numpy.savez"
+    try:
+        found = np.load(stream, allow_pickle=False)
+    except (OSError, MemoryError):
+        raise
+    except Exception:  # numpy's words are of pickles, which are of no use here
+        raise OptionError(option, "is no .npz file", remedy) from None
+    if isinstance(found, np.ndarray):
+        raise OptionError(option, "is no .npz file, but an array without a name", remedy)
+    return found
+
+
+def _array_in(archive: Any, name: str, option: str) -> Array:  # noqa: ANN401
+    try:
+        found: Array = archive[name]
+        return found
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        if "Object arrays" in str(error):
+            fact = f"holds Python objects for {name!r}, which are not read"
+            raise OptionError(option, fact, "save arrays of numbers or text") from None
+        raise OptionError(option, f"has an array {name!r} that is damaged", "save it again with numpy.savez") from None
 
 
 def _feed(given: Any, value: onnx.ValueInfoProto, option: str) -> Feed:  # noqa: ANN401  (whatever numpy can read)
-    """A tensor as an array; sequences and optionals are onnxruntime's to understand."""
-    if not value.type.HasField("tensor_type"):
+    """A tensor as an array, a sequence of them as a list; what else there is, is onnxruntime's to understand."""
+    is_sequence = value.type.sequence_type.elem_type.HasField("tensor_type") and isinstance(given, list | tuple)
+    if not value.type.HasField("tensor_type") and not is_sequence:
         found: Feed = given
         return found
     try:
-        array = np.asarray(given)
+        if is_sequence:
+            return [as_array(each) for each in given]
+        array = as_array(given)
     except Exception as error:  # of the library that the object is from
         fact = f"{value.name!r} is no array ({first_line(error)})"
         raise OptionError(option, fact, "give numpy arrays, or what numpy.asarray takes") from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
@@ -29,7 +30,7 @@ from ampgraph.onnx_model.names import node_ids, walk
 from ampgraph.onnx_model.prepare import prepare
 from ampgraph.onnx_model.run import CPU, Feed, Provider, best_provider, random_inputs
 from ampgraph.onnx_model.single_op import Single, cast_model, channels_last, known_tensors, low_variables, single_op
-from ampgraph.onnx_model.timing import Memory, Pace, Tensor, Timed, device_name, measure, open_timed
+from ampgraph.onnx_model.timing import Memory, Pace, Run, Tensor, Timed, device_name, measure, open_timed, open_unbound
 from ampgraph.onnx_model.types import infer, modelled_inputs
 from ampgraph.precision import LOW_PRECISIONS, Precision
 from ampgraph.work import Kind, work_of
@@ -76,7 +77,7 @@ class _Bench:
         found = measure(timed, self.settings.pace)
         return {key: max(found[key] - self.around(each), 0.0) / copies for key, each in timed.items()}
 
-    def around(self, timed: Timed) -> float:
+    def around(self, timed: Run) -> float:
         """What a run takes beside its operators."""
         return self.empty.get(timed.captured, min(self.empty.values()))
 
@@ -221,20 +222,28 @@ def _single(subject: _Subject, op: Op, precision: Precision, copies: int) -> Sin
 def _run_whole(loaded: Loaded, graph: PrecisionGraph, bench: _Bench, feeds: Mapping[str, Feed]) -> tuple[float, bool]:
     """Seconds of a run of the model in float32, and whether as a CUDA graph."""
     place = str(loaded.path or loaded.model.graph.name or "the model")
-    arrays = {name: feed for name, feed in feeds.items() if isinstance(feed, np.ndarray)}
-    inputs = {name: Tensor(np_dtype_to_tensor_dtype(array.dtype), array.shape) for name, array in arrays.items()}
-    known = {value.name: graph.values[value.name].shape for value in loaded.model.graph.output}
-    kinds = {value.name: value.type.tensor_type.elem_type for value in loaded.model.graph.output}
-    outputs = {name: Tensor(kinds[name], shape) for name, shape in known.items() if shape is not None}
-    model = loaded.path or io.with_data(loaded.model, loaded.folder).SerializeToString()
-    tf32 = bench.settings.tf32
     try:
-        timed = open_timed(model, inputs, outputs, bench.memory, bench.provider, tf32=tf32, merge=True, feeds=arrays)
+        timed = _opened_whole(loaded, graph, bench, feeds)
     except Exception as error:  # as above
         remedy = "give the inputs' sizes with --shape, or real inputs with --data"
         raise ModelError(place, f"does not run in onnxruntime ({first_line(error)[:300]})", remedy) from None
     found = measure({"whole": timed}, bench.settings.pace)["whole"]
     return max(found - bench.around(timed), 1e-9), timed.captured
+
+
+def _opened_whole(loaded: Loaded, graph: PrecisionGraph, bench: _Bench, feeds: Mapping[str, Feed]) -> Run:
+    """Bound, where all that goes in and comes out are tensors of numbers; onnxruntime binds no others."""
+    source, tf32 = loaded.path or io.with_data(loaded.model, loaded.folder), bench.settings.tf32
+    values = (*loaded.model.graph.input, *loaded.model.graph.output)
+    kinds = {value.name: value.type.tensor_type.elem_type for value in values}
+    if {TensorProto.UNDEFINED, TensorProto.STRING} & {*kinds.values()}:
+        return open_unbound(source, feeds, bench.provider, tf32)
+    arrays = {name: feed for name, feed in feeds.items() if isinstance(feed, np.ndarray)}
+    inputs = {name: Tensor(np_dtype_to_tensor_dtype(array.dtype), array.shape) for name, array in arrays.items()}
+    known = {value.name: graph.values[value.name].shape for value in loaded.model.graph.output}
+    outputs = {name: Tensor(kinds[name], shape) for name, shape in known.items() if shape is not None}
+    model = source if isinstance(source, Path) else source.SerializeToString()
+    return open_timed(model, inputs, outputs, bench.memory, bench.provider, tf32=tf32, merge=True, feeds=arrays)
 
 
 def _compared(graph: PrecisionGraph, costs: MeasuredCosts, whole: float, captured: bool) -> Whole:

@@ -6,7 +6,8 @@ import contextlib
 import ctypes
 import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from onnx import TensorProto, parser
 from onnx.helper import np_dtype_to_tensor_dtype, tensor_dtype_to_np_dtype
 
 from ampgraph.errors import ModelError
+from ampgraph.onnx_model.silence import FATAL, silence
 from ampgraph.onnx_model.types import modelled_inputs
 
 Provider = Literal["best", "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"]
@@ -37,7 +39,7 @@ _LEVELS = {
     "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
-_FATAL, _WARNING = 4, 2
+_PROBING = threading.RLock()
 _LARGEST_PROTO = 2**31 - 1
 _SEQUENCE_LENGTH = 2
 UNKNOWN_TO_NUMPY = {
@@ -47,18 +49,23 @@ UNKNOWN_TO_NUMPY = {
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 
 
-@cache
 def best_provider() -> Provider:
-    """CUDA where a session really opens on it, else CPU; tried once per process.
+    """CUDA where a session really opens on it, else CPU; tried once per process, by one thread while others wait.
 
     `onnxruntime.get_available_providers()` lists CUDA even where its libraries cannot be loaded.
     """
+    with _PROBING:
+        return _probed()
+
+
+@cache
+def _probed() -> Provider:
     if CUDA not in ort.get_available_providers():
         return CPU
     probe = parser.parse_model(
         '<ir_version: 8, opset_import: ["" : 17]> probe (float[1] x) => (float[1] y) { y = Neg(x) }'
     )
-    with _quiet():
+    with silence():
         _load_cuda_libraries()
         try:
             session = ort.InferenceSession(probe.SerializeToString(), _options("all"), providers=[CUDA])
@@ -171,7 +178,7 @@ def random_inputs(
 
 def optimized_graph(model: onnx.ModelProto | Path, provider: Provider = "best") -> onnx.ModelProto:
     """The graph that onnxruntime makes of a model at session time, without its larger weights."""
-    with tempfile.TemporaryDirectory() as scratch, _quiet():
+    with tempfile.TemporaryDirectory() as scratch, silence():
         target = Path(scratch, "optimized.onnx")
         options = _options("all")
         options.optimized_model_filepath = str(target)
@@ -182,26 +189,16 @@ def optimized_graph(model: onnx.ModelProto | Path, provider: Provider = "best") 
 
 def _options(optimize: Optimize) -> ort.SessionOptions:
     options = ort.SessionOptions()
-    options.log_severity_level = _FATAL
+    options.log_severity_level = FATAL
     options.graph_optimization_level = _LEVELS[optimize]
     return options
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Loading a provider logs through the default logger, which no session option reaches."""
-    ort.set_default_logger_severity(_FATAL)
-    try:
-        yield
-    finally:
-        ort.set_default_logger_severity(_WARNING)
-
-
 def _load_cuda_libraries() -> None:
-    """Let onnxruntime find the CUDA libraries that torch's wheels bring; it prints what it misses."""
+    """Let onnxruntime find the CUDA libraries that torch's wheels bring; it prints what it misses, where it may."""
     preload = getattr(ort, "preload_dlls", None)
     if preload is not None:
-        with contextlib.redirect_stdout(None), contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):
             preload()
 
 
@@ -220,7 +217,7 @@ def _open(
         return ort.InferenceSession(_source(model), options, providers=[CPU], **left_out)
     cuda = (CUDA, {"use_tf32": str(int(tf32)), **(provider_options or {} if name == CUDA else {})})
     providers = [cuda, CPU] if name == CUDA else [(name, dict(provider_options or {})), cuda, CPU]
-    with _quiet(), contextlib.redirect_stdout(None):  # a provider that cannot be loaded is told by its absence
+    with silence():  # a provider that cannot be loaded is told by its absence
         session = ort.InferenceSession(_source(model), options, providers=providers, **left_out)
     session.disable_fallback()  # a run that fails on the GPU would go on, on the CPU, with a word on stdout alone
     return session

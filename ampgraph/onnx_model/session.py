@@ -8,13 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
 import onnxruntime as ort
 
 from ampgraph.errors import ModelError, OptionError
 from ampgraph.onnx_model import buffers
+from ampgraph.onnx_model.arrays import taken
+from ampgraph.onnx_model.asked import USUAL_SEARCH, ConvSearch, lacking, verify
+from ampgraph.onnx_model.asked_shapes import as_argument, contradictions, refuse_unlike, symbol_sizes
 from ampgraph.onnx_model.bound import Bound, unbound
 from ampgraph.onnx_model.buffers import NO_GRAPH, Buffers
 from ampgraph.onnx_model.cpu_nodes import CpuNode, cpu_nodes, warning_line, without_shape_arithmetic
@@ -31,7 +33,7 @@ from ampgraph.onnx_model.native.opening import (
 )
 from ampgraph.onnx_model.native.rewrite import rewrite
 from ampgraph.onnx_model.preferences import CONVOLUTIONS
-from ampgraph.onnx_model.run import CPU, CUDA, Feed, fitted, run
+from ampgraph.onnx_model.run import CPU, CUDA, fitted, run
 from ampgraph.onnx_model.setup import (
     GRAPH,
     NHWC,
@@ -41,7 +43,6 @@ from ampgraph.onnx_model.setup import (
     opened,
     read_record,
     settled,
-    symbol_sizes,
     without,
 )
 from ampgraph.onnx_model.sources import as_loaded
@@ -49,7 +50,7 @@ from ampgraph.options import as_shapes
 from ampgraph.settings import Choice, MeasuredSetting, Setting
 
 Made = TypeVar("Made")
-ConvSearch = Literal["EXHAUSTIVE", "HEURISTIC", "DEFAULT"]
+NO_ROOM = "Failed to allocate memory"  # what onnxruntime says of a value that is too large
 MOST_GRAPHS = 16  # captured per session: each holds its inputs and outputs on the device
 
 
@@ -72,7 +73,8 @@ class Session:
     - `conv_search`: how cuDNN chooses convolution algorithms: "EXHAUSTIVE", "HEURISTIC" or "DEFAULT".
     - `provider_options`: further options of the CUDA or TensorRT provider.
     - `shapes`: of the inputs, by name, where they never change: shape arithmetic is then done once, when the session
-      opens, and what it kept from becoming a CUDA graph can become one. Runs of other shapes fail.
+      opens, and what it kept from becoming a CUDA graph can become one. Runs of other shapes fail. Raises OptionError
+      for shapes that the model's inputs cannot have.
     - `native`: kernels of our own for what onnxruntime takes several for in float16; True raises ModelError where none
       of them can be had. "auto" takes all where the file records that they are the fastest; else, in CUDA graphs of
       known shapes, all, convolutions among them where images are seldom turned for others; and otherwise those that
@@ -92,19 +94,21 @@ class Session:
         tf32: Choice = "auto",
         cuda_graph: Choice = "auto",
         nhwc: Choice = "auto",
-        conv_search: ConvSearch = "EXHAUSTIVE",
+        conv_search: ConvSearch = USUAL_SEARCH,
         provider_options: Mapping[str, str] | None = None,
         shapes: Mapping[str, Sequence[int]] | None = None,
         native: Choice = "auto",
         recorded: bool = True,
     ) -> None:
+        self._asked: dict[str, Choice] = {"cuda_graph": cuda_graph, "nhwc": nhwc, "tf32": tf32}
+        verify({**self._asked, "native": native}, recorded, conv_search, provider_options)
         self._loaded = as_loaded(model)
         self._place = str(self._loaded.path or self._loaded.model.graph.name or "model")
-        self._asked: dict[str, Choice] = {"cuda_graph": cuda_graph, "nhwc": nhwc, "tf32": tf32}
         chosen = chosen_provider(provider)
         self._record = read_record(self._loaded.model, chosen, cuda_graph) if recorded else Record()
-        self._notes = [self._record.note] if self._record.note else []
+        self._notes = [*filter(None, [self._record.note])]
         sizes = as_shapes(shapes)
+        refuse_unlike(self._loaded.model, sizes, as_argument)
         setup = first_setup(chosen, cuda_graph, self._record.measured)
         setup = replace(setup, conv_search=conv_search, more=dict(provider_options or {}))
         setup = replace(setup, sizes=symbol_sizes(self._loaded.model, sizes))
@@ -114,6 +118,8 @@ class Session:
         self._seen: set[Any] = set()  # shapes that came once
         self._captured: dict[Any, Buffers] = {}  # by shapes
         self._session = self._first_opened(native, sizes)
+        self._notes += lacking(chosen, {"nhwc": nhwc, "tf32": tf32}, conv_search, provider_options)
+        self._notes += contradictions(self._loaded.model, sizes)
         if self._setup.provider == CUDA and not self.native and counts_on_kernels(self._loaded.model):
             self.note(UNUSED)
         self.on_cpu = self._fallen()
@@ -123,7 +129,7 @@ class Session:
     def fastest(
         cls,
         model: Any,  # noqa: ANN401
-        feeds: Mapping[str, Feed],
+        feeds: Mapping[str, Any],
         **settings: Any,  # noqa: ANN401
     ) -> Session:
         """The session of this model that runs fastest on `feeds`: all layouts, TF32 or not, timed side by side.
@@ -178,12 +184,13 @@ class Session:
         """Add to `notes` what whoever opened the session found out."""
         self._notes.append(said)
 
-    def run(self, feeds: Mapping[str, Feed]) -> dict[str, Any]:
+    def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """Run once: arrays by input name in, outputs by name out.
 
-        A float32 array is cast where the model takes a low type. Outputs are numpy arrays in the types that the model
-        gives (bfloat16 and float8 as of ml_dtypes), each the caller's own; a sequence is a list of arrays, an optional
-        that is empty None. Raises OptionError for names that are not the model's, ModelError for what does not run.
+        Arrays are numpy's, or what numpy reads: tensors of torch wherever they are, numbers, lists. A float32 array is
+        cast where the model takes a low type. Outputs are numpy arrays in the types that the model gives (bfloat16 and
+        float8 as of ml_dtypes), each the caller's own; a sequence is a list of arrays, an optional that is empty None.
+        Raises OptionError for names that are not the model's and what is no array, ModelError for what does not run.
         """
         given = self._given(feeds)
         with self._lock:
@@ -194,7 +201,7 @@ class Session:
             graph.run()
             return graph.outputs()
 
-    def bind(self, feeds: Mapping[str, Feed]) -> Bound:
+    def bind(self, feeds: Mapping[str, Any]) -> Bound:
         """Put inputs on the device and run once: captured as a CUDA graph of its own where that is in use."""
         given = self._given(feeds)
         if not buffers.is_bindable(self._session):
@@ -267,7 +274,7 @@ class Session:
                 continue
             given_up, self._setup = without(self._setup, self._asked, said)
             if not given_up:
-                shapes = "the shapes (--shape), " if self._setup.sizes else ""
+                shapes = "the shapes that are given, " if self._setup.sizes else ""
                 remedy = f"check {shapes}the model, or choose another provider"
                 raise ModelError(self._place, f"does not open on {self._setup.provider} ({said})", remedy)
             self._settle(given_up)
@@ -297,15 +304,8 @@ class Session:
         elif on_host := buffers.read_on_host(self._session):
             self._without_graph(f"{', '.join(on_host)} is read on the CPU, where a replay would not see it change")
 
-    def _given(self, feeds: Mapping[str, Feed]) -> dict[str, Any]:
-        names = list(self.inputs)
-        if not isinstance(feeds, Mapping):
-            fact = f"are of type {type(feeds).__name__}"
-            raise OptionError(f"feeds of {self._place}", fact, f"give arrays by name: {{{names[0]!r}: array}}")
-        for name in feeds.keys() ^ set(names):
-            fact = f"lack the input {name!r}" if name in names else f"hold {name!r}, which is no input"
-            raise OptionError(f"feeds of {self._place}", fact, f"give {', '.join(names)}")
-        return {name: _contiguous(feed) for name, feed in fitted(self._session, feeds).items()}
+    def _given(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        return fitted(self._session, taken(feeds, self.inputs, f"feeds of {self._place}"))
 
     def _guarded(self, work: Callable[[], Made]) -> Made:
         try:
@@ -316,7 +316,8 @@ class Session:
             ours = OUR_ERRORS in whole and self._without_kernels(said)
             if not ours and not (any(name in whole for name in CONVOLUTIONS) and self._without_layout(said)):
                 fact = f"does not run on these inputs ({said})"
-                raise ModelError(self._place, fact, "check their shapes and types") from None
+                remedy = "give smaller ones" if NO_ROOM in whole else "check their shapes and types"
+                raise ModelError(self._place, fact, remedy) from None
         self._session = self._open()
         return self._guarded(work)
 
@@ -369,13 +370,9 @@ class Session:
     def _without_graph(self, reason: str) -> None:
         """Open anew without CUDA graphs: after a capture that failed, a session's stream is not to be trusted."""
         if self._asked["cuda_graph"] is True:
-            raise ModelError(self._place, f"cannot run as a CUDA graph ({reason})", "leave cuda_graph at 'auto'")
+            raise ModelError(self._place, f"cannot run as a CUDA graph ({reason})", "leave the graph out")
         self._notes.append(f"without a CUDA graph: {reason}")
         self._setup = replace(self._setup, cuda_graph=False)
         self._settle(GRAPH)
         self._captured.clear()
         self._session = self._open()
-
-
-def _contiguous(feed: Feed) -> Feed:
-    return np.ascontiguousarray(feed).reshape(feed.shape) if isinstance(feed, np.ndarray) else feed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -58,9 +58,11 @@ class Record:
 
 def chosen_provider(name: str) -> Provider:
     """The provider of a short or full name; for "best", the one that really opens."""
+    if not isinstance(name, str):
+        raise OptionError("provider", f"is {name!r}", f"choose one of {', '.join(PROVIDERS)}")
     known = {**PROVIDERS, **{value.lower(): value for value in PROVIDERS.values()}}
     if name.lower() not in known:
-        raise OptionError(f"--provider {name}", "is no provider", f"choose one of {', '.join(PROVIDERS)}")
+        raise OptionError(f"provider {name}", "is no provider", f"choose one of {', '.join(PROVIDERS)}")
     chosen = known[name.lower()]
     return best_provider() if chosen == "best" else chosen
 
@@ -86,7 +88,7 @@ def read_record(model: ModelProto, provider: Provider, cuda_graph: Choice) -> Re
 def first_setup(provider: Provider, cuda_graph: Choice, recorded: MeasuredSetting | None = None) -> Setup:
     """The setup before the model is looked at. Raises OptionError for a CUDA graph that the provider cannot have."""
     if cuda_graph is True and provider != CUDA:
-        raise OptionError("cuda_graph", f"is asked for, but {provider} is in use", "leave it at 'auto', or use CUDA")
+        raise OptionError("cuda_graph", f"is asked for, but {provider} is in use", "leave it out, or use CUDA")
     if recorded is not None and cuda_graph == "auto":
         cuda_graph = recorded.cuda_graph
     graph, setting = provider == CUDA and bool(cuda_graph), recorded.setting if recorded else _RULE
@@ -139,16 +141,6 @@ def opened(loaded: Loaded, setup: Setup) -> ort.InferenceSession:
 def _left_out(model: ModelProto) -> tuple[str, ...]:
     """onnxruntime's optimizations that cost time here."""
     return (*LEFT_OUT, BIAS_FUSION) if has_biases_apart(model) else LEFT_OUT
-
-
-def symbol_sizes(model: ModelProto, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
-    """What the symbols of free dimensions stand for in these shapes; one of several sizes is none (exporters' "?")."""
-    found: dict[str, set[int]] = {}
-    for value in model.graph.input:
-        for dim, size in zip(value.type.tensor_type.shape.dim, shapes.get(value.name, ()), strict=False):
-            if dim.dim_param:
-                found.setdefault(dim.dim_param, set()).add(size)
-    return {symbol: sizes.pop() for symbol, sizes in found.items() if len(sizes) == 1}
 
 
 def without(setup: Setup, asked: Mapping[str, Choice], said: str) -> tuple[str, Setup]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,8 @@ def compare(
     load or run, OptionError for options that mean nothing here, and for inputs that the first model answers with NaN,
     infinities or no elements alone: nothing would be compared.
     """
-    if tolerance is not None and not tolerance >= 0:
-        raise OptionError(f"--tolerance {tolerance}", "is no error", "give a number such as 3e-2")
+    if tolerance is not None and not (isinstance(tolerance, Real) and tolerance >= 0):
+        raise OptionError(f"tolerance {tolerance!r}", "is no error", "give a number such as 3e-2")
     if data is not None and shapes:
         refuse_both()
     loaded = as_loaded(reference), as_loaded(candidate)
@@ -76,7 +77,7 @@ def compare(
     inventories = take_inventory(loaded[0]), take_inventory(loaded[1])
     means = Means(
         as_data(data),
-        _bar(inventories) if tolerance is None else tolerance,
+        _bar(inventories) if tolerance is None else float(tolerance),
         chosen(provider),
         as_shapes(shapes) or shapes_asked_for(loaded),
         most_bytes,
@@ -99,9 +100,9 @@ def _held(inventories: tuple[Inventory, Inventory]) -> tuple[Precision, ...]:
 def chosen(provider: str) -> Provider:
     """The provider that a word stands for. OptionError where it is none, or CUDA does not open."""
     if provider not in PROVIDERS:
-        raise OptionError(f"--provider {provider}", "is unknown here", f"choose one of {', '.join(PROVIDERS)}")
+        raise OptionError(f"provider {provider}", "is unknown here", f"choose one of {', '.join(PROVIDERS)}")
     if provider == "cuda" and best_provider() != CUDA:
-        raise OptionError("--provider cuda", "CUDA does not open here", "use auto or cpu")
+        raise OptionError("provider cuda", "CUDA does not open here", "use auto or cpu")
     return best_provider() if provider == "auto" else CUDA if provider == "cuda" else CPU
 
 

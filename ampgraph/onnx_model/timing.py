@@ -14,14 +14,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
-from onnx import TensorProto
+from onnx import ModelProto, TensorProto
 from onnx.helper import np_dtype_to_tensor_dtype, tensor_dtype_to_np_dtype
 
-from ampgraph.onnx_model.run import CUDA, Array, Provider
+from ampgraph.onnx_model.run import CUDA, Array, Feed, Provider, fitted, open_session, run
 
 _FATAL = 4
 _ALIGNMENT = 256  # bytes, of what a kernel reads
@@ -71,6 +71,35 @@ class Memory:
         return int(self.held[elem_type].data_ptr())
 
 
+class Run(Protocol):
+    """What can be timed."""
+
+    @property
+    def captured(self) -> bool:
+        """Whether a run replays a CUDA graph."""
+        ...
+
+    def run(self, times: int) -> float:
+        """Seconds per run."""
+        ...
+
+
+@dataclass(frozen=True)
+class Unbound:
+    """A session on inputs that onnxruntime cannot bind, text and sequences among them: a run copies them."""
+
+    session: ort.InferenceSession
+    feeds: Mapping[str, Feed]
+    captured: bool = False
+
+    def run(self, times: int) -> float:
+        """Seconds per run."""
+        start = time.perf_counter()
+        for _ in range(times):
+            run(self.session, self.feeds)
+        return (time.perf_counter() - start) / times
+
+
 @dataclass(frozen=True)
 class Timed:
     """A session with everything bound. `captured`: a run replays a CUDA graph."""
@@ -117,7 +146,15 @@ def open_timed(
     return _warm(_open(model, provider, tf32, merge, more or {}, capture=False), inputs, outputs, memory, given, False)
 
 
-def measure(timed: Mapping[Any, Timed], pace: Pace) -> dict[Any, float]:
+def open_unbound(model: ModelProto | Path, feeds: Mapping[str, Feed], provider: Provider, tf32: bool) -> Unbound:
+    """Open and warm up, for inputs or outputs that are no tensors of numbers. Raises as `open_timed` does."""
+    session = open_session(model, provider=provider, tf32=tf32)
+    found = Unbound(session, fitted(session, feeds))
+    found.run(_WARM)
+    return found
+
+
+def measure(timed: Mapping[Any, Run], pace: Pace) -> dict[Any, float]:
     """Median seconds per run of each, rounds interleaved so that drift hits all alike."""
     runs = {key: max(1, min(_MOST_RUNS, int(pace.sample / each.run(1)))) for key, each in timed.items()}
     samples: dict[Any, list[float]] = {key: [] for key in timed}

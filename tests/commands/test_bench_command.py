@@ -32,6 +32,7 @@ def test_a_conversion_is_compared_with_its_source(models: list[Path], tmp_path: 
     lines = result.stdout.splitlines()
     assert [line.split()[:2] for line in lines[2:6]] == [["model", "1"], ["low", "1"], ["model", "3"], ["low", "3"]]
     assert max(map(len, lines[:6])) <= 100
+    assert "generated inputs: image=1x8x16x16; image=3x8x16x16" in lines
     assert lines[-2:] == [f"wrote {figures}", f"wrote {picture}"]
     rows = json.loads(figures.read_text())["rows"]
     assert [(row["model"], row["batch"], row["shapes"]["image"][0]) for row in rows] == [
@@ -61,6 +62,11 @@ def test_files_are_not_written_over_before_anything_is_timed(models: list[Path],
         (["--plot", "/proc/x.svg", "--rounds", "100000000"], "--plot /proc/x.svg: cannot be written"),
         (["--data", "x.npz", "--shape", "image=1x8x16x16"], "--data and --shape: are both given"),
         (["--rounds", "0"], "--rounds 0: is no number of rounds"),
+        (
+            ["--batch", "1,100000000000"],
+            "--batch 100000000000: inputs of this size do not fit in memory; give a smaller",
+        ),
+        (["--shape", "image=500000000x8x16x16"], "the generated inputs: inputs of this size do not fit"),
         (["--shape", "picture=1"], "is no input of the model; its inputs are image"),
     ],
 )

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from ampgraph import cli
 from ampgraph.commands.profile import summary
-from ampgraph.measured import Whole, read, to_json
+from ampgraph.measured import CUDA, CastCost, MeasuredCosts, Whole, read, to_json
 from ampgraph.precision import Precision
 from tests.small_models import classifier, parse, random, saved
 
@@ -109,6 +109,7 @@ def test_explain_speaks_of_measured_times(layers: Path, tmp_path: Path) -> None:
     [
         (("--provider", "tpu"), "--provider tpu: is not known here"),
         (("--shape", "picture=1x8"), "--shape picture: "),
+        (("--shape", "image=0x8x16x16"), "--shape image: leaves every input of the model without elements; give sizes"),
         (("-o", "."), "-o .: is a directory"),
         (("--data", "none.npz"), "--data none.npz: cannot be read"),
         (("--data", "none.npz", "--shape", "image=1x8x16x16"), "--data and --shape: are both given"),
@@ -148,3 +149,13 @@ def test_parts_that_explain_nothing_are_warned_of(source: Path, tmp_path: Path) 
     assert any(line.startswith("warning") for line in summary(replace(costs, whole=Whole(1e-3, 5e-4, 7, 7))))
     assert not any(line.startswith("warning") for line in summary(replace(costs, whole=Whole(1e-3, 1e-3, 7, 7))))
     assert to_json(costs) == target.read_text()
+
+
+def test_a_model_that_takes_no_time_has_no_ratio() -> None:
+    costs = MeasuredCosts(
+        "a device", CUDA, "onnxruntime", True, 3e-7, CastCost(1e-6, 0), whole=Whole(2.5e-9, 3e-7, 1, 1)
+    )
+    for launch in (3e-7, 0.0):
+        *_, said = summary(replace(costs, launch=launch))
+        assert said.startswith("whole model less than an operator takes to start (1 of 1 operators)")
+    assert "ratio 0.60" in summary(replace(costs, whole=Whole(1e-6, 6e-7, 1, 1)))[-2]

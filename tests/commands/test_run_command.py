@@ -47,6 +47,7 @@ def test_outputs_time_and_provider_are_printed(source: Path, data: Path) -> None
 def test_generated_inputs_take_shapes_and_nothing_is_timed_if_told_so(source: Path) -> None:
     result = run(source, "--shape", "x=5x2", "--repeat", 0)
     assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines()[1] == "generated inputs: x=5x2, k=scalar"
     assert "output y: 5x2 float32" in result.stdout
     assert "time" not in result.stdout
 
@@ -69,13 +70,16 @@ def test_outputs_are_saved_by_name_and_not_over_a_file(source: Path, data: Path,
     [
         (["--shape", "z=1"], "--shape z: is no input of the model; its inputs are k, x"),
         (["--shape", "x=axb"], "is no shape of an input"),
-        (["--provider", "gpu"], "choose one of best, cpu, cuda, tensorrt"),
+        (["--provider", "gpu"], "--provider gpu: is no provider; choose one of best, cpu, cuda, tensorrt"),
         (["--repeat", "-1"], "--repeat -1: is no number of runs"),
         (["--data", "missing.npz"], "cannot be read"),
         (["--data", "missing.npz", "--shape", "x=2x2"], "--data and --shape: are both given"),
         (["--save", "/proc/out.npz", "--repeat", "100000000"], "--save /proc/out.npz: cannot be written"),
-        (["--provider", "cpu", "--cuda-graph"], "is asked for, but CPUExecutionProvider is in use"),
-        (["--shape", "x=2x3"], "does not run on these inputs"),
+        (
+            ["--provider", "cpu", "--cuda-graph"],
+            "--cuda-graph: is asked for, but CPUExecutionProvider is in use; leave",
+        ),
+        (["--shape", "x=2x3"], "--shape x=2x3: the input is ?x2; give one like it"),
     ],
 )
 def test_mistakes_are_one_line(source: Path, words: list[str], said: str) -> None:
@@ -90,6 +94,13 @@ def test_a_missing_gpu_is_said_and_not_replaced(source: Path) -> None:
     result = run(source, "--provider", "cuda")
     assert result.exit_code == 2
     assert "does not open here" in result.stderr
+
+
+def test_text_is_counted(tmp_path: Path) -> None:
+    text = "g (string[N] t, string s) => (string[N] u, string v) { u = Identity(t) v = Identity(s) }"
+    source = saved(parse(text), tmp_path / "text.onnx")
+    found = run(source, "--shape", "t=2", "--provider", "cpu", "--repeat", 0).stdout.splitlines()
+    assert found[-2:] == ["output u: 2 strings", "output v: 1 string"]
 
 
 def test_sequences_are_counted_and_cannot_be_saved(tmp_path: Path) -> None:
@@ -114,7 +125,9 @@ def test_help_loads_no_runtime(tmp_path: Path) -> None:
 def test_a_real_conversion_runs_on_the_best_provider(tmp_path: Path) -> None:
     result = run(saved(classifier(), tmp_path / "model.onnx"), "--repeat", 1)
     assert result.exit_code == 0, result.stderr
-    assert result.stdout.startswith(f"provider {best_provider()}\noutput scores: 1x4 float32, min 0.")
+    assert result.stdout.startswith(
+        f"provider {best_provider()}\ngenerated inputs: image=1x8x16x16\noutput scores: 1x4 float32, min 0."
+    )
 
 
 @pytest.mark.skipif(best_provider() != CUDA, reason="no GPU here")

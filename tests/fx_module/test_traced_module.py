@@ -202,6 +202,8 @@ def test_what_it_shows() -> None:
     assert "matrix-product" in told
     with pytest.raises(OptionError, match="close names are"):
         traced.explain("lineal")
+    with pytest.raises(OptionError, match="node: is None"):
+        traced.explain(None)
     assert "objective=training" in repr(traced)
 
 

@@ -48,6 +48,9 @@ def test_every_kind_of_source_is_looked_at(tmp_path: Path) -> None:
     assert len(exported.graph.modules) > 1
     with pytest.raises(OptionError, match="source of type int: is no model"):
         ampgraph.inspect(1)
+    for source in (path, ampgraph.convert(path)):
+        with pytest.raises(TypeError, match=r"^inspect\(\) got an unexpected keyword argument 'nope'$"):
+            ampgraph.inspect(source, nope=1)
 
 
 def test_an_inspection_is_a_document_with_views(tmp_path: Path) -> None:

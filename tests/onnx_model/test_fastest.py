@@ -8,6 +8,7 @@ from onnx import ModelProto, numpy_helper, parser
 
 from ampgraph import Session
 from ampgraph.cli import main
+from ampgraph.errors import AmpgraphError
 from ampgraph.onnx_model.fastest import settings_of
 from ampgraph.onnx_model.run import CPU, best_provider
 from ampgraph.settings import Setting
@@ -59,6 +60,15 @@ def test_on_the_cpu_it_is_the_plain_session() -> None:
     session = Session.fastest(convolution(), FEEDS, provider="cpu")
     assert (session.provider, session.notes) == (CPU, ())
     np.testing.assert_array_equal(session.run(FEEDS)["y"], np.full((1, 4, 8, 8), 5, np.float32))
+
+
+@pytest.mark.parametrize("feeds", [{}, {"x": np.ones((1, 4, 8), np.float32)}, {"z": FEEDS["x"]}, None])
+def test_inputs_that_do_not_fit_are_refused_as_when_they_are_bound(feeds: object) -> None:
+    with pytest.raises(AmpgraphError, match=r"^(feeds of )?g: ") as found:
+        Session.fastest(convolution(), feeds, provider="cpu")
+    with pytest.raises(type(found.value)) as expected:
+        Session(convolution(), provider="cpu").bind(feeds)
+    assert str(found.value) == str(expected.value)
 
 
 @pytest.mark.skipif(best_provider() == CPU, reason="no GPU here")

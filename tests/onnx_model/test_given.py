@@ -23,7 +23,8 @@ def test_inputs_are_read_in_the_models_types(tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", **ARRAYS)
     tensors = {name: torch.from_numpy(array) for name, array in ARRAYS.items()}
     lists = {name: array.tolist() for name, array in ARRAYS.items()}
-    for data in (tmp_path / "data.npz", ARRAYS, tensors, lists):
+    trained = {**tensors, "x": tensors["x"].requires_grad_()}
+    for data in (tmp_path / "data.npz", ARRAYS, tensors, lists, trained):
         feeds = read_inputs(data, parse(SOURCE))
         assert {name: array.dtype for name, array in feeds.items()} == {"x": np.float32, "i": np.int64}
     assert read_inputs({**ARRAYS, "x": np.ones((2, 4), np.float32)}, parse(SOURCE))["x"].sum() == 8
@@ -31,9 +32,22 @@ def test_inputs_are_read_in_the_models_types(tmp_path: Path) -> None:
 
 def test_what_is_no_input_is_one_line(tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", np.zeros(3))
+    np.savez(tmp_path / "objects.npz", **{**ARRAYS, "i": np.array([{}, None])})
+    np.savez(tmp_path / "damaged.npz", **ARRAYS)
+    whole = (tmp_path / "damaged.npz").read_bytes()
+    (tmp_path / "damaged.npz").write_bytes(whole.replace(b"NUMPY", b"LUMPY"))
+    (tmp_path / "short.npz").write_bytes(whole[:100])
+    (tmp_path / "empty.npz").write_bytes(b"")
+    (tmp_path / "model.onnx").write_bytes(parse(SOURCE).SerializeToString())
+    wrong = r"is no \.npz file; save arrays by name with numpy\.savez$"
     for data, said in (
         (tmp_path / "none.npz", r"--data .*none\.npz: cannot be read"),
-        (tmp_path / "one.npy", r"is no \.npz file"),
+        (tmp_path / "one.npy", r"is no \.npz file, but an array without a name; save arrays by name"),
+        (tmp_path / "model.onnx", wrong),
+        (tmp_path / "empty.npz", wrong),
+        (tmp_path / "short.npz", wrong),
+        (tmp_path / "objects.npz", r"objects\.npz: holds Python objects for 'i', which are not read; save arrays of"),
+        (tmp_path / "damaged.npz", r"damaged\.npz: has an array 'x' that is damaged; save it again"),
         ({"x": ARRAYS["x"]}, "data: has no array for the input 'i'; name the arrays x, i"),
         ({**ARRAYS, "z": 1}, "data: has an array 'z' that is no input"),
         ({**ARRAYS, "x": [[1], [1, 2]]}, "data: 'x' is no array"),
@@ -47,7 +61,10 @@ def test_low_arrays_and_sequences_are_left_to_the_runtime() -> None:
         "g (seq(float[4]) s) => (float[4] y) { zero = Constant<value = int64 {0}>() y = SequenceAt(s, zero) }"
     )
     given = [np.ones(4, np.float32)]
-    assert read_inputs({"s": given}, sequence)["s"] is given
+    for each in (given, tuple(given), [torch.from_numpy(given[0])], [given[0].astype(">f4")]):
+        (found,) = read_inputs({"s": each}, sequence)["s"]
+        assert found.dtype.isnative
+        np.testing.assert_array_equal(found, given[0])
     half = {"x": np.zeros((2, 4), ml_dtypes.bfloat16), "i": ARRAYS["i"]}
     assert read_inputs(half, parse(SOURCE))["x"].dtype == ml_dtypes.bfloat16
 

@@ -16,7 +16,7 @@ from ampgraph.onnx_model.sources import as_loaded
 from ampgraph.onnx_model.timing import Memory, Pace, measure, open_timed
 from ampgraph.onnx_model.types import infer, modelled_inputs
 from ampgraph.precision import Precision
-from tests.small_models import classifier, parse, random
+from tests.small_models import classifier, parse, random, saved
 
 FLOAT32, FLOAT16, BFLOAT16 = Precision
 QUICK = Settings(CPU, pace=Pace(1, 1e-4), cast_sizes=(64, 4096))
@@ -155,6 +155,23 @@ def test_a_model_that_does_not_run_is_refused():
     feeds = {"x": np.zeros((2, 4), np.float32), "z": np.zeros((3, 4), np.float32)}
     with pytest.raises(ModelError, match="does not run"):
         profile(as_loaded(model), feeds=feeds, settings=QUICK)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "g (float[4,4] x, string[N] t) => (float[4,4] y, string[N] u) { y = Exp(x) u = Identity(t) }",
+        "g (float[4,4] x, seq(float[A,4]) t) => (float[4,4] y, float[B,4] u) { y = Exp(x) "
+        "u = ConcatFromSequence<axis = 0>(t) }",
+        "g (float[4,4] x) => (float[4,4] y, seq(float[A,4]) u) { y = Exp(x) u = SplitToSequence(y) }",
+    ],
+)
+def test_text_and_sequences_do_not_keep_a_model_from_its_profile(text, tmp_path):
+    model = parse(text)
+    for source in (model, saved(model, tmp_path / "model.onnx")):
+        costs = profile(as_loaded(source), settings=QUICK)
+        assert any(kind.op == "Exp" for kind in costs.entries)
+        assert costs.whole.seconds > 0
 
 
 def test_what_becomes_part_of_a_convolution_is_absorbed_as_onnxruntime_does(tmp_path):

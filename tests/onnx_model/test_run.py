@@ -1,5 +1,7 @@
 """Sessions, generated inputs and the runtime's own graph, in a real onnxruntime."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import ml_dtypes
@@ -16,11 +18,34 @@ HEADER = '<ir_version: 10, opset_import: ["" : 17]>'
 
 
 def test_best_provider_is_one_that_opens(capfd: pytest.CaptureFixture[str]) -> None:
-    best_provider.cache_clear()
+    running._probed.cache_clear()
     name = best_provider()
     model = parser.parse_model(f"{HEADER} g (float[1] x) => (float[1] y) {{ y = Neg(x) }}")
     assert name in open_session(model).get_providers()
     assert capfd.readouterr() == ("", "")
+
+
+def test_threads_whose_first_sessions_open_at_once_are_quiet_and_leave_stdout_as_it_was() -> None:
+    """In a process of their own: a provider is loaded once."""
+    script = """
+import threading, ampgraph
+from onnx import parser
+model = parser.parse_model('<ir_version: 8, opset_import: ["" : 17]> g (float[N] x) => (float[N] y) { y = Neg(x) }')
+start = threading.Barrier(8)
+def work():
+    start.wait()
+    ampgraph.Session(model)
+    try:
+        ampgraph.Session(model, provider="cuda")
+    except ampgraph.OptionError:
+        pass
+threads = [threading.Thread(target=work) for _ in range(8)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+print("here")
+"""
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert (shown.stdout, shown.stderr) == ("here\n", "")
 
 
 def test_a_session_runs_a_proto_a_path_and_external_data(tmp_path: Path) -> None:

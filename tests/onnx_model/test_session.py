@@ -15,10 +15,11 @@ import ampgraph
 from ampgraph.errors import ModelError, OptionError
 from ampgraph.onnx_model import buffers
 from ampgraph.onnx_model import session as sessions
+from ampgraph.onnx_model.asked_shapes import symbol_sizes
 from ampgraph.onnx_model.cpu_nodes import RECORD, CpuNode, cpu_nodes, warning_line, without_shape_arithmetic
 from ampgraph.onnx_model.run import CPU, CUDA, best_provider, open_session
 from ampgraph.onnx_model.session import Session
-from ampgraph.onnx_model.setup import chosen_provider, symbol_sizes, without
+from ampgraph.onnx_model.setup import chosen_provider, without
 
 HEADER = '<ir_version: 10, opset_import: ["" : 17]>'
 
@@ -175,7 +176,7 @@ def test_what_cannot_be_bound_still_runs() -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ({"provider": "gpu"}, "--provider gpu: is no provider; choose one of best, cpu, cuda, tensorrt"),
+        ({"provider": "gpu"}, "provider gpu: is no provider; choose one of best, cpu, cuda, tensorrt"),
         ({"provider": "cpu", "cuda_graph": True}, "cuda_graph: is asked for, but CPUExecutionProvider is in use"),
     ],
 )
@@ -307,3 +308,33 @@ def test_a_symbol_of_two_sizes_stays_free():
         '<ir_version: 8, opset_import: ["" : 17]> g (float[n] x, float[n,m] z) => (float[n] y) { y = Relu(x) }'
     )
     assert symbol_sizes(model, {"x": (3,), "z": (1, 2)}) == {"m": 2}
+    session = Session(model, provider="cpu", shapes={"x": (3,), "z": (1, 2)})
+    assert session.notes == ("'n' is of sizes 1 and 3 in `shapes`, and stays free",)
+    assert session.run({"x": np.ones(3, np.float32), "z": np.ones((1, 2), np.float32)})["y"].shape == (3,)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "?"
+    model.graph.input[1].type.tensor_type.shape.dim[0].dim_param = "?"
+    assert Session(model, provider="cpu", shapes={"x": (3,), "z": (1, 2)}).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("shapes", "said"),
+    [
+        ({"q": (2, 2)}, "shapes['q']: no such graph input; choose among k, x"),
+        ({"x": (2,)}, "shapes['x']=2: the input is ?x2; give one like it"),
+        ({"x": (2, 3)}, "shapes['x']=2x3: the input is ?x2; give one like it"),
+        ({"x": (-1, 2)}, "shapes['x']: has a negative size in (-1, 2); give the sizes of a real input"),
+    ],
+)
+def test_shapes_that_no_input_has_are_refused(shapes: dict, said: str) -> None:
+    with pytest.raises(OptionError) as error:
+        Session(DOUBLE, provider="cpu", shapes=shapes)
+    assert str(error.value) == said
+
+
+def test_inputs_that_are_too_large_are_told_so() -> None:
+    model = parse(
+        "g (int64 n) => (float[N] y) { one = Constant<value_ints = [-1]>() s = Reshape(n, one) y = Expand(k, s) }"
+    )
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(1), "k"))
+    with pytest.raises(ModelError, match=r"Failed to allocate memory.*; give smaller ones$"):
+        Session(model, provider="cpu").run({"n": 1 << 50})
