@@ -30,7 +30,7 @@ from ampgraph.onnx_model.fuse.rows import Draft
 from ampgraph.onnx_model.fuse.view import Shape
 
 _AXES_ARE_INPUTS = 13  # the opset from which Unsqueeze takes them so
-_AXES_OF_MAX_ARE_INPUTS = 18  # the same of ReduceMax
+_AXES_OF_MIN_ARE_INPUTS = 18  # the same of ReduceMin
 _SHAPE_OF_ONE_AXIS = 15  # the opset from which Shape takes a start and an end
 UNSEEN_BESIDE = -1e29  # what scores added to it leave as it is, in float32
 _LARGEST = 1e22  # of what such a number is added to: less than half of its last place
@@ -216,7 +216,8 @@ def _added(draft: Draft, masks: Iterable[str], old: NodeProto) -> str | None:
 
 def _once(draft: Draft, new: NodeProto, shapes: list[Shape | None], old: NodeProto) -> str:
     """What a node of operands of these shapes makes, which it makes once."""
-    alike = (each for each in draft.made.values() if each.op_type == new.op_type and each.input == new.input)
+    said = (new.op_type, new.input, new.attribute)
+    alike = (each for each in draft.made.values() if (each.op_type, each.input, each.attribute) == said)
     known = next(alike, None)
     if known is not None:
         return str(known.output[0])
@@ -243,16 +244,19 @@ def _lows(draft: Draft, mask: Mask) -> list[str]:
 
 
 def with_zeros(draft: Draft, result: str, mask: str, old: NodeProto) -> NodeProto:
-    """What makes zeros of the rows of a result (batch, tokens, width) that a mask (-, 1, tokens, keys) leaves empty."""
-    first, _, tokens, _ = shape_of(draft, mask) or ()
-    as_input = draft.net.opset >= _AXES_OF_MAX_ARE_INPUTS
-    inputs, axes = ([mask, draft.integers(f"{mask}_keys", [3])], None) if as_input else ([mask], [3])
-    reduced = node("ReduceMax", inputs, [f"{mask}_most"], axes=axes, keepdims=0)
-    most = _once(draft, reduced, [(first, 1, tokens)], old)
-    turned = node("Transpose", [most], [f"{mask}_most_by_token"], perm=[0, 2, 1])
-    column = _once(draft, turned, [(first, tokens, 1)], old)
-    nothing = _number(draft, _NO_WEIGHT, -inf)
-    empty = _once(draft, node("Equal", [column, nothing], [f"{mask}_empty"]), [(first, tokens, 1)], old)
+    """What makes zeros of the rows of a result (batch, tokens, width) that a mask (-, 1, tokens, keys) leaves empty.
+
+    -inf is compared, not reduced: cuDNN's largest number of a row of -inf is float32's lowest.
+    """
+    first, _, tokens, keys = shape_of(draft, mask) or ()
+    of_all, of_rows, of_tokens = (first, 1, tokens, keys), (first, 1, tokens), (first, tokens, 1)
+    as_input = draft.net.opset >= _AXES_OF_MIN_ARE_INPUTS
+    given, axes = ([draft.integers(f"{mask}_keys", [3])], None) if as_input else ([], [3])
+    hidden = _once(draft, node("Equal", [mask, _number(draft, _NO_WEIGHT, -inf)], [f"{mask}_hides"]), [of_all], old)
+    counted = _once(draft, node("Cast", [hidden], [f"{hidden}_float"], to=TensorProto.FLOAT), [of_all], old)
+    least = _once(draft, node("ReduceMin", [counted, *given], [f"{mask}_all"], axes=axes, keepdims=0), [of_rows], old)
+    column = _once(draft, node("Transpose", [least], [f"{least}_by_token"], perm=[0, 2, 1]), [of_tokens], old)
+    empty = _once(draft, node("Cast", [column], [f"{mask}_empty"], to=TensorProto.BOOL), [of_tokens], old)
     return node("Where", [empty, _number(draft, _NOTHING, 0.0), result], [f"{result}_or_nothing"])
 
 
