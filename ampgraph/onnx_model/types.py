@@ -7,7 +7,7 @@ stops (contrib and custom ops) the source's word stands.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -157,23 +157,27 @@ def sizes_at(
     return sizes_in(copy)
 
 
-def weightless(model: ModelProto) -> ModelProto:
-    """A copy that has no inner value_info except on outputs of ops without a schema, and no data of large constants."""
+def weightless(model: ModelProto, without: Collection[str] = ()) -> ModelProto:
+    """A copy that has no inner value_info except on outputs of ops without a schema, and no data of large constants.
+
+    `without`: initializers of the main graph that it has not either.
+    """
     light = ModelProto()
     light.ir_version = model.ir_version
     light.opset_import.extend(model.opset_import)
     light.functions.extend(model.functions)
-    _lighten(model.graph, light.graph, {o.domain: o.version for o in model.opset_import})
+    _lighten(model.graph, light.graph, {o.domain: o.version for o in model.opset_import}, without)
     return light
 
 
-def _lighten(source: GraphProto, target: GraphProto, opsets: Mapping[str, int]) -> None:
+def _lighten(source: GraphProto, target: GraphProto, opsets: Mapping[str, int], without: Collection[str] = ()) -> None:
     target.name = source.name
     target.input.extend(source.input)
     target.output.extend(source.output)
     target.sparse_initializer.extend(source.sparse_initializer)
     for tensor in source.initializer:
-        _copy_tensor(tensor, target.initializer.add())
+        if tensor.name not in without:
+            _copy_tensor(tensor, target.initializer.add())
     heavy = {index for index, node in enumerate(source.node) if node.attribute and _is_heavy(node)}
     if not heavy:
         target.node.extend(source.node)

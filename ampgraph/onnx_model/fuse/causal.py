@@ -74,7 +74,12 @@ def causal_scores(one: Net, other: Net) -> Mapping[str, str]:
 def _is_alone(net: Net, each: Masked, sure: Collection[str]) -> bool:
     """Whether no mask that depends on data is on the scores already. `sure`: what follows from sizes and constants."""
     made = net.maker(each.scores, "Add", "Where")
-    return made is None or any(name in sure for name in made.input)
+    while made is not None:
+        open_ = [name for name in made.input if name not in sure]
+        if len(open_) > 1:
+            return False
+        made = net.maker(open_[0], "Add", "Where")
+    return True
 
 
 def _is_final(net: Net, each: Masked, mask: Array) -> bool:

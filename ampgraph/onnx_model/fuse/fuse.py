@@ -155,7 +155,8 @@ def _agreed(model: ModelProto, simple: ModelProto, shapes: Mapping[str, Shape]) 
 
     Other sizes are larger, or smaller where a model has no more positions: there a slice of them leaves out something.
     """
-    light, varied = _without_defaults(weightless(simple)), varied_sizes(model, shapes)
+    given = {value.name for value in simple.graph.input}  # nothing follows from defaults that callers may replace
+    light, varied = weightless(simple, without=given), varied_sizes(model, shapes)
 
     def at(sizes: Mapping[str, Shape]) -> _Sizes:
         return _Sizes(*sizes_at(light, sizes))
@@ -181,17 +182,6 @@ class _Look:
     merged: Mapping[str, Recipe]
     shapes: Mapping[str, Shape]
     kinds: Mapping[str, int] = field(default_factory=dict)
-
-
-def _without_defaults(light: ModelProto) -> ModelProto:
-    """The model, in place, without data of initializers that callers may give others for: nothing follows from them."""
-    given = {value.name for value in light.graph.input}
-    sure = [tensor for tensor in light.graph.initializer if tensor.name not in given]
-    if len(sure) < len(light.graph.initializer):
-        copies = [type(tensor).FromString(tensor.SerializeToString()) for tensor in sure]
-        del light.graph.initializer[:]
-        light.graph.initializer.extend(copies)
-    return light
 
 
 def _source(

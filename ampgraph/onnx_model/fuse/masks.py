@@ -246,7 +246,7 @@ def _lows(draft: Draft, mask: Mask) -> list[str]:
 def with_zeros(draft: Draft, result: str, mask: str, old: NodeProto) -> NodeProto:
     """What makes zeros of the rows of a result (batch, tokens, width) that a mask (-, 1, tokens, keys) leaves empty.
 
-    -inf is compared, not reduced: cuDNN's largest number of a row of -inf is float32's lowest.
+    -inf is compared, not reduced: on an H200 rows were missed by their ReduceMax.
     """
     first, _, tokens, keys = shape_of(draft, mask) or ()
     of_all, of_rows, of_tokens = (first, 1, tokens, keys), (first, 1, tokens), (first, tokens, 1)

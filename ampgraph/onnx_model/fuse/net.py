@@ -62,12 +62,12 @@ class Net:
     others: Mapping[str, Shape]  # shapes at sizes that differ in every free dimension
     constants: Mapping[str, TensorProto]
     computed: Mapping[str, Array]  # small results that inference could compute at these sizes
-    elsewhere: Mapping[str, Array]  # and at the sizes of `others`
     makers: Mapping[str, NodeProto]
     readers: Mapping[str, tuple[NodeProto, ...]]
     fixed: frozenset[str]  # values that must stay: graph outputs, and what bodies read
     opset: int
     source: Source = field(default_factory=Source)
+    elsewhere: Mapping[str, Array] = field(default_factory=dict)  # small results at the sizes of `others`
 
     def maker(self, name: str, *types: str) -> NodeProto | None:
         """The node that makes a value, if it is one of these standard operators."""
@@ -150,12 +150,8 @@ def read(
     computed: Mapping[str, Array],
     others: Mapping[str, Shape] | None = None,
     source: Source | None = None,
-    elsewhere: Mapping[str, Array] | None = None,
 ) -> Net:
-    """Look a model's main graph over. Its nodes stand in topological order.
-
-    `others`, `elsewhere`: shapes and small results at other sizes.
-    """
+    """Look a model's main graph over. Its nodes stand in topological order. `others`: shapes at other sizes."""
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     for value in graph.input:  # overridable
@@ -176,10 +172,7 @@ def read(
             fixed |= captured(body)
     by_name = {name: tuple(found) for name, found in readers.items()}
     places, opset = frozenset(fixed), opset_of(model)
-    return Net(
-        graph, shapes, others or {}, constants, computed, elsewhere or {}, makers, by_name, places, opset,
-        source or Source(),
-    )  # fmt: skip
+    return Net(graph, shapes, others or {}, constants, computed, makers, by_name, places, opset, source or Source())
 
 
 def fresh(net: Net, name: str, taken: Collection[str] = ()) -> str:

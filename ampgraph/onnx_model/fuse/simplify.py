@@ -27,10 +27,8 @@ def simplify(model: ModelProto) -> Fusion:
     before = {tensor.name for tensor in model.graph.initializer}
     fixed = {value.name for value in (*model.graph.output, *model.graph.input)}
     fixed |= {name for node in model.graph.node for _, body in bodies(node) for name in captured(body)}
-    light = weightless(model)
-    sure = [tensor for tensor in light.graph.initializer if tensor.name not in fixed]  # others can be overridden
-    del light.graph.initializer[:]
-    light.graph.initializer.extend(sure)
+    light = weightless(model, without=fixed)  # inputs can be overridden
+    sure = list(light.graph.initializer)
     inferred = infer_with_sizes(light)
     found = [tensor for tensor in inferred.graph.initializer if tensor.name not in before | fixed]
     names = {tensor.name for tensor in found}
