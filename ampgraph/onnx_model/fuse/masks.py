@@ -27,6 +27,7 @@ from onnx import NodeProto, TensorProto
 from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.fuse.net import Net, node
 from ampgraph.onnx_model.fuse.rows import Draft
+from ampgraph.onnx_model.fuse.tokens import tokens_of
 from ampgraph.onnx_model.fuse.view import Shape
 
 _AXES_ARE_INPUTS = 13  # the opset from which Unsqueeze takes them so
@@ -186,6 +187,11 @@ def _number(draft: Draft, name: str, value: float) -> str:
     return name if name in draft.constants else draft.table(name, np.array(value, np.float32))
 
 
+def _integers(draft: Draft, *values: int) -> str:
+    name = "_".join(("integers", *map(str, values)))
+    return name if name in draft.constants else draft.integers(name, values)
+
+
 def _by_heads(draft: Draft, name: str, rows: Rows, old: NodeProto) -> str | None:
     """A value of which batch and heads are one axis, with the two apart; any other as it is."""
     shape, heads = shape_of(draft, name), rows.heads
@@ -251,7 +257,7 @@ def with_zeros(draft: Draft, result: str, mask: str, old: NodeProto) -> NodeProt
     first, _, tokens, keys = shape_of(draft, mask) or ()
     of_all, of_rows, of_tokens = (first, 1, tokens, keys), (first, 1, tokens), (first, tokens, 1)
     as_input = draft.net.opset >= _AXES_OF_MIN_ARE_INPUTS
-    given, axes = ([draft.integers(f"{mask}_keys", [3])], None) if as_input else ([], [3])
+    given, axes = ([_integers(draft, 3)], None) if as_input else ([], [3])
     hidden = _once(draft, node("Equal", [mask, _number(draft, _NO_WEIGHT, -inf)], [f"{mask}_hides"]), [of_all], old)
     counted = _once(draft, node("Cast", [hidden], [f"{hidden}_float"], to=TensorProto.FLOAT), [of_all], old)
     least = _once(draft, node("ReduceMin", [counted, *given], [f"{mask}_all"], axes=axes, keepdims=0), [of_rows], old)
@@ -274,8 +280,8 @@ def four_axes(draft: Draft, name: str | None, rows: Rows, old: NodeProto) -> str
         if draft.net.opset < _AXES_ARE_INPUTS:
             new = node("Unsqueeze", [name], [f"{name}_4d"], axes=list(axes))
         else:
-            new = node("Unsqueeze", [name, draft.integers(f"{name}_axes", axes)], [f"{name}_4d"])
-        name = draft.add(new, shape, old)
+            new = node("Unsqueeze", [name, _integers(draft, *axes)], [f"{name}_4d"])
+        name = _once(draft, new, [shape], old)
     if shape[0] not in (1, batch) or shape[1] not in (1, rows.heads) or shape[2] not in (1, tokens):
         return None
     return name if shape[2] == tokens else _spread(draft, name, shape, rows.base, old)
@@ -285,8 +291,9 @@ def _spread(draft: Draft, name: str, shape: Shape, query: str, old: NodeProto) -
     """The mask once for every query, however many there are."""
     if draft.net.opset < _SHAPE_OF_ONE_AXIS:
         return None
-    tokens = draft.shapes[query][1]
-    size = draft.add(node("Shape", [query], [f"{name}_tokens"], start=1, end=2), (1,), old)
-    ones, one = draft.integers(f"{name}_ones", (1, 1)), draft.integers(f"{name}_one", (1,))
-    wanted = draft.add(node("Concat", [ones, size, one], [f"{name}_shape"], axis=0), (4,), old)
-    return draft.add(node("Expand", [name, wanted], [f"{name}_spread"]), (*shape[:2], tokens, shape[3]), old)
+    tokens, (like, axis) = draft.shapes[query][1], tokens_of(draft, query)
+    size = _once(draft, node("Shape", [like], [f"{name}_tokens"], start=axis, end=axis + 1), [(1,)], old)
+    ones, one = _integers(draft, 1, 1), _integers(draft, 1)
+    wanted = _once(draft, node("Concat", [ones, size, one], [f"{name}_shape"], axis=0), [(4,)], old)
+    whole = (*shape[:2], tokens, shape[3])
+    return _once(draft, node("Expand", [name, wanted], [f"{name}_spread"]), [whole], old)
