@@ -36,7 +36,7 @@ def _from_sum(net: Net, sum_: NodeProto) -> tuple[NodeProto, tuple[NodeProto, ..
         before = net.maker(name, "Add") if net.sole_reader(name, "Add") is sum_ else None
         bias = next((each for each in before.input if net.is_vector(each, shape[-1])), "") if before is not None else ""
         value = next((each for each in before.input if each != bias), "") if before is not None else ""
-        if before is not None and bias and net.shapes.get(value) == net.shapes.get(rest) == shape:
+        if before is not None and bias and net.are_alike(value, rest, sum_.output[0]):
             new = node("BiasAdd", [value, bias, rest], sum_.output, CONTRIB)
             return with_origin(new, (before, sum_)), (before, sum_)
     return None

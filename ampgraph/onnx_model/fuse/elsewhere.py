@@ -8,6 +8,7 @@ number, and windows want whole multiples.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TypeVar
 
 from onnx import ModelProto
@@ -60,10 +61,21 @@ def elsewhere(
 
 
 def probes(model: ModelProto, shapes: Mapping[str, Shape]) -> tuple[dict[str, Shape], ...]:
-    """Shapes far from the modelled ones, both ways: a bound that lies beyond those shows there."""
+    """Shapes far from the modelled ones, both ways, where a bound that lies beyond those shows; and those of ones."""
     far = _changed(model, shapes, lambda size, nth: size * (_FAR + nth))
     near = _changed(model, shapes, lambda _, nth: nth + 1)
-    return tuple(sizes for sizes in (far, near) if sizes != dict(shapes))
+    return tuple(sizes for sizes in (far, near, *_ones(model, shapes)) if sizes != dict(shapes))
+
+
+def _ones(model: ModelProto, shapes: Mapping[str, Shape]) -> Iterator[dict[str, Shape]]:
+    """Shapes with 1 for half of the symbols, those with a digit of 0: any two differ in one, and where kernels want
+    alike what a model broadcasts, it is seen."""
+    for digit in range((len(_symbols(model, shapes)) - 1).bit_length()):
+        yield _changed(model, shapes, partial(_one_without, digit))
+
+
+def _one_without(digit: int, size: int, nth: int) -> int:
+    return size if (nth - 1) >> digit & 1 else 1
 
 
 def tried_sizes(model: ModelProto, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
@@ -101,13 +113,26 @@ def _moved(size: int, step: int) -> int:
 
 def _changed(model: ModelProto, shapes: Mapping[str, Shape], change: Callable[[int, int], int]) -> dict[str, Shape]:
     """The shapes with every free dimension changed. `change`: of a size, and which symbol it is of, from 1 on."""
-    found, order = dict(shapes), dict[str, int]()
+    found, order = dict(shapes), _symbols(model, shapes)
+    for name, symbols in _free(model, shapes):
+        sizes = zip(shapes[name], symbols, strict=True)
+        found[name] = tuple(change(size, order[symbol]) if symbol else size for size, symbol in sizes)
+    return found
+
+
+def _symbols(model: ModelProto, shapes: Mapping[str, Shape]) -> dict[str, int]:
+    """The symbols of free dimensions in order, from 1 on; one without a name is its own."""
+    names = [symbol for _, symbols in _free(model, shapes) for symbol in symbols if symbol]
+    return {symbol: nth for nth, symbol in enumerate(dict.fromkeys(names), 1)}
+
+
+def _free(model: ModelProto, shapes: Mapping[str, Shape]) -> Iterator[tuple[str, list[str]]]:
+    """Inputs of a known shape, and the symbol of every dimension of them, "" where it is fixed."""
     for value in model.graph.input:
         dims = value.type.tensor_type.shape.dim
-        if value.name in found and len(dims) == len(found[value.name]):
-            symbols = [dim.dim_param or f"{value.name} {axis}" for axis, dim in enumerate(dims)]
-            found[value.name] = tuple(
-                change(size, order.setdefault(symbol, len(order) + 1)) if fixed_size(dim) is None else size
-                for size, symbol, dim in zip(found[value.name], symbols, dims, strict=True)
+        if value.name in shapes and len(dims) == len(shapes[value.name]):
+            named = [dim.dim_param or f"{value.name} {axis}" for axis, dim in enumerate(dims)]
+            yield (
+                value.name,
+                [symbol if fixed_size(dim) is None else "" for symbol, dim in zip(named, dims, strict=True)],
             )
-    return found

@@ -86,8 +86,20 @@ class Net:
         one, other = self.shapes.get(name), self.others.get(name)
         if one is None or other is None or len(one) != len(other):
             return None
-        far = [found for shapes, _ in self.source.probes if (found := shapes.get(name)) and len(found) == len(one)]
+        far = [found for shapes in self._far() if (found := shapes.get(name)) and len(found) == len(one)]
         return tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(one, other, *far, strict=True))
+
+    def are_alike(self, *names: str, since: int = 0) -> bool:
+        """Whether values have one shape, from an axis on, and none is broadcast at all sizes that are looked at.
+
+        Sizes that differ and are not 1 are those of a model that does not run there.
+        """
+        one, *rest = [[shapes.get(name) for name in names] for shapes in (self.shapes, self.others, *self._far())]
+        alike = None not in one and len({shape[since:] for shape in one if shape is not None}) == 1
+        return alike and not any(_is_broadcast([shape[since:] for shape in found if shape]) for found in rest)
+
+    def _far(self) -> Iterable[Mapping[str, Shape]]:
+        return (shapes for shapes, _ in self.source.probes)
 
     def width(self, name: str) -> int:
         """The size of a value's last axis; 0 where it has none, or none that is known."""
@@ -137,6 +149,11 @@ class Net:
     def is_own_float(self, name: str) -> bool:
         """Whether a value is a float32 constant whose data lie in the model's own file: others can be made of it."""
         return self.is_float(name) and self.constants[name].data_location != TensorProto.EXTERNAL
+
+
+def _is_broadcast(shapes: Iterable[Shape]) -> bool:
+    """Whether one of several operands is repeated along an axis."""
+    return any(1 in sizes and len(set(sizes)) > 1 for sizes in zip(*shapes, strict=False))
 
 
 def has_data(tensor: TensorProto) -> bool:

@@ -203,10 +203,11 @@ def _flattened(net: Net, norm: Norm, new: NodeProto, removed: tuple[NodeProto, .
 
 def _operands(net: Net, sum_: NodeProto) -> list[str]:
     """The value and what is added to it, of its shape or once for the whole batch; none where they are not alike."""
-    shape = net.shapes[sum_.output[0]]
-    alike = [name for name in sum_.input if net.shapes.get(name) == shape]
+    made = str(sum_.output[0])
+    shape = net.shapes[made]
+    alike = [name for name in sum_.input if net.are_alike(name, made)]
     spread = (1, *shape[1:]) if len(shape) == 3 and shape[0] != 1 else None
-    once = [name for name in sum_.input if spread is not None and net.shapes.get(name) == spread]
+    once = [name for name in sum_.input if net.shapes.get(name) == spread and net.are_alike(name, made, since=1)]
     return alike + once if alike and len(alike) + len(once) == 2 else []
 
 
