@@ -9,6 +9,9 @@ microseconds a layer, float16, 32 x 197 tokens in 12 heads of 64: 136 as separat
 in float32 148 and 270, so that the fused operator is for low precision. 49 tokens in windows: 177 and 320. Of few
 tokens in few heads the launches take the time: MiniLM on one H200, 9 tokens, takes 0.23 ms with attention in one
 kernel, and 0.40 as it is.
+
+A projection may have tokens before sequences, as torch's own modules do where they are not told `batch_first`: its
+input, or its result where it makes less than all three, then changes the two axes, and so does the kernel's result.
 """
 
 from __future__ import annotations
@@ -19,10 +22,10 @@ from onnx import NodeProto
 
 from ampgraph.onnx_model.fuse.known import MEASURES
 from ampgraph.onnx_model.fuse.masks import Mask, Rows, four_axes, may_be_empty, shape_of, total_of, with_zeros
-from ampgraph.onnx_model.fuse.net import CONTRIB, Net, node
+from ampgraph.onnx_model.fuse.net import CONTRIB, node
 from ampgraph.onnx_model.fuse.rows import Draft
 from ampgraph.onnx_model.fuse.scores import is_guarded, parted_of, softmax_of, unbounded, unscaled
-from ampgraph.onnx_model.fuse.view import Factor, Shape, View, transposed
+from ampgraph.onnx_model.fuse.view import Factor, Shape, View, merged, transposed
 
 _BOUNDED_ATTENTION = 23  # the opset from which ONNX has an attention
 _ON_THE_WAY = frozenset((*MEASURES, "Div", "Expand", "Gather", "Identity", "Mul", "Reshape", "Slice", "Split"))
@@ -35,7 +38,8 @@ _SHORTEST_OF_FEW, _FEW = 4, 1024  # tokens, heads of all sequences: where launch
 class Operand:
     """A projection's result, (batch, tokens, width), and the heads' part of its rows.
 
-    `times`: how many of the heads, one after the other, are one of the rows' own.
+    `times`: how many of the heads, one after the other, are one of the rows' own. `swapped`: whether the model has it
+    as (tokens, batch, width).
     """
 
     base: str
@@ -45,6 +49,7 @@ class Operand:
     width: int
     scale: float
     times: int = 1
+    swapped: bool = False
 
     @property
     def part(self) -> int:
@@ -114,22 +119,28 @@ def _operand(draft: Draft, view: View, turned: int, old: NodeProto) -> Operand |
     shape = draft.shapes[view.base]
     if len(shape) != 3 or 0 in view.shape:
         return None
-    size, tokens = view.shape[-1], view.shape[-2]
-    width = shape[2]
+    size, width = view.shape[-1], shape[2]
     times = next((count for count, stride in view.dims[rank - 3][-1:] if stride == 0), 1)
     own = view if times == 1 else _once(view, rank - 3)
-    heads = own.shape[1] if rank == 4 else next((count for count, stride in own.dims[0][-1:] if stride == size), 1)
-    batch = own.shape[0] if rank == 4 else own.shape[0] // heads
-    wanted = heads_of(batch, heads, tokens, size, width, rank)
-    fits = shape[:2] == (batch, tokens) and own.dims == wanted and view.offset + heads * size <= width
-    if not fits:
+    found = ((swapped, _heads_in(own, shape, swapped=swapped)) for swapped in (False, True))
+    swapped, heads = next(((swapped, heads) for swapped, heads in found if heads), (False, 0))
+    if not heads or view.offset + heads * size > width:
         return None
     base, scale = view.base, 1.0
     maker = draft.maker(base)
     if maker is not None and maker.op_type == "Mul" and maker.domain == "":
         base, scale = unscaled(draft, base)
         draft.shapes.setdefault(base, shape)
-    return Operand(base, heads * times, size, view.offset, width, scale, times)
+    base = draft.swapped(base, old) if swapped else base
+    return Operand(base, heads * times, size, view.offset, width, scale, times, swapped)
+
+
+def _heads_in(view: View, shape: Shape, *, swapped: bool) -> int:
+    """How many heads side by side a view of (batch, heads, tokens, size) has in its base's rows; 0: it is no such."""
+    rank, size, tokens, batch = len(view.dims), view.shape[-1], view.shape[-2], shape[1 if swapped else 0]
+    heads = view.shape[1] if rank == 4 else view.shape[0] // batch
+    fits = shape[:2] == ((tokens, batch) if swapped else (batch, tokens))
+    return heads if fits and view.dims == heads_of(batch, heads, tokens, size, shape[2], rank, swapped=swapped) else 0
 
 
 def _one_for_all(operand: Operand, heads: int) -> Operand:
@@ -143,12 +154,16 @@ def _once(view: View, axis: int) -> View:
 
 
 def heads_of(
-    batch: int, heads: int, tokens: int, size: int, width: int, rank: int = 4
+    batch: int, heads: int, tokens: int, size: int, width: int, rank: int = 4, *, swapped: bool = False
 ) -> tuple[tuple[Factor, ...], ...]:
-    """Dimensions of (batch, heads, tokens, size), or with rank 3 (batch * heads, ...), over (batch, tokens, width)."""
-    each = [((batch, tokens * width),), ((heads, size),), ((tokens, width),), ((size, 1),)]
+    """Dimensions of (batch, heads, tokens, size), or with rank 3 (batch * heads, ...), over (batch, tokens, width).
+
+    `swapped`: over (tokens, batch, width).
+    """
+    strides = (width, batch * width) if swapped else (tokens * width, width)
+    each = [((batch, strides[0]),), ((heads, size),), ((tokens, strides[1]),), ((size, 1),)]
     dims = [tuple(factor for factor in dim if factor[0] != 1) for dim in each]
-    return tuple(dims) if rank == 4 else (dims[0] + dims[1], *dims[2:])
+    return tuple(dims) if rank == 4 else (merged(dims[0] + dims[1]), *dims[2:])
 
 
 def _emitted(draft: Draft, product: NodeProto, found: _Attention, scores: Shape, result: Shape) -> View | None:
@@ -164,12 +179,11 @@ def _emitted(draft: Draft, product: NodeProto, found: _Attention, scores: Shape,
     if mask is None or (found.guarded and (shape_of(draft, mask) or ())[1:2] != (1,)):
         return None
     scale = found.scale * query.scale * key.scale
-    name, width = f"{product.output[0]}_fused", value.heads * value.size
-    dims = heads_of(batch, value.heads, tokens, value.size, width, len(result))
+    name = f"{product.output[0]}_fused"
     said = {"num_heads": query.heads, "scale": scale, "unidirectional": 1 if found.causal else None}
     if found.bound:
         new = _bounded(draft, found, name, mask, scale, product)
-        return None if new is None else View(_added(draft, new, found, mask, (batch, tokens, width)), dims)
+        return None if new is None else _result(draft, new, found, mask, result)
     packed = _packed(draft, found)
     if packed is not None and query.size == value.size:
         inputs = [*packed, "", "", mask] if mask else packed
@@ -178,15 +192,21 @@ def _emitted(draft: Draft, product: NodeProto, found: _Attention, scores: Shape,
         parts = [_alone(draft, each, product) for each in (query, key, value)]
         inputs = [*parts, "", "", mask] if mask else parts
         new = node("MultiHeadAttention", inputs, [name], CONTRIB, **said)
-    return View(_added(draft, new, found, mask, (batch, tokens, width)), dims)
+    return _result(draft, new, found, mask, result)
 
 
-def _added(draft: Draft, new: NodeProto, found: _Attention, mask: str, shape: Shape) -> str:
-    """The kernel's result, with zeros where the source has them: kernels give NaN, or a mean, for a row of -inf."""
-    result = draft.add(new, shape, *found.nodes)
-    if not found.guarded:
-        return result
-    return draft.add(with_zeros(draft, result, mask, found.nodes[-1]), shape, found.nodes[-1])
+def _result(draft: Draft, new: NodeProto, found: _Attention, mask: str, result: Shape) -> View:
+    """The kernel's result as the product's, with zeros where the source has them: for a row of -inf kernels give NaN,
+    or a mean."""
+    query, value = found.query, found.value
+    batch, tokens = draft.shapes[query.base][:2]
+    shape = (batch, tokens, value.heads * value.size)
+    name = draft.add(new, shape, *found.nodes)
+    if found.guarded:
+        name = draft.add(with_zeros(draft, name, mask, found.nodes[-1]), shape, found.nodes[-1])
+    name = draft.swapped(name, found.nodes[-1]) if query.swapped else name
+    dims = heads_of(batch, value.heads, tokens, value.size, shape[2], len(result), swapped=query.swapped)
+    return View(name, dims)
 
 
 def _bounded(draft: Draft, found: _Attention, name: str, mask: str, scale: float, old: NodeProto) -> NodeProto | None:
@@ -211,7 +231,7 @@ def _bounded(draft: Draft, found: _Attention, name: str, mask: str, scale: float
 def _packed(draft: Draft, found: _Attention) -> list[str] | None:
     """Input, weights and bias of one projection that makes queries, keys and values."""
     operands = (found.query, found.key, found.value)
-    if any(each.times != 1 or _is_shared(draft.net, each.base, found.nodes) for each in operands):
+    if any(each.times != 1 or _is_shared(draft, each.base, found.nodes) for each in operands):
         return None
     if len({each.base for each in operands}) == 1:
         projection = _projection(draft, found.query.base)
@@ -233,9 +253,10 @@ def _packed(draft: Draft, found: _Attention) -> list[str] | None:
     return [sources[0][0], weights, bias] if bias else None
 
 
-def _is_shared(net: Net, base: str, attention: tuple[NodeProto, ...]) -> bool:
+def _is_shared(draft: Draft, base: str, attention: tuple[NodeProto, ...]) -> bool:
     """Whether more than the attention works on what a base holds: it is then made in any case."""
-    waiting, own = [base], {id(each) for each in attention}
+    net = draft.net
+    waiting, own = [draft.swapped_of(base) or base], {id(each) for each in attention}
     while waiting:
         name = waiting.pop()
         if name in net.fixed:
@@ -250,6 +271,9 @@ def _is_shared(net: Net, base: str, attention: tuple[NodeProto, ...]) -> bool:
 
 def _projection(draft: Draft, base: str) -> tuple[str, str, str] | None:
     """Input, weights and bias ("" without) of the matrix product that makes a base of three axes."""
+    if before := draft.swapped_of(base):
+        found = _projection(draft, before)
+        return None if found is None else (draft.swapped(found[0], draft.made[base]), *found[1:])
     net, made, bias = draft.net, draft.maker(base), ""
     if made is not None and made.op_type == "Add":
         bias = next((name for name in made.input if net.is_vector(name, draft.shapes[base][-1])), "")

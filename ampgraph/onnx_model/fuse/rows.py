@@ -32,6 +32,7 @@ from ampgraph.onnx_model.fuse.view import (
 )
 
 _TO_THE_END = 2**31 - 1  # the end of a slice from here on is the axis's own
+_SWAPPED = (1, 0, 2)  # sequences and tokens
 _APART, _GROUPED = 4, 5  # axes of heads, and of heads in groups
 
 
@@ -84,6 +85,19 @@ class Draft:
             view.dims,
             view.offset,
         )
+
+    def swapped(self, name: str, old: NodeProto) -> str:
+        """A value of three axes with the first two in the other order; made once."""
+        known = next((made for made in self.made if self.swapped_of(made) == name), "")
+        first, second, width = self.shapes.get(name) or self.net.shapes[name]
+        new = node("Transpose", [name], [f"{name}_swapped"], perm=list(_SWAPPED))
+        return known or self.add(new, (second, first, width), old)
+
+    def swapped_of(self, name: str) -> str:
+        """The value that a new one is with its first two axes in the other order; "" for all else."""
+        made = self.made.get(name)
+        turned = made is not None and made.op_type == "Transpose" and plain_attributes(made).get("perm") == _SWAPPED
+        return str(made.input[0]) if made is not None and turned else ""
 
     def cut(self, base: str, start: int, size: int, old: NodeProto) -> str:
         """A part of a base's rows as a tensor of its own; the base itself where that is all."""

@@ -93,7 +93,7 @@ def reshaped(view: View, shape: Shape) -> View | None:
         dim = _taken(left, size)
         if dim is None:
             return None
-        dims.append(_merged(dim))
+        dims.append(merged(dim))
     return View(view.base, tuple(dims), view.offset) if not left else None
 
 
@@ -117,7 +117,7 @@ def _taken(left: list[Factor], size: int) -> list[Factor] | None:
     return taken
 
 
-def _merged(factors: Iterable[Factor]) -> tuple[Factor, ...]:
+def merged(factors: Iterable[Factor]) -> tuple[Factor, ...]:
     """Neighbours that lie in memory as one, as one."""
     found: list[Factor] = []
     for size, stride in factors:
