@@ -55,12 +55,11 @@ def _is_linear(draft: Draft, name: str, made: NodeProto) -> bool:
 
 
 def _is_alike(draft: Draft, operand: str, result: str, made: NodeProto) -> bool:
-    """Whether an operand of two has the result's first axes: beside a row it must, beside others at both sizes."""
+    """Whether an operand of two has the result's first axes: beside a row it must, beside others where it is seen."""
     net = draft.net
     other = next((each for each in made.input if each != operand), operand)
     if operand in net.constants:
         return False
     if other in net.constants and len(net.constants[other].dims) < 2:
         return True
-    looks = [(shapes.get(operand), shapes.get(result)) for shapes in (net.shapes, net.others)]
-    return all(one is not None and one == two for one, two in looks)
+    return net.are_alike(operand, result)

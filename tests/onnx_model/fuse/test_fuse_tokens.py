@@ -54,3 +54,13 @@ def test_indices_are_asked():
     found = fuse(model_of(text, WEIGHTS, 18), {"indices": (2, 72), "mask": (2, 1, 1, 72)})
     assert found is not None
     assert [list(each.input) for each in found.model.graph.node if each.op_type == "Shape"] == [["indices"]]
+
+
+def test_what_may_have_one_token_for_all_is_not_asked():
+    """Two inputs of free sizes, of which either may be broadcast."""
+    body = "z = Add(o, x)" + LAYER.format(x="z") + "y = Relu(zw)"
+    inputs = "float[n,a,32] o, float[n,b,32] x, float[n,1,1,t] mask"
+    model = model_of(f"g ({inputs}) => (float[n,t,32] y) {NUMBERS} {{ {CONSTANTS} {body} }}", WEIGHTS, 18)
+    found = fuse(model, {"o": (2, 72, 32), **SHAPES})
+    assert found is not None
+    assert [list(each.input) for each in found.model.graph.node if each.op_type == "Shape"] == [["z"]]
