@@ -59,9 +59,13 @@ def signature(domain: str, op_type: str, opset: int) -> Signature | None:
     """The schema that a node of this domain binds to at this opset; None for a custom op."""
     domain = "" if domain == "ai.onnx" else domain
     try:
-        schema = onnx.defs.get_schema(op_type, opset, domain)
+        return _signature(onnx.defs.get_schema(op_type, opset, domain))
     except onnx.defs.SchemaError:
-        return _runtime_signatures().get((domain, op_type))
+        schema = _runtime_schemas().get((domain, op_type))
+        return None if schema is None else _signature(schema)
+
+
+def _signature(schema: Any) -> Signature:  # noqa: ANN401  (onnx and onnxruntime share no type here)
     return Signature(
         schema.since_version,
         tuple(_formals(schema.inputs)),
@@ -74,7 +78,7 @@ def signature(domain: str, op_type: str, opset: int) -> Signature | None:
 def known_types() -> frozenset[str]:
     """Every operator that onnx or onnxruntime has had a schema of, in any version; loads onnxruntime."""
     standard = {qualified(schema.domain, schema.name) for schema in onnx.defs.get_all_schemas_with_history()}
-    return frozenset(standard.union(qualified(*key) for key in _runtime_signatures()))
+    return frozenset(standard.union(qualified(*key) for key in _runtime_schemas()))
 
 
 def _formal(formals: tuple[Formal, ...], index: int) -> Formal | None:
@@ -94,20 +98,13 @@ def _formals(formals: Any) -> list[Formal]:  # noqa: ANN401  (onnx and onnxrunti
 
 
 @cache
-def _runtime_signatures() -> Mapping[tuple[str, str], Signature]:
-    """Signatures of the operators that only onnxruntime knows, newest version each; loads onnxruntime."""
+def _runtime_schemas() -> Mapping[tuple[str, str], Any]:
+    """Schemas of the operators that only onnxruntime knows, newest version each; loads onnxruntime."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    standard = {(schema.domain, schema.name) for schema in onnx.defs.get_all_schemas_with_history()}
-    found: dict[tuple[str, str], Signature] = {}
+    found: dict[tuple[str, str], Any] = {}
     for schema in state.get_all_operator_schema():
         known = found.get((schema.domain, schema.name))
-        if (schema.domain, schema.name) in standard or (known and known.since_version > schema.since_version):
-            continue
-        found[schema.domain, schema.name] = Signature(
-            schema.since_version,
-            tuple(_formals(schema.inputs)),
-            tuple(_formals(schema.outputs)),
-            {c.type_param_str: frozenset(c.allowed_type_strs) for c in schema.type_constraints},
-        )
-    return found
+        if known is None or known.since_version <= schema.since_version:
+            found[schema.domain, schema.name] = schema
+    return {key: schema for key, schema in found.items() if not onnx.defs.has(key[1], domain=key[0])}

@@ -16,10 +16,12 @@ import numpy.typing as npt
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto
 
+from ampgraph.onnx_model.attributes import constant_tensor
 from ampgraph.onnx_model.dtypes import NAMES
 from ampgraph.onnx_model.shape_constants import infer_once, infer_with_sizes, sizes_in
 
 LARGEST_CONSTANT_FOR_INFERENCE = 1024  # elements; shape operands are far smaller, weights far larger
+_INITIALIZERS_ALONE = 4  # the IR version from which they need not be inputs
 _FREE_BATCH, _FREE_SPATIAL, _FREE_LENGTH = 1, 224, 128
 
 
@@ -167,6 +169,25 @@ def weightless(model: ModelProto, without: Collection[str] = ()) -> ModelProto:
     light.opset_import.extend(model.opset_import)
     light.functions.extend(model.functions)
     _lighten(model.graph, light.graph, {o.domain: o.version for o in model.opset_import}, without)
+    return light
+
+
+def without_constant_nodes(light: ModelProto) -> ModelProto:
+    """A weightless model with its Constant nodes as initializers, in place: inference has those nodes behind it."""
+    kept = []
+    for node in light.graph.node:
+        tensor = constant_tensor(node)
+        if tensor is None:
+            kept.append(node)
+        else:
+            held = light.graph.initializer.add()
+            held.CopyFrom(tensor)
+            held.name = node.output[0]
+    if len(kept) < len(light.graph.node):
+        light.ir_version = max(light.ir_version, _INITIALIZERS_ALONE)
+        copies = [NodeProto.FromString(node.SerializeToString()) for node in kept]
+        del light.graph.node[:]
+        light.graph.node.extend(copies)
     return light
 
 

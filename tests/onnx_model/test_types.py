@@ -5,15 +5,18 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from ampgraph.onnx_model.shape_constants import DONE
 from ampgraph.onnx_model.types import (
     LARGEST_CONSTANT_FOR_INFERENCE,
     Type,
     bodies,
     infer,
     modelled_inputs,
+    sizes_at,
     type_of,
     types_in,
     weightless,
+    without_constant_nodes,
 )
 from tests.models import parse
 
@@ -125,3 +128,28 @@ def test_an_initializers_own_type_goes_before_what_is_declared() -> None:
     model = parse("g (float[2] x) => (float[2] y) <float[2] w = {1, 2}> { y = Add(x, w) }")
     model.graph.value_info.append(helper.make_tensor_value_info("w", TensorProto.FLOAT16, [9]))
     assert types_in(model.graph)["w"] == Type("float32", "tensor", (2,))
+
+
+@pytest.mark.parametrize("version", [3, 8])
+def test_constants_that_nodes_hold_tell_the_same_sizes_as_initializers(version: int) -> None:
+    """Of whatever kind; a text stays a node."""
+    model = parse("""g (float[N,6] x, float[N] b) => (float[N,M] y, string[1] t) {
+        two = Constant<value_ints = [-1, 3, 2]>()  one = Constant<value_int = 1>()
+        three = Constant<value = int64[2] {3, 2}>()  t = Constant<value_strings = ["a"]>()
+        half = Constant<value_float = 0.5>()  r = Reshape(x, two)  h = Mul(r, half)  n = Shape(h)
+        m = Gather(n, one)  o = Unsqueeze(m, zero)  zero = Constant<value_ints = [0]>()
+        minus = Constant<value_ints = [-1]>()  s = Concat<axis = 0>(o, minus)  q = Reshape(h, s)  y = Transpose(q)
+        e = Expand(half, three) }""")
+    model.ir_version = version
+    light = weightless(model)
+    nodes = len(light.graph.node)
+    expected = sizes_at(light, {"x": (4, 6), "b": (4,)})
+    lighter = without_constant_nodes(weightless(model))
+    assert len(lighter.graph.node) == nodes - 6
+    found = sizes_at(lighter, {"x": (4, 6), "b": (4,)})
+    sizes = [{name: shape for name, shape in each[0].items() if not name.endswith(DONE)} for each in (found, expected)]
+    assert sizes[0] == sizes[1]
+    assert sizes[0]["y"] == (8, 3)
+    assert found[1].keys() == expected[1].keys()
+    for name, values in expected[1].items():
+        np.testing.assert_array_equal(found[1][name], values)

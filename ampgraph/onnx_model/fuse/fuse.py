@@ -44,7 +44,7 @@ from ampgraph.onnx_model.fuse.turned import fuse_turned
 from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.plain_casts import with_plain_casts
 from ampgraph.onnx_model.skeleton import is_stripped, large_constant, large_data, skeleton
-from ampgraph.onnx_model.types import sizes_at, weightless
+from ampgraph.onnx_model.types import sizes_at, weightless, without_constant_nodes
 
 PASSES: tuple[Callable[[Net], Fusion], ...] = (
     fuse_ones,
@@ -156,7 +156,7 @@ def _agreed(model: ModelProto, simple: ModelProto, shapes: Mapping[str, Shape]) 
     Other sizes are larger, or smaller where a model has no more positions: there a slice of them leaves out something.
     """
     given = {value.name for value in simple.graph.input}  # nothing follows from defaults that callers may replace
-    light, varied = weightless(simple, without=given), varied_sizes(model, shapes)
+    light, varied = without_constant_nodes(weightless(simple, without=given)), varied_sizes(model, shapes)
 
     def at(sizes: Mapping[str, Shape]) -> _Sizes:
         return _Sizes(*sizes_at(light, sizes))

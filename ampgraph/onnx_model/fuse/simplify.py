@@ -12,29 +12,27 @@ from math import prod
 from onnx import ModelProto, NodeProto, TensorProto
 from onnx.numpy_helper import to_array
 
-from ampgraph.onnx_model.attributes import constant_tensor
 from ampgraph.onnx_model.fuse.net import Fusion
 from ampgraph.onnx_model.prepare import captured
 from ampgraph.onnx_model.raising import opset_of
 from ampgraph.onnx_model.shape_constants import infer_with_sizes
-from ampgraph.onnx_model.types import bodies, weightless
+from ampgraph.onnx_model.types import bodies, weightless, without_constant_nodes
 
 _INFERENCE_ALONE = 7  # the opset from which a Dropout does nothing unless it is told to train
 
 
 def simplify(model: ModelProto) -> Fusion:
     """Constants for every small result that can be computed with free dimensions left free."""
-    before = {tensor.name for tensor in model.graph.initializer}
     fixed = {value.name for value in (*model.graph.output, *model.graph.input)}
     fixed |= {name for node in model.graph.node for _, body in bodies(node) for name in captured(body)}
-    light = weightless(model, without=fixed)  # inputs can be overridden
+    light = without_constant_nodes(weightless(model, without=fixed))  # inputs can be overridden
     sure = list(light.graph.initializer)
+    before = {tensor.name for tensor in (*model.graph.initializer, *sure)}
     inferred = infer_with_sizes(light)
     found = [tensor for tensor in inferred.graph.initializer if tensor.name not in before | fixed]
     names = {tensor.name for tensor in found}
     removed = [node for node in model.graph.node if node.output and node.output[0] in names]
-    made = {node.output[0]: tensor for node in model.graph.node if (tensor := constant_tensor(node)) is not None}
-    said = {**made, **{tensor.name: tensor for tensor in (*sure, *found)}}
+    said = {tensor.name: tensor for tensor in (*sure, *found)}
     false = {name for name, tensor in said.items() if _is_false(tensor)}
     idle = {"", *false} if opset_of(model) >= _INFERENCE_ALONE else set[str]()
     copies = {
