@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from math import prod
 from typing import TypeVar
 
 from onnx import ModelProto
@@ -58,6 +59,13 @@ def elsewhere(
             best = found
     assert best is not None  # there always are others, if only the same
     return best
+
+
+def fits(model: ModelProto, shapes: Mapping[str, Shape]) -> bool:
+    """Whether every reshape has as many elements as it is given, which inference does not ask. `shapes`: of values."""
+    reshapes = (each for each in model.graph.node if each.op_type == "Reshape" and each.domain in ("", "ai.onnx"))
+    pairs = ((shapes.get(each.input[0]), shapes.get(each.output[0])) for each in reshapes)
+    return all(given is None or made is None or prod(given) == prod(made) for given, made in pairs)
 
 
 def probes(model: ModelProto, shapes: Mapping[str, Shape]) -> tuple[dict[str, Shape], ...]:

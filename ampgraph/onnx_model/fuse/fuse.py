@@ -20,7 +20,7 @@ from ampgraph.onnx_model.fuse.bias_add import fuse_bias_add
 from ampgraph.onnx_model.fuse.carry import fuse_carry
 from ampgraph.onnx_model.fuse.causal import causal_scores, has_masks
 from ampgraph.onnx_model.fuse.einsum import fuse_einsum
-from ampgraph.onnx_model.fuse.elsewhere import apart_sizes, elsewhere, probes, stepped_sizes, varied_sizes
+from ampgraph.onnx_model.fuse.elsewhere import apart_sizes, elsewhere, fits, probes, stepped_sizes, varied_sizes
 from ampgraph.onnx_model.fuse.fast_gelu import fuse_fast_gelu
 from ampgraph.onnx_model.fuse.folded import with_folded
 from ampgraph.onnx_model.fuse.gelu import fuse_bias_gelu, fuse_gelu
@@ -148,6 +148,12 @@ class _Sizes:
 
     shapes: Mapping[str, Shape]
     computed: Mapping[str, Array]
+    fit: bool  # a model may run at these sizes, for all that is known
+
+    @property
+    def known(self) -> int:
+        """How much it tells."""
+        return len(self.shapes) if self.fit else 0
 
 
 def _agreed(model: ModelProto, simple: ModelProto, shapes: Mapping[str, Shape]) -> list[_Look] | None:
@@ -159,13 +165,14 @@ def _agreed(model: ModelProto, simple: ModelProto, shapes: Mapping[str, Shape]) 
     light, varied = without_constant_nodes(weightless(simple, without=given)), varied_sizes(model, shapes)
 
     def at(sizes: Mapping[str, Shape]) -> _Sizes:
-        return _Sizes(*sizes_at(light, sizes))
+        found, computed = sizes_at(light, sizes)
+        return _Sizes(found, computed, fits(light, found))
 
-    far = tuple(at(sizes) for sizes in probes(model, varied))
+    far = tuple(each for sizes in probes(model, varied) if (each := at(sizes)).fit)
     for sign in (1, -1):
         first = varied if sign > 0 else stepped_sizes(model, varied, sign)
         one = at(first)
-        other = elsewhere(model, first, at, lambda found: len(found.shapes), len(one.shapes), sign)
+        other = elsewhere(model, first, at, lambda found: found.known, one.known, sign)
         source = _source(model, simple, one, partial(at, apart_sizes(model, first, sign)), far)
         as_modelled = [] if first == shapes else [at(shapes)]
         looks = _looks(simple, (one, other, *as_modelled), source)

@@ -7,7 +7,7 @@ import pytest
 from onnx import ModelProto, helper, numpy_helper
 
 from ampgraph.onnx_model.fuse.accept import difference
-from ampgraph.onnx_model.fuse.elsewhere import apart_sizes, elsewhere, probes, tried_sizes, varied_sizes
+from ampgraph.onnx_model.fuse.elsewhere import apart_sizes, elsewhere, fits, probes, tried_sizes, varied_sizes
 from ampgraph.onnx_model.fuse.fuse import fuse
 from ampgraph.onnx_model.run import CPU, open_session, run
 from ampgraph.onnx_model.simulate import for_any_provider
@@ -320,6 +320,15 @@ def test_of_any_two_symbols_one_is_1_where_the_other_is_not() -> None:
     for one, other in combinations(places, 2):
         assert any({sizes[name][axis] for name, axis in (one, other)} == {1, 7} for sizes in ones)
     assert not probes(model_of("g (float[a,a] x) => (float[a,a] y) { y = Relu(x) }"), {"x": (7, 7)})[2:]
+
+
+@pytest.mark.parametrize(
+    ("made", "fit"), [((6, 4), True), ((4, 6), True), ((6, 5), False), ((0, 6), False), (None, True)]
+)
+def test_sizes_that_a_reshape_does_not_fill_are_none(made: tuple[int, ...] | None, fit: bool) -> None:
+    model = model_of("g (float[n,m] x, int64[2] s) => (float[a,b] y) { r = Reshape(x, s)  y = Relu(r) }")
+    sizes = {"x": (3, 8), "s": (2,), **({"r": made} if made is not None else {})}
+    assert fits(model, sizes) is fit
 
 
 ADDED = {

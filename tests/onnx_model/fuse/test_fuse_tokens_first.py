@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from ampgraph.onnx_model.fuse.fuse import fuse
 from tests.onnx_model.fuse.answers import counts_of, model_of
 
 X, MEMORY = (72, 2, 32), (80, 2, 32)  # tokens, sequences; four heads of eight
@@ -68,6 +69,15 @@ def test_a_memory(attend: str):
     found = fused_of(APART.format(memory="memory") + attend, {"x": X, "memory": MEMORY})
     assert (found["MultiHeadAttention"], found["Transpose"]) == (1, 4)
     assert not found["Softmax"]
+
+
+def test_a_memory_whose_sequences_have_another_name():
+    """As torch.export names them without being told: reshapes hold them to the queries', and inference does not ask."""
+    body = APART.format(memory="memory") + IN_FOUR_AXES.format(masked="", scores="sd")
+    text = f"g (float[t,n,32] x, float[m,k,32] memory) => (float[t,n,32] y) {CONSTANTS} {{ {body} {OUT} }}"
+    found = fuse(model_of(text, WEIGHTS), {"x": X, "memory": MEMORY})
+    assert found is not None
+    assert found.counts["MultiHeadAttention"] == 1
 
 
 @pytest.mark.parametrize("attend", [IN_FOUR_AXES.format(masked="", scores="sd"), IN_THREE_AXES], ids=["four", "three"])
