@@ -124,8 +124,6 @@ def fuse(model: ModelProto, shapes: Mapping[str, Shape]) -> Fused | None:
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     simple = with_folded(with_plain_casts(rewritten(bones, [simplify(bones)])), weights)
     looks = _agreed(model, simple, shapes)
-    if looks is None:
-        return None
     found, known = looks[0], looks[-1].shapes if len(looks) > 2 else looks[0].shapes
     before, after = _counts(bones), _counts(found.model)
     counts = {kind: after[kind] - before[kind] for kind in FUSED if after[kind] > before[kind]} | dict(found.kinds)
@@ -156,10 +154,11 @@ class _Sizes:
         return len(self.shapes) if self.fit else 0
 
 
-def _agreed(model: ModelProto, simple: ModelProto, shapes: Mapping[str, Shape]) -> list[_Look] | None:
-    """Looks at two sizes that agree, and one at the modelled sizes where those are others; None where none agree.
+def _agreed(model: ModelProto, simple: ModelProto, shapes: Mapping[str, Shape]) -> list[_Look]:
+    """Looks at two sizes that agree, and one at the modelled sizes where those are others.
 
     Other sizes are larger, or smaller where a model has no more positions: there a slice of them leaves out something.
+    Where neither agree in all, what they disagree in is left out.
     """
     given = {value.name for value in simple.graph.input}  # nothing follows from defaults that callers may replace
     light, varied = without_constant_nodes(weightless(simple, without=given)), varied_sizes(model, shapes)
@@ -169,16 +168,18 @@ def _agreed(model: ModelProto, simple: ModelProto, shapes: Mapping[str, Shape]) 
         return _Sizes(found, computed, fits(light, found))
 
     far = tuple(each for sizes in probes(model, varied) if (each := at(sizes)).fit)
+    tried: list[tuple[tuple[_Sizes, ...], Source]] = []
     for sign in (1, -1):
         first = varied if sign > 0 else stepped_sizes(model, varied, sign)
         one = at(first)
         other = elsewhere(model, first, at, lambda found: found.known, one.known, sign)
         source = _source(model, simple, one, partial(at, apart_sizes(model, first, sign)), far)
-        as_modelled = [] if first == shapes else [at(shapes)]
-        looks = _looks(simple, (one, other, *as_modelled), source)
+        sizes = (one, other) if first == shapes else (one, other, at(shapes))
+        looks = _looks(simple, sizes, source)
         if looks[0].model is looks[1].model or looks[0].model == looks[1].model:
             return looks
-    return None
+        tried.append((sizes, source))
+    return _looks(simple, *tried[0], in_common=True)
 
 
 @dataclass(frozen=True)
@@ -204,13 +205,18 @@ def _source(
     return replace(source, causal=causal_scores(net, read(bones, apart.shapes, apart.computed, source=source)))
 
 
-def _looks(bones: ModelProto, sizes: Sequence[_Sizes], source: Source) -> list[_Look]:
-    """What every pass, in order, finds at some sizes; each look has the first two to tell which dimensions are free."""
+def _looks(bones: ModelProto, sizes: Sequence[_Sizes], source: Source, *, in_common: bool = False) -> list[_Look]:
+    """What every pass, in order, finds at some sizes; each look has the first two to tell which dimensions are free.
+
+    `in_common`: without the passes that find something else at the second sizes than at the first.
+    """
     looks = [_Look(bones, {}, each.shapes) for each in sizes]
     nets: list[Net] = []
     for each in PASSES:
         nets = nets or _nets(looks, sizes, source)  # none: something has changed
         found = [each(net) for net in nets]
+        if in_common and not _rewrites_alike(*found[:2]):
+            continue
         if any(fusion.nodes or fusion.replaced or fusion.removed for fusion in found):
             looks, nets = _further(looks, found), []
     return looks

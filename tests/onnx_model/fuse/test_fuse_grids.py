@@ -67,6 +67,16 @@ def test_other_gathers_of_elements_stay(model: ModelProto):
     assert "GatherND" in {node.op_type for node in found.model.graph.node}
 
 
+def test_what_sizes_disagree_in_is_left_out_alone():
+    """A mask of sequences of another name is gathered by those of x: it is a view where both have as many, else not."""
+    model = masked(grid=GRID.replace("Shape(m)", "Shape(x)"))
+    model.graph.input[1].type.tensor_type.shape.dim[0].dim_param = "k"
+    found = fuse(model, SHAPES)
+    assert found is not None
+    assert found.counts == {"SkipLayerNormalization": 1}
+    assert "GatherND" in {node.op_type for node in found.model.graph.node}
+
+
 def test_a_gather_of_one_row_is_that_row():
     found = counts_of(typed([1] * 5), {"x": (2, 5, 16)})
     assert found == {"Reshape": 2, "SkipLayerNormalization": 1}
