@@ -67,7 +67,7 @@ def attention_of(draft: Draft, product: NodeProto) -> View | None:
     parted = parted_of(draft, net.source.causal.get(soft.input[0], soft.input[0]))
     if parted is not None and causal and guarded and parted.masks:  # which rows are empty, all masks together tell
         causal, parted = False, parted_of(draft, soft.input[0])
-    if parted is None:
+    if parted is None or (parted.lifted and may_be_empty(draft, parted.masks)):  # such rows would not be even
         return None
     scores, scale, bound = unbounded(draft, parted.scores)
     inner = net.maker(scores, "MatMul")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from onnx import NodeProto, TensorProto, numpy_helper
@@ -21,6 +21,7 @@ from ampgraph.onnx_model.fuse.recipes import Channels, Columns, Merged, Recipe
 from ampgraph.onnx_model.fuse.view import (
     Shape,
     View,
+    covers,
     covers_rows,
     is_whole,
     repeated,
@@ -330,17 +331,18 @@ def _gemm(draft: Draft, each: NodeProto, view: View) -> View | None:
 
 
 def _row(draft: Draft, each: NodeProto, view: View) -> View | None:
-    """A sum or product with a constant row or number."""
+    """A sum or product with a constant row or number; that of a number is the same of whatever order of elements."""
     other = next((name for name in each.input if name in draft.net.constants), "")
     shape = draft.shapes[view.base]
-    if not other or not covers_rows(view, shape) or is_whole(view, shape):
+    if not other or is_whole(view, shape):
         return None
-    if not draft.net.is_row(other, shape[-1]) and draft.net.scalar(other) is None:
+    fits = draft.net.is_row(other, shape[-1]) if shape and covers_rows(view, shape) else False
+    if not fits and (draft.net.scalar(other) is None or not covers(view, shape)):
         return None
     if len(draft.net.constants[other].dims) > len(shape):  # the result would have more axes than the base
         return None
     new = node(each.op_type, [view.base, other], [f"{each.output[0]}_rows"])
-    return _computed(draft, each, view, new, shape[-1])
+    return replace(view, base=draft.add(new, shape, each))
 
 
 def _computed(draft: Draft, old: NodeProto, view: View, new: NodeProto, width: int) -> View:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from onnx import NodeProto
@@ -80,11 +80,15 @@ def unbounded(draft: Draft, name: str) -> tuple[str, float, float]:
 
 @dataclass(frozen=True)
 class Parted:
-    """Scores, what masks them one after the other, and the nodes that put those on."""
+    """Scores, what masks them one after the other, and the nodes that put those on.
+
+    `lifted`: what the masks make of them is never less than float32's lowest number, or one that is nearly as low.
+    """
 
     scores: str
     masks: tuple[Mask, ...] = ()
     nodes: tuple[NodeProto, ...] = ()
+    lifted: bool = False
 
 
 def parted_of(draft: Draft, name: str, *, masked: bool = False) -> Parted | None:
@@ -93,12 +97,22 @@ def parted_of(draft: Draft, name: str, *, masked: bool = False) -> Parted | None
     inner = net.maker(unbounded(draft, name)[0], "MatMul")
     if inner is not None and not (masked and inner.input[1] in net.constants):
         return Parted(name)
-    made = net.maker(name, "Add", "Where")
+    made = net.maker(name, "Add", "Where", "Max")
+    if made is not None and made.op_type == "Max":
+        below = next((each for each in made.input if _is_above_floors(net, made, each)), "")
+        inside = parted_of(draft, below, masked=masked) if below else None
+        return None if inside is None else replace(inside, nodes=(*inside.nodes, made), lifted=True)
     for scores, mask in _readings(net, made) if made is not None else ():
         found = parted_of(draft, scores, masked=True)
         if found is not None and made is not None:
-            return Parted(found.scores, (*found.masks, mask), (*found.nodes, made))
+            return replace(found, masks=(*found.masks, mask), nodes=(*found.nodes, made))
     return None
+
+
+def _is_above_floors(net: Net, made: NodeProto, name: str) -> bool:
+    """Whether what a maximum is of beside a value are numbers that no score is below."""
+    floors = [net.scalar(each) for each in made.input if each != name]
+    return bool(floors) and all(floor is not None and floor <= UNSEEN_BESIDE for floor in floors)
 
 
 def _readings(net: Net, made: NodeProto) -> list[tuple[str, Mask]]:

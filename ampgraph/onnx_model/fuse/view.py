@@ -48,19 +48,22 @@ def is_whole(view: View, shape: Shape) -> bool:
     return view.offset == 0 and view.dims == contiguous(shape)
 
 
+def covers(view: View, shape: Shape) -> bool:
+    """Whether the view reads every element of a base of this shape once, in any order."""
+    strides = [stride for dim in view.dims for _, stride in dim]
+    return (
+        view.offset == 0
+        and 0 not in shape
+        and math.prod(view.shape) == math.prod(shape)
+        and len({0, *strides}) == 1 + len(strides)  # 0: of what is read again
+    )
+
+
 def covers_rows(view: View, shape: Shape) -> bool:
     """Whether the view reads every row of a base of this shape once, whole, in any order; a number has no rows."""
     width = shape[-1] if shape else 0
     last = view.dims[-1] if view.dims else ()
-    strides = [stride for dim in view.dims for _, stride in dim]
-    return (
-        width > 0
-        and view.offset == 0
-        and 0 not in shape
-        and last == (((width, 1),) if width != 1 else ())
-        and math.prod(view.shape) == math.prod(shape)
-        and len({0, *strides}) == 1 + len(strides)  # 0: of a row that is read again
-    )
+    return width > 0 and last == (((width, 1),) if width != 1 else ()) and covers(view, shape)
 
 
 def with_rows_of(view: View, base: str, width: int, now: int) -> View:

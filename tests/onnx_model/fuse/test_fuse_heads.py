@@ -111,6 +111,15 @@ def test_heads_of_which_a_part_is_turned():
     assert not found["Neg"] + found["Transpose"] + found["Softmax"]
 
 
+@pytest.mark.parametrize("change", ["Mul(q0, number)", "Mul(number, q0)", "Add(q0, number)"])
+def test_heads_that_a_number_changes_before_they_are_turned_by_angles(change: str):
+    """As ESM scales its queries."""
+    heads = HEADS.replace("qh = Transpose", "q0 = Transpose") + f"number = Constant<value_float = 0.35>() qh = {change}"
+    found = fused_of(heads + TABLES + TURN + ATTEND.format(q="qn", k="kn"), {**APART, "freq": (1, 72, 2)})
+    assert (found["MultiHeadAttention"], found["RotaryEmbedding"]) == (1, 2)
+    assert not found["Neg"] + found["Transpose"] + found["Softmax"]
+
+
 @pytest.mark.parametrize(
     "changed",
     [

@@ -77,6 +77,27 @@ def test_a_bias_beside_a_causal_mask_is_all_that_is_read(low: float, left: int):
     assert (found["Attention"], found["Softmax"], found["Where"], found["Add"]) == (1, 0, left, left)
 
 
+FLOOR = "b{n} = Where(some, zero, lowest)  a{n} = Add(d{n}, b{n})  m{n} = Max(%s)"
+
+
+@pytest.mark.parametrize(
+    ("operands", "fused"),
+    [("a{n}, lowest", 1), ("lowest, a{n}", 1), ("a{n}, zero", 0), ("a{n}, lowest, zero", 0), ("a{n}, d{n}", 0)],
+    ids=["before", "after", "within scores", "two floors", "scores"],
+)
+def test_scores_that_are_kept_above_the_lowest_number(operands: str, fused: int):
+    """As XGLM and older OPT keep theirs, so that two low numbers make no infinity."""
+    body = "some = Greater(keys, zero)" + layer_of(FLOOR % operands)
+    found = fused_of(body, keys=("n,1,72,72", (2, 1, 72, 72)))
+    assert found["Attention"] == fused
+
+
+def test_a_row_of_infinities_that_is_lifted_is_even():
+    """A kernel would not weigh all keys alike there."""
+    masked = "a{n} = Add(d{n}, mask)  m{n} = Max(a{n}, lowest)"
+    assert not fused_of(layer_of(masked), mask=("n,1,1,72", (2, 1, 1, 72)))["Attention"]
+
+
 def test_a_sum_that_is_scaled_is_no_mask():
     masked = "b{n} = Add(d{n}, bias)  e{n} = Div(b{n}, eight)  m{n} = Add(e{n}, mask)"
     assert not fused_of(layer_of(masked), **MASKS)["Attention"]
