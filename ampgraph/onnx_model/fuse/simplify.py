@@ -1,22 +1,24 @@
 """Simplify: what follows from the model alone, whatever the sizes it runs at, as constants; copies left out.
 
 Exporters compute axes and shapes at run time that never change; such nodes run on the CPU and keep a session from
-becoming a CUDA graph. A dropout that does nothing is exported as Identity, or as it is, and would hide a pattern.
+becoming a CUDA graph. A dropout that does nothing is exported as Identity, or as it is, and a cast to the type that a
+value has as a cast; both would hide a pattern.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from math import prod
 
 from onnx import ModelProto, NodeProto, TensorProto
 from onnx.numpy_helper import to_array
 
+from ampgraph.onnx_model.dtypes import NAMES
 from ampgraph.onnx_model.fuse.net import Fusion
 from ampgraph.onnx_model.prepare import captured
 from ampgraph.onnx_model.raising import opset_of
 from ampgraph.onnx_model.shape_constants import infer_with_sizes
-from ampgraph.onnx_model.types import bodies, weightless, without_constant_nodes
+from ampgraph.onnx_model.types import Type, bodies, types_in, weightless, without_constant_nodes
 
 _INFERENCE_ALONE = 7  # the opset from which a Dropout does nothing unless it is told to train
 
@@ -35,10 +37,12 @@ def simplify(model: ModelProto) -> Fusion:
     said = {tensor.name: tensor for tensor in (*sure, *found)}
     false = {name for name, tensor in said.items() if _is_false(tensor)}
     idle = {"", *false} if opset_of(model) >= _INFERENCE_ALONE else set[str]()
+    types = types_in(inferred.graph)
     copies = {
         node.output[0]: node.input[0]
         for node in model.graph.node
-        if (_is_identity(node) or _is_idle_dropout(node, idle)) and node.output[0] not in fixed | names
+        if (_is_identity(node) or _is_idle_dropout(node, idle) or _is_idle_cast(node, types))
+        and node.output[0] not in fixed | names
     }
     return Fusion((), replaced=copies, removed=tuple(removed), constants=tuple(found))
 
@@ -49,6 +53,14 @@ def _is_false(tensor: TensorProto) -> bool:
 
 def _is_identity(node: NodeProto) -> bool:
     return node.op_type == "Identity" and not node.domain
+
+
+def _is_idle_cast(node: NodeProto, types: Mapping[str, Type]) -> bool:
+    """Whether a value is cast to what it is, as torch's older exporter writes every `.float()`."""
+    if node.op_type != "Cast" or node.domain or node.input[0] not in types:
+        return False
+    to = next((each.i for each in node.attribute if each.name == "to"), 0)
+    return bool(NAMES.get(to)) and NAMES[to] == types[node.input[0]].dtype
 
 
 def _is_idle_dropout(node: NodeProto, false: Collection[str]) -> bool:

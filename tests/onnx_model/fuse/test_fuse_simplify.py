@@ -54,3 +54,33 @@ def test_one_that_is_told_to_train_stays() -> None:
     model = model_of(f"g (float[n,5,16] x) => (float[n,5,16] y) {{ {body} }}", WEIGHTS, opset=20)
     found = fuse(model, {"x": (2, 5, 16)})
     assert "Dropout" in [node.op_type for node in found.model.graph.node]
+
+
+@pytest.mark.parametrize(
+    "cast", ["d = Cast<to = 1>(p)", "d0 = Cast<to = 1>(p)  d1 = Identity(d0)  d = Cast<to = 1>(d1)"]
+)
+def test_a_cast_to_what_a_value_is_is_nothing(cast: str) -> None:
+    """As torch's older exporter writes every `.float()` of a normalization or a softmax."""
+    found = counts(cast)
+    assert (found["Cast"], found["Identity"], found["BiasGelu"]) == (0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("cast", "outputs", "left"),
+    [
+        ("c = Cast<to = 11>(p)  d = Cast<to = 1>(c)", "", 2),
+        ("d = Cast<to = 1>(p)  z = Cast<to = 1>(x)", ", float[n,5,16] z", 1),
+        ("c = Cast<to = 10>(p)  e = Cast<to = 10>(c)  d = Cast<to = 1>(e)", "", 2),
+    ],
+    ids=["to doubles and back", "with a name that must stay", "to halves twice and back"],
+)
+def test_casts_that_are_something_stay(cast: str, outputs: str, left: int) -> None:
+    assert counts(cast, outputs=outputs)["Cast"] == left
+
+
+def test_a_cast_of_what_nobody_knows_stays() -> None:
+    """An operator without a schema makes it."""
+    body = BODY.format(dropout="c = com.microsoft.Odd(p)  d = Cast<to = 1>(c)")
+    model = model_of(f"g (float[n,5,16] x) => (float[n,5,16] y) {{ {body} }}", WEIGHTS, opset=20)
+    found = fuse(model, {"x": (2, 5, 16)})
+    assert found is None or "Cast" in [node.op_type for node in found.model.graph.node]
