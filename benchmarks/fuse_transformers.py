@@ -2,7 +2,8 @@
 
 Two layers each with random weights, batch and sequence free, on a CPU in five minutes: operators before and after,
 attentions that are one operator, and the largest relative L2 distance between the float32 answers of both at three
-sizes. Needs transformers. `--export FOLDER` saves the models for `python -m benchmarks.fuse_gpu FOLDER`.
+sizes. Needs transformers. `--export FOLDER` saves the models for `python -m benchmarks.fuse_gpu FOLDER`. `--older`:
+by torch's older exporter, with attention as transformers itself writes it, as most files that are shared are made.
 """
 
 from __future__ import annotations
@@ -136,20 +137,24 @@ class States(nn.Module):
         return (self.model(first) if mask is None else self.model(input_ids=first, attention_mask=mask))[0]
 
 
-def made(name: str) -> nn.Module:
+def made(name: str, *, older: bool = False) -> nn.Module:
     """A model in evaluation mode, the same weights every time."""
     import transformers
 
     kind, words = (_TEXT.get(name) or _SENSES[name])[:2]
     config = getattr(transformers, f"{kind}Config")(**words)
     config.use_cache = False
+    if older:
+        config._attn_implementation = "eager"
     torch.manual_seed(0)
     model = getattr(transformers, "T5EncoderModel" if kind == "T5" else f"{kind}Model")(config)
     return States((model.encoder if kind == "Whisper" else model).eval())
 
 
-def exported(name: str, folder: Path) -> onnx.ModelProto:
+def exported(name: str, folder: Path, *, older: bool = False) -> onnx.ModelProto:
     """As torch exports it, batch and tokens free."""
+    if older:
+        return _exported_by_the_older(name, folder)
     batch = {0: torch.export.Dim("batch")}
     if name in _SENSES:
         given, free = (torch.zeros(2, *_SENSES[name][2]),), (batch,)
@@ -161,6 +166,21 @@ def exported(name: str, folder: Path) -> onnx.ModelProto:
         program: Any = torch.onnx.export(made(name), given, dynamo=True, dynamic_shapes=free, verbose=False)
     program.save(folder / "model.onnx")
     return onnx.load(folder / "model.onnx")
+
+
+def _exported_by_the_older(name: str, folder: Path) -> onnx.ModelProto:
+    if name in _SENSES:
+        given: tuple[Tensor, ...] = (torch.zeros(2, *_SENSES[name][2]),)
+        free = {"first": {0: "batch"}}
+    else:
+        ids = torch.randint(0, WORDS, (2, 16))
+        given = (ids, torch.ones_like(ids))
+        free = {key: {0: "batch", 1: "tokens"} for key in ("first", "mask")}
+    path = folder / "model.onnx"
+    with torch.no_grad():
+        names = {"input_names": list(free), "dynamic_axes": free}
+        torch.onnx.export(made(name, older=True), given, path, dynamo=False, opset_version=17, **names)
+    return onnx.load(path)
 
 
 def feeds(model: onnx.ModelProto, batch: int, tokens: int) -> dict[str, np.ndarray]:
@@ -176,11 +196,11 @@ def feeds(model: onnx.ModelProto, batch: int, tokens: int) -> dict[str, np.ndarr
     return dict(zip((name for name, _ in inputs), (ids, mask), strict=True))
 
 
-def measure(name: str) -> dict[str, Any]:
+def measure(name: str, *, older: bool = False) -> dict[str, Any]:
     """One model's row."""
     kind, opset = _RAISED.get(name, (name, 0))
     with tempfile.TemporaryDirectory() as folder:
-        model = exported(kind, Path(folder))
+        model = exported(kind, Path(folder), older=older)
     source = prepare(at_opset(model, opset, name) if opset else model)
     first = {key: value.shape for key, value in feeds(source, *SIZES[0]).items()}
     found = fuse(source, first)
@@ -205,10 +225,10 @@ def measure(name: str) -> dict[str, Any]:
     }
 
 
-def attempt(name: str) -> dict[str, Any]:
+def attempt(name: str, *, older: bool = False) -> dict[str, Any]:
     """One model's row, or what went wrong."""
     try:
-        return measure(name)
+        return measure(name, older=older)
     except Exception as error:  # an exporter's, or a library's that is of another version
         return {"error": f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"}
 
@@ -231,6 +251,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("names", nargs="*", help="parts of names; all models when none is given")
     options.add_argument("--export", type=Path, metavar="FOLDER", help="only save the models, for benchmarks.fuse_gpu")
+    options.add_argument("--older", action="store_true", help="by torch's older exporter")
     arguments = options.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
@@ -242,14 +263,15 @@ def main() -> None:
         return
     rows = {}
     for name in chosen:
-        rows[name] = attempt(name)
+        rows[name] = attempt(name, older=arguments.older)
         print(name, rows[name], flush=True)
     names = ("operators", "fused", "attentions", "distance", "error")
     print(table(["model", *names], [[name, *(row.get(key) for key in names)] for name, row in rows.items()]))
     whole = [name for name, row in rows.items() if row.get("attentions") == LAYERS and name not in _RAISED]
     print(f"{len(whole)} of {len(rows.keys() - _RAISED.keys())} with every attention as one operator, as exported")
     if not arguments.names:
-        print(keep("fuse_transformers", {"layers": LAYERS, "sizes": SIZES, "models": rows}))
+        kept = "fuse_transformers_older" if arguments.older else "fuse_transformers"
+        print(keep(kept, {"layers": LAYERS, "sizes": SIZES, "models": rows}))
 
 
 if __name__ == "__main__":

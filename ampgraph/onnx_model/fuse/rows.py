@@ -189,7 +189,9 @@ def copies(draft: Draft) -> list[NodeProto]:
 
 
 def _moving(draft: Draft, each: NodeProto) -> int:
-    """The input slot that is not the constant: products and sums commute with what they are given."""
+    """The input slot that is not the constant, since products and sums commute, or that is not empty."""
+    if each.op_type == "Concat":
+        return next((slot for slot, name in enumerate(each.input) if 0 not in (draft.net.sizes(name) or ())), 0)
     return 1 if each.op_type in ("Add", "Mul") and each.input[0] in draft.net.constants else 0
 
 
@@ -198,6 +200,12 @@ def _moving(draft: Draft, each: NodeProto) -> int:
 
 def _identity(draft: Draft, each: NodeProto, view: View) -> View | None:
     return view
+
+
+def _alone(draft: Draft, each: NodeProto, view: View) -> View | None:
+    """What is joined with nothing, as the rest of heads that are turned whole."""
+    some = [name for name in each.input if 0 not in (draft.net.sizes(name) or ())]
+    return view if len(some) == 1 else None
 
 
 def _transpose(draft: Draft, each: NodeProto, view: View) -> View | None:
@@ -353,6 +361,7 @@ def _computed(draft: Draft, old: NodeProto, view: View, new: NodeProto, width: i
 
 _READS: Mapping[str, Read] = {
     "Identity": _identity,
+    "Concat": _alone,
     "Transpose": _transpose,
     "Reshape": _reshape,
     "Flatten": _reshape,

@@ -61,6 +61,7 @@ class _Draft:
     constants: dict[str, TensorProto] = field(default_factory=dict)
     recipes: dict[str, Recipe] = field(default_factory=dict)
     shapes: dict[str, Shape] = field(default_factory=dict)
+    measured: dict[str, str] = field(default_factory=dict)  # rows that only their shape is asked of -> sorted ones
 
     def value(self, old: NodeProto, shape: Shape) -> str:
         """A name for what takes the place of a node's output."""
@@ -100,7 +101,7 @@ def fuse_thirds(net: Net) -> Fusion:
         draft.nodes += _with_gathers(draft, found, rows) if found.turned is None else _with_cuts(draft, found, rows)
         draft.removed += found.takers
     made = tuple(draft.constants.values())
-    return Fusion(tuple(draft.nodes), {}, tuple(draft.removed), made, draft.recipes, draft.shapes)
+    return Fusion(tuple(draft.nodes), draft.measured, tuple(draft.removed), made, draft.recipes, draft.shapes)
 
 
 def _split(net: Net, split: NodeProto) -> _Found | None:
@@ -176,7 +177,8 @@ def _projection(net: Net, apart: NodeProto) -> _Projection | None:
     name = apart.input[0]
     rows, shape = net.shapes.get(name, ()), net.shapes[apart.output[0]]
     alike = len(rows) > 2 and prod(rows[:-1]) == prod(shape[:2]) and rows[-1] == prod(shape[2:])
-    if not alike or net.sole_reader(name, "Reshape") is None:
+    working = [each for each in net.readers.get(name, ()) if each.op_type not in MEASURES]
+    if not alike or name in net.fixed or any(each is not apart for each in working):
         return None
     sum_, bias = net.maker(name, "Add"), ""
     if sum_ is not None:
@@ -199,14 +201,17 @@ _WAYS: Mapping[str, Callable[[Net, NodeProto], _Found | None]] = {
 def _rows(draft: _Draft, found: _Found) -> str:
     """The projection's rows with the parts of heads sorted."""
     made = found.projection
-    shape = draft.net.shapes[found.apart.input[0]]
+    name = found.apart.input[0]
+    shape = draft.net.shapes[name]
     weight, value = draft.sorted(made.product.input[1], found), draft.value(made.product, shape)
     draft.nodes.append(with_origin(node("MatMul", [made.product.input[0], weight], [value]), [made.product]))
-    if made.sum_ is None:
-        return value
-    sum_ = draft.value(made.sum_, shape)
-    draft.nodes.append(with_origin(node("Add", [value, draft.sorted(made.bias, found)], [sum_]), [made.sum_]))
-    return sum_
+    if made.sum_ is not None:
+        rows = [value, draft.sorted(made.bias, found)]
+        value = draft.value(made.sum_, shape)
+        draft.nodes.append(with_origin(node("Add", rows, [value]), [made.sum_]))
+    if len(draft.net.readers[name]) > 1:
+        draft.measured[name] = value
+    return value
 
 
 def _of_tokens(draft: _Draft, found: _Found, rows: str) -> tuple[str, list[NodeProto]]:

@@ -277,6 +277,27 @@ def test_heads_that_one_projection_makes_one_by_one_are_turned():
     assert not found["Neg"] + found["Transpose"]
 
 
+@pytest.mark.parametrize("packed", [PACKED, GATHERED, CUT], ids=["split", "gathered", "cut"])
+def test_rows_whose_shape_is_asked_for_are_sorted_too(packed: str):
+    """As torch's older exporter asks for sizes, of what is then made once."""
+    sizes = "sh = Shape(b)  first = Constant<value_ints = [0]>()  n = Gather(sh, first)"
+    rest = "tail = Constant<value_ints = [-1, 32]>()  where = Concat<axis = 0>(n, tail)"
+    attend = ATTEND.format(q="qh", k="kh").replace("Reshape(ot, whole)", "Reshape(ot, where)")
+    found = fused_of(packed + sizes + rest + attend, TOGETHER)
+    assert (found["Attention"], found["MatMul"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("ends", "fused"), [("end, end", 2), ("part, end", 0)], ids=["nothing beside", "something beside"]
+)
+def test_heads_that_are_turned_whole_with_nothing_beside(ends: str, fused: int):
+    """As Phi-3's are by torch's older exporter."""
+    joined = "".join(f"{x}z = Slice({x}h, {ends}, last)  {x}j = Concat<axis = -1>({x}n, {x}z)  " for x in "qk")
+    wide = ATTEND.format(q="qj", k="kj")
+    found = fused_of(HEADS + TABLES + HALVES + joined + wide, {**APART, "freq": (1, 72, 4)})
+    assert found["MultiHeadAttention"] == fused // 2
+
+
 def test_a_projection_that_somebody_else_reads_keeps_its_order():
     body = (
         PACKED + ATTEND.format(q="qh", k="kh").replace("y = ", "z = ") + "m = ReduceMax<axes = [-1]>(b)  y = Add(z, m)"
