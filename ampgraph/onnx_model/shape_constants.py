@@ -37,7 +37,7 @@ _SHAPED_AS_FIRST = frozenset(
 _SUM = 3  # the output of a skip normalization that is what it normalizes
 _CONTRIB = "com.microsoft"
 _COMPUTABLE = frozenset(("Shape", "Size", *OPERATORS))
-ROUNDS = 8  # of inference, each of which may make more sizes known
+ROUNDS = 128  # of inference, each of which may make more sizes known: up to four a layer before opset 14
 
 
 def infer_with_sizes(light: ModelProto) -> ModelProto:

@@ -147,3 +147,16 @@ def test_what_the_last_shapes_decide_is_computed_too() -> None:
     shapes, results = sizes_in(weightless(model))
     assert shapes["y"] == (2, 16)
     assert results["r"] == 4
+
+
+def test_a_deep_model_at_an_old_opset_is_known_to_its_end() -> None:
+    """Before opset 14 a reshape is inferred of constants alone: every layer waits for those of the one before it."""
+    body, last = [], "x"
+    for layer in range(30):
+        body.append(f"s{layer} = Shape({last})  r{layer} = Reshape({last}, s{layer})  y{layer} = Relu(r{layer})")
+        last = f"y{layer}"
+    text = '<ir_version: 8, opset_import: ["" : 13]> g (float[2,3] x) => (float[a,b] y) '
+    model = parser.parse_model(f"{text} {{ {'  '.join(body)}  y = Transpose({last}) }}")
+    shapes, _ = sizes_in(weightless(model))
+    assert shapes["y"] == (3, 2)
+    assert shapes[last] == (2, 3)
