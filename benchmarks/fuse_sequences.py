@@ -16,21 +16,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
 
-from ampgraph.onnx_model.fuse.fuse import fuse
 from ampgraph.onnx_model.prepare import prepare
-from ampgraph.onnx_model.run import CPU, open_session, run
-from ampgraph.onnx_model.simulate import for_any_provider
-from benchmarks.gpu_timing import relative
+from benchmarks.fuse_transformers import compared
 from benchmarks.record import keep, table
 
 WORDS, LAYERS, WIDTH, HEADS, POSITIONS = 100, 2, 64, 4, 128
 SIZES = ((2, 72, 80), (3, 33, 21), (1, 9, 5), (5, 64, 64))  # sequences, tokens of the first and of the second
-_FUSED = ("Attention", "MultiHeadAttention")
 _ATTENTIONS = {"torch encoder": LAYERS, "torch decoder": 2 * LAYERS}  # else of an encoder and twice in a decoder
 _BOTH = {
     f"{side}_{what}": size
@@ -142,24 +137,10 @@ def measure(name: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         source = prepare(exported(name, Path(folder)))
 
-    def fed(*sizes: int) -> dict[str, np.ndarray]:
-        arrays = (each.numpy() for each in inputs(name, *sizes))
-        return dict(zip([value.name for value in source.graph.input], arrays, strict=True))
-
-    found = fuse(source, {key: value.shape for key, value in fed(*SIZES[0]).items()})
-    row = {"operators": len(source.graph.node), "of": _ATTENTIONS.get(name, 3 * LAYERS)}
-    if found is None:
-        return {**row, "fused": len(source.graph.node), "attentions": 0, "distance": 0.0}
-    both = (source, for_any_provider(found.model))
-    sessions = [open_session(each, provider=CPU, optimize="disabled") for each in both]
-    answers = [[next(iter(run(session, fed(*sizes)).values())) for session in sessions] for sizes in SIZES]
-    return {
-        **row,
-        "fused": len(found.model.graph.node),
-        "attentions": sum(found.counts.get(kind, 0) for kind in _FUSED),
-        "distance": max(relative(one, other) for one, other in answers),
-        "counts": dict(found.counts),
-    }
+    names = [value.name for value in source.graph.input]
+    arrays = ([each.numpy() for each in inputs(name, *sizes)] for sizes in SIZES)
+    row = compared(source, [dict(zip(names, each, strict=True)) for each in arrays])
+    return {**row, "of": _ATTENTIONS.get(name, 3 * LAYERS)}
 
 
 def main() -> None:

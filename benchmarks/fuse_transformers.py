@@ -3,7 +3,8 @@
 Two layers each with random weights, batch and sequence free, on a CPU in five minutes: operators before and after,
 attentions that are one operator, and the largest relative L2 distance between the float32 answers of both at three
 sizes. Needs transformers. `--export FOLDER` saves the models for `python -m benchmarks.fuse_gpu FOLDER`. `--older`:
-by torch's older exporter, with attention as transformers itself writes it, as most files that are shared are made.
+by torch's older exporter, with attention as transformers itself writes it, as most files that are shared are made, for
+`--opset` and of `--layers`; what is measured of others than the usual ones is printed and not kept.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import argparse
 import logging
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +127,14 @@ _RAISED = {"gemma2 at opset 23": ("gemma2", 23)}
 NAMES = sorted((*_TEXT, *_SENSES, *_RAISED))
 
 
+@dataclass(frozen=True)
+class Older:
+    """How torch's older exporter is asked: for which opset, of how many layers."""
+
+    opset: int = 17
+    layers: int = LAYERS
+
+
 class States(nn.Module):
     """Token ids and a mask, or an image or a sound, to the last layer's states, without a cache."""
 
@@ -137,24 +147,26 @@ class States(nn.Module):
         return (self.model(first) if mask is None else self.model(input_ids=first, attention_mask=mask))[0]
 
 
-def made(name: str, *, older: bool = False) -> nn.Module:
+def made(name: str, *, older: Older | None = None) -> nn.Module:
     """A model in evaluation mode, the same weights every time."""
     import transformers
 
     kind, words = (_TEXT.get(name) or _SENSES[name])[:2]
+    if older is not None:
+        words = {key: older.layers if "layer" in key else value for key, value in words.items()}
     config = getattr(transformers, f"{kind}Config")(**words)
     config.use_cache = False
-    if older:
+    if older is not None:
         config._attn_implementation = "eager"
     torch.manual_seed(0)
     model = getattr(transformers, "T5EncoderModel" if kind == "T5" else f"{kind}Model")(config)
     return States((model.encoder if kind == "Whisper" else model).eval())
 
 
-def exported(name: str, folder: Path, *, older: bool = False) -> onnx.ModelProto:
+def exported(name: str, folder: Path, *, older: Older | None = None) -> onnx.ModelProto:
     """As torch exports it, batch and tokens free."""
-    if older:
-        return _exported_by_the_older(name, folder)
+    if older is not None:
+        return _exported_by_the_older(name, folder, older)
     batch = {0: torch.export.Dim("batch")}
     if name in _SENSES:
         given, free = (torch.zeros(2, *_SENSES[name][2]),), (batch,)
@@ -168,7 +180,7 @@ def exported(name: str, folder: Path, *, older: bool = False) -> onnx.ModelProto
     return onnx.load(folder / "model.onnx")
 
 
-def _exported_by_the_older(name: str, folder: Path) -> onnx.ModelProto:
+def _exported_by_the_older(name: str, folder: Path, older: Older) -> onnx.ModelProto:
     if name in _SENSES:
         given: tuple[Tensor, ...] = (torch.zeros(2, *_SENSES[name][2]),)
         free = {"first": {0: "batch"}}
@@ -179,7 +191,7 @@ def _exported_by_the_older(name: str, folder: Path) -> onnx.ModelProto:
     path = folder / "model.onnx"
     with torch.no_grad():
         names = {"input_names": list(free), "dynamic_axes": free}
-        torch.onnx.export(made(name, older=True), given, path, dynamo=False, opset_version=17, **names)
+        torch.onnx.export(made(name, older=older), given, path, dynamo=False, opset_version=older.opset, **names)
     return onnx.load(path)
 
 
@@ -196,36 +208,34 @@ def feeds(model: onnx.ModelProto, batch: int, tokens: int) -> dict[str, np.ndarr
     return dict(zip((name for name, _ in inputs), (ids, mask), strict=True))
 
 
-def measure(name: str, *, older: bool = False) -> dict[str, Any]:
+def measure(name: str, *, older: Older | None = None) -> dict[str, Any]:
     """One model's row."""
     kind, opset = _RAISED.get(name, (name, 0))
     with tempfile.TemporaryDirectory() as folder:
         model = exported(kind, Path(folder), older=older)
     source = prepare(at_opset(model, opset, name) if opset else model)
-    first = {key: value.shape for key, value in feeds(source, *SIZES[0]).items()}
-    found = fuse(source, first)
+    return compared(source, [feeds(source, *sizes) for sizes in SIZES])
+
+
+def compared(source: onnx.ModelProto, given: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Any]:
+    """What fusing makes of a model at the sizes of the first inputs, its answers held against the source's for all."""
+    found = fuse(source, {key: value.shape for key, value in given[0].items()})
     if found is None:
         return {"operators": len(source.graph.node), "fused": len(source.graph.node), "attentions": 0, "distance": 0.0}
-    both = (
-        source,
-        for_any_provider(found.model),
-    )  # as they are written: the runtime might make one of the two the other
+    both = (source, for_any_provider(found.model))
+    # as they are written: the runtime might make one of the two the other
     sessions = [open_session(each, provider=CPU, optimize="disabled") for each in both]
-    distances = []
-    for batch, tokens in SIZES:
-        given = feeds(source, batch, tokens)
-        one, other = (next(iter(run(session, given).values())) for session in sessions)
-        distances.append(relative(one, other))
+    answers = [[next(iter(run(session, feed).values())) for session in sessions] for feed in given]
     return {
         "operators": len(source.graph.node),
         "fused": len(found.model.graph.node),
         "attentions": sum(found.counts.get(kind, 0) for kind in _FUSED),
-        "distance": max(distances),
+        "distance": max(relative(one, other) for one, other in answers),
         "counts": dict(found.counts),
     }
 
 
-def attempt(name: str, *, older: bool = False) -> dict[str, Any]:
+def attempt(name: str, *, older: Older | None = None) -> dict[str, Any]:
     """One model's row, or what went wrong."""
     try:
         return measure(name, older=older)
@@ -233,13 +243,13 @@ def attempt(name: str, *, older: bool = False) -> dict[str, Any]:
         return {"error": f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"}
 
 
-def save(name: str, folder: Path) -> str:
+def save(name: str, folder: Path, *, older: Older | None = None) -> str:
     """Export a model into a folder, raised where that is its kind. Returns its file, or what went wrong."""
     kind, opset = _RAISED.get(name, (name, 0))
     path = folder / f"{name.replace(' ', '_')}.onnx"
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            model = exported(kind, Path(scratch))
+            model = exported(kind, Path(scratch), older=older)
         onnx.save(at_opset(model, opset, name) if opset else model, path)
     except Exception as error:  # as above
         return f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
@@ -252,25 +262,29 @@ def main() -> None:
     options.add_argument("names", nargs="*", help="parts of names; all models when none is given")
     options.add_argument("--export", type=Path, metavar="FOLDER", help="only save the models, for benchmarks.fuse_gpu")
     options.add_argument("--older", action="store_true", help="by torch's older exporter")
+    options.add_argument("--opset", type=int, default=Older.opset, help="with --older")
+    options.add_argument("--layers", type=int, default=LAYERS, help="with --older")
     arguments = options.parse_args()
+    older = Older(arguments.opset, arguments.layers) if arguments.older else None
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     chosen = [name for name in NAMES if not arguments.names or any(part in name for part in arguments.names)]
     if arguments.export is not None:
         arguments.export.mkdir(parents=True, exist_ok=True)
         for name in chosen:
-            print(name, save(name, arguments.export), flush=True)
+            print(name, save(name, arguments.export, older=older), flush=True)
         return
     rows = {}
     for name in chosen:
-        rows[name] = attempt(name, older=arguments.older)
+        rows[name] = attempt(name, older=older)
         print(name, rows[name], flush=True)
     names = ("operators", "fused", "attentions", "distance", "error")
     print(table(["model", *names], [[name, *(row.get(key) for key in names)] for name, row in rows.items()]))
-    whole = [name for name, row in rows.items() if row.get("attentions") == LAYERS and name not in _RAISED]
+    layers = LAYERS if older is None else older.layers
+    whole = [name for name, row in rows.items() if row.get("attentions") == layers and name not in _RAISED]
     print(f"{len(whole)} of {len(rows.keys() - _RAISED.keys())} with every attention as one operator, as exported")
-    if not arguments.names:
-        kept = "fuse_transformers_older" if arguments.older else "fuse_transformers"
+    if not arguments.names and older in (None, Older()):
+        kept = "fuse_transformers" if older is None else "fuse_transformers_older"
         print(keep(kept, {"layers": LAYERS, "sizes": SIZES, "models": rows}))
 
 

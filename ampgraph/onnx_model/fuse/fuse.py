@@ -168,7 +168,7 @@ def _agreed(model: ModelProto, simple: ModelProto, shapes: Mapping[str, Shape]) 
         return _Sizes(found, computed, fits(light, found))
 
     far = tuple(each for sizes in probes(model, varied) if (each := at(sizes)).fit)
-    tried: list[tuple[tuple[_Sizes, ...], Source]] = []
+    larger: tuple[tuple[_Sizes, ...], Source] | None = None
     for sign in (1, -1):
         first = varied if sign > 0 else stepped_sizes(model, varied, sign)
         one = at(first)
@@ -178,8 +178,9 @@ def _agreed(model: ModelProto, simple: ModelProto, shapes: Mapping[str, Shape]) 
         looks = _looks(simple, sizes, source)
         if looks[0].model is looks[1].model or looks[0].model == looks[1].model:
             return looks
-        tried.append((sizes, source))
-    return _looks(simple, *tried[0], in_common=True)
+        larger = larger or (sizes, source)
+    assert larger is not None  # the loop looked there first
+    return _looks(simple, *larger, in_common=True)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from math import prod
 from onnx import ModelProto, NodeProto, TensorProto
 from onnx.numpy_helper import to_array
 
+from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.dtypes import NAMES
 from ampgraph.onnx_model.fuse.net import Fusion
 from ampgraph.onnx_model.prepare import captured
@@ -57,10 +58,9 @@ def _is_identity(node: NodeProto) -> bool:
 
 def _is_idle_cast(node: NodeProto, types: Mapping[str, Type]) -> bool:
     """Whether a value is cast to what it is, as torch's older exporter writes every `.float()`."""
-    if node.op_type != "Cast" or node.domain or node.input[0] not in types:
-        return False
-    to = next((each.i for each in node.attribute if each.name == "to"), 0)
-    return bool(NAMES.get(to)) and NAMES[to] == types[node.input[0]].dtype
+    known = types.get(node.input[0]) if node.op_type == "Cast" and not node.domain else None
+    to = plain_attributes(node).get("to", 0) if known is not None else 0
+    return known is not None and isinstance(to, int) and NAMES.get(to, "") == known.dtype != ""
 
 
 def _is_idle_dropout(node: NodeProto, false: Collection[str]) -> bool:

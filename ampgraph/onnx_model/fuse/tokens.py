@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from onnx import NodeProto
 
+from ampgraph.onnx_model.attributes import plain_attributes
 from ampgraph.onnx_model.fuse.rows import Draft
 
 _ROW_BY_ROW = frozenset(("LayerNormalization", "Erf", "Gelu", "Relu", "Sigmoid", "Tanh", "Identity", "Cast"))
@@ -39,12 +40,8 @@ def _before(draft: Draft, name: str) -> Iterator[str]:
         yield made.input[0]
     elif made.op_type in _OF_TWO:
         yield from (each for each in made.input if _is_alike(draft, each, name, made))
-    elif made.op_type == "Gather" and not _axis(made) and len(net.shapes.get(made.input[1], ())) == 2:
-        yield made.input[1]
-
-
-def _axis(made: NodeProto) -> int:
-    return next((each.i for each in made.attribute if each.name == "axis"), 0)
+    elif made.op_type == "Gather" and not plain_attributes(made).get("axis", 0):
+        yield from (each for each in made.input[1:] if len(net.shapes.get(each, ())) == 2)
 
 
 def _is_linear(draft: Draft, name: str, made: NodeProto) -> bool:

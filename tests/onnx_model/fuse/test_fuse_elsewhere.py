@@ -332,10 +332,10 @@ def test_sizes_that_a_reshape_does_not_fill_are_none(made: tuple[int, ...] | Non
 
 
 ADDED = {
-    "a batch": ("float[a,72,32] x, float[b,72,32] z", "", (2, 72, 32)),
-    "tokens": ("float[2,a,32] x, float[2,b,32] z", "", (2, 72, 32)),
-    "tokens of a row for all": ("float[n,a,32] x, float[1,b,32] z", "", (2, 72, 32)),
-    "three that may be others": ("float[a,72,32] o, float[b,72,32] x, float[c,72,32] z", "", (2, 72, 32)),
+    "a batch": "float[a,72,32] x, float[b,72,32] z",
+    "tokens": "float[2,a,32] x, float[2,b,32] z",
+    "tokens of a row for all": "float[n,a,32] x, float[1,b,32] z",
+    "three that may be others": "float[a,72,32] o, float[b,72,32] x, float[c,72,32] z",
 }
 
 
@@ -343,7 +343,7 @@ ADDED = {
 @pytest.mark.parametrize("flipped", [False, True])
 def test_what_may_be_broadcast_is_not_taken_for_alike(case: str, flipped: bool) -> None:
     """Kernels that add and normalize read one operand's shape as all operands'."""
-    inputs, _, shape = ADDED[case]
+    inputs, shape = ADDED[case], (2, 72, 32)
     names = "z, q" if flipped else "q, z"
     other = "r = Add(q0, o)  q = Identity(r)" if " o," in inputs else "q = Identity(q0)"
     body = f"q0 = MatMul(x, w)  {other}  s = Add({names})  l = LayerNormalization<axis = -1>(s, scale)  y = Gelu(l)"

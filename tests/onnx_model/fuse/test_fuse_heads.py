@@ -288,14 +288,14 @@ def test_rows_whose_shape_is_asked_for_are_sorted_too(packed: str):
 
 
 @pytest.mark.parametrize(
-    ("ends", "fused"), [("end, end", 2), ("part, end", 0)], ids=["nothing beside", "something beside"]
+    ("ends", "fused"), [("end, end", 1), ("part, end", 0)], ids=["nothing beside", "something beside"]
 )
 def test_heads_that_are_turned_whole_with_nothing_beside(ends: str, fused: int):
     """As Phi-3's are by torch's older exporter."""
     joined = "".join(f"{x}z = Slice({x}h, {ends}, last)  {x}j = Concat<axis = -1>({x}n, {x}z)  " for x in "qk")
     wide = ATTEND.format(q="qj", k="kj")
     found = fused_of(HEADS + TABLES + HALVES + joined + wide, {**APART, "freq": (1, 72, 4)})
-    assert found["MultiHeadAttention"] == fused // 2
+    assert (found["MultiHeadAttention"], found["RotaryEmbedding"]) == (fused, 2 * fused)
 
 
 def test_a_projection_that_somebody_else_reads_keeps_its_order():
