@@ -11,6 +11,7 @@ import math
 from collections import ChainMap
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -34,10 +35,59 @@ _SHAPED_AS_FIRST = frozenset(
         "SkipGroupNorm", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization",
     )
 )  # fmt: skip
+_UNTOLD = ("GroupNormalization",)  # onnx's own that it has no inference for
 _SUM = 3  # the output of a skip normalization that is what it normalizes
 _CONTRIB = "com.microsoft"
-_COMPUTABLE = frozenset(("Shape", "Size", *OPERATORS))
+_MEASURES = ("Shape", "Size")  # what they tell is their input's shape
+_COMPUTABLE = frozenset((*_MEASURES, *OPERATORS))
 ROUNDS = 128  # of inference, each of which may make more sizes known: up to four a layer before opset 14
+
+
+@dataclass(frozen=True)
+class Step:
+    """A node whose result may be computed, or one with bodies."""
+
+    index: int
+    op: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Attributes
+    operands: frozenset[str] = frozenset()  # whose values it computes with
+    bodies: tuple[Reading, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a weightless graph or body says whatever sizes its inputs get: it is read once for all of them."""
+
+    steps: tuple[Step, ...]
+    known: Mapping[str, Array]  # small constants
+    sized: Mapping[str, tuple[int, ...]]  # shapes of constants
+    unsized: frozenset[str]  # results whose shape is to be found
+
+    @classmethod
+    def of(cls, graph: GraphProto) -> Reading:
+        """Read a graph and its bodies."""
+        nodes = list(graph.node)
+        inside = {i: tuple(map(cls.of, _bodies(node))) for i, node in enumerate(nodes) if node.attribute}
+        steps = [
+            _step(i, node, inside.get(i, ())) for i, node in enumerate(nodes) if inside.get(i) or _computable(node)
+        ]
+        known = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer if _is_plain(tensor)}
+        made = {node.output[0]: _constant(_attributes(node)) for node in nodes if _is_constant(node)}
+        known.update((name, array) for name, array in made.items() if array is not None)
+        sized = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+        sized |= {name: array.shape for name, array in known.items() if name not in sized}
+        unsized = {name for node in nodes for name in node.output if name}
+        return cls(tuple(steps), known, sized, frozenset(unsized - sized.keys()))
+
+
+def _step(index: int, node: NodeProto, bodies: tuple[Reading, ...]) -> Step:
+    inputs, outputs = tuple(node.input), tuple(node.output)
+    if bodies:
+        return Step(index, node.op_type, inputs, outputs, {}, bodies=bodies)
+    operands = frozenset(() if node.op_type in _MEASURES else filter(None, inputs))
+    return Step(index, node.op_type, inputs, outputs, _attributes(node), operands)
 
 
 def infer_with_sizes(light: ModelProto) -> ModelProto:
@@ -49,9 +99,12 @@ def infer_with_sizes(light: ModelProto) -> ModelProto:
     return _further(light, inferred, _Level.of(light.graph)) if _may_compute(light.graph) else inferred
 
 
-def sizes_in(light: ModelProto) -> tuple[dict[str, tuple[int, ...]], dict[str, Array]]:
-    """Shapes of the main graph's values by name, and small results, as `infer_with_sizes` finds them."""
-    inferred, level = infer_once(light), _Level.of(light.graph)
+def sizes_in(light: ModelProto, reading: Reading | None = None) -> tuple[dict[str, tuple[int, ...]], dict[str, Array]]:
+    """Shapes of the main graph's values by name, and small results, as `infer_with_sizes` finds them.
+
+    `reading`: of the graph, where it is known.
+    """
+    inferred, level = infer_once(light), _Level.of(light.graph, reading)
     may_compute = _may_compute(light.graph)
     if may_compute:
         inferred = _further(light, inferred, level)
@@ -74,27 +127,26 @@ class _Level:
     """A graph or body while sizes become known: what is known from round to round is not looked at again."""
 
     light: GraphProto
-    nodes: Sequence[NodeProto]
-    pending: list[int]  # nodes whose result may still become known
+    pending: Sequence[Step]  # whose result may still become known
     inside: Mapping[int, list[_Level]]  # the bodies of nodes
     known: dict[str, Array]  # small constants and results
     sized: dict[str, tuple[int, ...]]  # shapes of values
     unsized: set[str]  # results without one
     made: dict[str, Array] = field(default_factory=dict)  # results that have become known
+    told: int = 0  # how many of those are among the shapes
 
     @classmethod
-    def of(cls, light: GraphProto) -> _Level:
+    def of(cls, light: GraphProto, reading: Reading | None = None) -> _Level:
         """A graph before the first round."""
-        nodes = list(light.node)
-        inside = {i: [cls.of(body) for body in _bodies(node)] for i, node in enumerate(nodes) if node.attribute}
-        inside = {index: found for index, found in inside.items() if found}
-        pending = [index for index, node in enumerate(nodes) if index in inside or _is_computable(node)]
-        known = {tensor.name: numpy_helper.to_array(tensor) for tensor in light.initializer if _is_plain(tensor)}
-        made = {node.output[0]: _constant(_attributes(node)) for node in nodes if _is_constant(node)}
-        known.update((name, array) for name, array in made.items() if array is not None)
-        sized = {tensor.name: tuple(tensor.dims) for tensor in light.initializer}
-        unsized = {name for node in nodes for name in node.output if name}
-        return cls(light, nodes, pending, inside, known, sized, unsized - sized.keys())
+        read = reading or Reading.of(light)
+        inside = {
+            step.index: [
+                cls.of(body, of) for body, of in zip(_bodies(light.node[step.index]), step.bodies, strict=True)
+            ]
+            for step in read.steps
+            if step.bodies
+        }
+        return cls(light, read.steps, inside, dict(read.known), dict(read.sized), set(read.unsized))
 
     def know(self, name: str, result: Array) -> None:
         """Make a result an initializer."""
@@ -104,9 +156,9 @@ class _Level:
 
     def lacks_shapes(self, inferred: GraphProto) -> bool:
         """Whether any result is without a shape; those that the last round and inference have told are taken in."""
-        for name, result in self.known.items():
+        for name, result in islice(self.made.items(), self.told, None):
             self.sized.setdefault(name, result.shape)
-        self.unsized -= self.known.keys()
+        self.told = len(self.made)
         for value in (*inferred.value_info, *inferred.input, *inferred.output):
             name = value.name
             if name not in self.sized and (shape := _static_shape(value)) is not None:
@@ -123,8 +175,8 @@ def _is_constant(node: NodeProto) -> bool:
     return node.op_type == "Constant" and node.domain in ("", "ai.onnx") and bool(node.output)
 
 
-def _is_computable(node: NodeProto) -> bool:
-    return node.domain in ("", "ai.onnx") and node.op_type in _COMPUTABLE
+def _computable(node: NodeProto) -> bool:
+    return node.op_type in _COMPUTABLE and node.domain in ("", "ai.onnx")
 
 
 def _may_compute(graph: GraphProto) -> bool:
@@ -132,7 +184,7 @@ def _may_compute(graph: GraphProto) -> bool:
     known = {tensor.name for tensor in graph.initializer} | {""}
     known.update(node.output[0] for node in graph.node if node.op_type == "Constant" and node.output)
     return any(
-        node.op_type in ("Shape", "Size")
+        node.op_type in _MEASURES
         or (node.op_type in OPERATORS and known.issuperset(node.input))
         or (bool(node.attribute) and bool(_bodies(node)))
         for node in graph.node
@@ -141,13 +193,10 @@ def _may_compute(graph: GraphProto) -> bool:
 
 def infer_once(light: ModelProto) -> ModelProto:
     """onnx's own inference of types and shapes, past operators that have none and would stop all after them."""
-    widths = _widths(light.graph) if any(node.op_type == "Attention" for node in light.graph.node) else {}
+    apart = [(index, node) for index, node in enumerate(light.graph.node) if node.domain or node.op_type in _UNTOLD]
+    widths = _widths(light.graph) if any(node.op_type == "Attention" for _, node in apart) else {}
     standard = any(entry.domain in ("", "ai.onnx") for entry in light.opset_import)
-    silent = {
-        index: (node.domain, node.op_type)
-        for index, node in enumerate(light.graph.node)
-        if _keeps_shape(node, widths, standard)
-    }
+    silent = {index: (node.domain, node.op_type) for index, node in apart if _keeps_shape(node, widths, standard)}
     for index in silent:
         light.graph.node[index].domain, light.graph.node[index].op_type = "", _LIKE_ITS_INPUT
     sums = _with_sums_apart(light.graph, silent)
@@ -193,7 +242,7 @@ def _keeps_shape(node: NodeProto, widths: Shapes, standard: bool) -> bool:
     `standard`: the model has the domain of the operator that stands in for it.
     """
     if node.domain in ("", "ai.onnx"):
-        return node.op_type == "GroupNormalization"
+        return node.op_type in _UNTOLD
     if node.domain != _CONTRIB or not standard:
         return False
     if node.op_type == "Attention":  # its weights say how wide the projections are
@@ -234,16 +283,15 @@ def _fold(
     known = ChainMap(level.known, outer) if outer else level.known
     shapes = ChainMap(level.sized, around) if around else level.sized
     left = []
-    for index in level.pending:
-        node = level.nodes[index]
-        if index in level.inside:
-            for body, twin in zip(level.inside[index], _bodies(inferred.node[index]), strict=True):
+    for step in level.pending:
+        if step.bodies:
+            for body, twin in zip(level.inside[step.index], _bodies(inferred.node[step.index]), strict=True):
                 found |= _fold(body, twin, known, shapes)
-            left.append(index)
-        elif _compute(node, level, known, shapes):
+            left.append(step)
+        elif step.operands <= known.keys() and _compute(step, level, known, shapes):
             found = True
         else:
-            left.append(index)
+            left.append(step)
     level.pending = left
     return found
 
@@ -259,16 +307,16 @@ def _capture(level: _Level, outer: Mapping[str, Array]) -> bool:
     return bool(wanted)
 
 
-def _compute(node: NodeProto, level: _Level, known: Mapping[str, Array], shapes: Shapes) -> bool:
+def _compute(step: Step, level: _Level, known: Mapping[str, Array], shapes: Shapes) -> bool:
     """Make a node's result known, and an initializer; whether it is."""
-    name = node.output[0] if node.output else ""
-    result = _result(node, known, shapes) if name else None
+    name = step.outputs[0] if step.outputs else ""
+    result = _result(step, known, shapes) if name else None
     if result is None or result.size > LARGEST:
         return False
     level.know(name, result)
-    node.output[0] = name + DONE
-    if node.output[0] not in level.sized:
-        level.unsized.add(node.output[0])
+    level.light.node[step.index].output[0] = done = name + DONE
+    if done not in level.sized:
+        level.unsized.add(done)
     return True
 
 
@@ -280,17 +328,14 @@ def _is_plain(tensor: onnx.TensorProto) -> bool:
     return numeric and present and size <= LARGEST and tensor.data_location != onnx.TensorProto.EXTERNAL
 
 
-def _result(node: NodeProto, known: Mapping[str, Array], shapes: Shapes) -> Array | None:
-    op = node.op_type
-    if op in ("Shape", "Size"):
-        return _measured(node, shapes.get(node.input[0]))
-    compute = OPERATORS.get(op)
-    if compute is None or not all(name in known or not name for name in node.input) or len(node.output) > 1:
+def _result(step: Step, known: Mapping[str, Array], shapes: Shapes) -> Array | None:
+    if step.op in _MEASURES:
+        return _measured(step, shapes.get(step.inputs[0]))
+    if len(step.outputs) > 1:
         return None
-    attributes = _attributes(node)
     try:
         with np.errstate(all="ignore"):
-            result = compute([known.get(name) for name in node.input], attributes)
+            result = OPERATORS[step.op]([known.get(name) for name in step.inputs], step.attributes)
             return None if result is None else np.asarray(result)
     except (TypeError, ValueError, IndexError, ZeroDivisionError, OverflowError):  # no run could compute it either
         return None
@@ -310,10 +355,9 @@ def _constant(attributes: Attributes) -> Array | None:
     return None
 
 
-def _measured(node: NodeProto, shape: tuple[int, ...] | None) -> Array | None:
+def _measured(step: Step, shape: tuple[int, ...] | None) -> Array | None:
     if shape is None:
         return None
-    if node.op_type == "Size":
+    if step.op == "Size":
         return np.array(math.prod(shape), np.int64)
-    attributes = _attributes(node)
-    return np.array(shape[attributes.get("start", 0) : attributes.get("end")], np.int64)
+    return np.array(shape[step.attributes.get("start", 0) : step.attributes.get("end")], np.int64)

@@ -18,7 +18,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto, V
 
 from ampgraph.onnx_model.attributes import constant_tensor
 from ampgraph.onnx_model.dtypes import NAMES
-from ampgraph.onnx_model.shape_constants import infer_once, infer_with_sizes, sizes_in
+from ampgraph.onnx_model.shape_constants import Reading, infer_once, infer_with_sizes, sizes_in
 
 LARGEST_CONSTANT_FOR_INFERENCE = 1024  # elements; shape operands are far smaller, weights far larger
 _INITIALIZERS_ALONE = 4  # the IR version from which they need not be inputs
@@ -150,13 +150,16 @@ def infer(
 
 
 def sizes_at(
-    light: ModelProto, shapes: Mapping[str, tuple[int, ...]]
+    light: ModelProto, shapes: Mapping[str, tuple[int, ...]], reading: Reading | None = None
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, npt.NDArray[Any]]]:
-    """Shapes of a weightless model's values, its inputs at concrete `shapes`, and small results; both by name."""
+    """Shapes of a weightless model's values, its inputs at concrete `shapes`, and small results; both by name.
+
+    `reading`: of its graph, for those who ask at several sizes.
+    """
     copy = ModelProto()
     copy.CopyFrom(light)
     _fill_inputs(copy.graph, shapes)
-    return sizes_in(copy)
+    return sizes_in(copy, reading)
 
 
 def weightless(model: ModelProto, without: Collection[str] = ()) -> ModelProto:

@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from ampgraph.onnx_model.shape_constants import DONE
+from ampgraph.onnx_model.shape_constants import DONE, Reading
 from ampgraph.onnx_model.types import (
     LARGEST_CONSTANT_FOR_INFERENCE,
     Type,
@@ -153,3 +153,23 @@ def test_constants_that_nodes_hold_tell_the_same_sizes_as_initializers(version: 
     assert found[1].keys() == expected[1].keys()
     for name, values in expected[1].items():
         np.testing.assert_array_equal(found[1][name], values)
+
+
+def test_a_graph_is_read_once_for_several_sizes() -> None:
+    """What it says at one does not stay for the next, in bodies neither."""
+    model = parse("""g (float[N,6] x, bool c) => (float[M,K] y) {
+        n = Shape<start = 0, end = 1>(x)
+        y = If (c) <
+            then_branch = t () => (float[P,Q] a) { p = Concat<axis = 0>(two, n)  a = Expand(one, p) },
+            else_branch = f () => (float[P,Q] b) { b = Identity(x) }>
+        z = Transpose(y)  k = Shape(z)  r = Reshape(x, k) }""")
+    for name, values in {"two": np.array([2]), "one": np.ones((1, 1), np.float32)}.items():
+        model.graph.initializer.append(numpy_helper.from_array(values, name))
+    light = weightless(model)
+    reading = Reading.of(light.graph)
+    for rows in (3, 2, 5):
+        sizes, results = sizes_at(light, {"x": (rows, 6), "c": ()}, reading)
+        expected, computed = sizes_at(light, {"x": (rows, 6), "c": ()})
+        assert sizes == expected
+        assert results.keys() == computed.keys()
+        assert results["n"] == [rows] == computed["n"]

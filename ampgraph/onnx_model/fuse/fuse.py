@@ -43,6 +43,7 @@ from ampgraph.onnx_model.fuse.thirds import fuse_thirds
 from ampgraph.onnx_model.fuse.turned import fuse_turned
 from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.plain_casts import with_plain_casts
+from ampgraph.onnx_model.shape_constants import Reading
 from ampgraph.onnx_model.skeleton import is_stripped, large_constant, large_data, skeleton
 from ampgraph.onnx_model.types import sizes_at, weightless, without_constant_nodes
 
@@ -162,9 +163,10 @@ def _agreed(model: ModelProto, simple: ModelProto, shapes: Mapping[str, Shape]) 
     """
     given = {value.name for value in simple.graph.input}  # nothing follows from defaults that callers may replace
     light, varied = without_constant_nodes(weightless(simple, without=given)), varied_sizes(model, shapes)
+    reading = Reading.of(light.graph)
 
     def at(sizes: Mapping[str, Shape]) -> _Sizes:
-        found, computed = sizes_at(light, sizes)
+        found, computed = sizes_at(light, sizes, reading)
         return _Sizes(found, computed, fits(light, found))
 
     far = tuple(each for sizes in probes(model, varied) if (each := at(sizes)).fit)
