@@ -15,9 +15,9 @@ from ampgraph.onnx_model import external
 from ampgraph.onnx_model.attributes import constant_tensor
 from ampgraph.onnx_model.dtypes import ELEM_TYPES
 from ampgraph.onnx_model.fuse.net import ORIGIN_KEY
+from ampgraph.onnx_model.inference import infer_once
 from ampgraph.onnx_model.names import CAST_KEY, CAUSE_KEY, RULE_KEY, WHY_KEY, metadata_of, node_ids, walk
 from ampgraph.onnx_model.places import SCOPES_KEY, common_place, place_of, place_of_name
-from ampgraph.onnx_model.shape_constants import infer_once
 from ampgraph.onnx_model.types import bodies, weightless
 from ampgraph.precision import Precision
 

@@ -18,7 +18,8 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto, V
 
 from ampgraph.onnx_model.attributes import constant_tensor
 from ampgraph.onnx_model.dtypes import NAMES
-from ampgraph.onnx_model.shape_constants import Reading, infer_once, infer_with_sizes, sizes_in
+from ampgraph.onnx_model.inference import infer_once
+from ampgraph.onnx_model.shape_constants import Reading, infer_with_sizes, sizes_in
 
 LARGEST_CONSTANT_FOR_INFERENCE = 1024  # elements; shape operands are far smaller, weights far larger
 _INITIALIZERS_ALONE = 4  # the IR version from which they need not be inputs

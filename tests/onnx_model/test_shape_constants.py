@@ -1,10 +1,13 @@
 """Shape arithmetic: the shapes that follow from sizes."""
 
 import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import ModelProto, numpy_helper, parser
 
 from ampgraph.onnx_model import shape_constants
-from ampgraph.onnx_model.shape_constants import infer_with_sizes, sizes_in
+from ampgraph.onnx_model.shape_constants import DONE, infer_with_sizes, sizes_in
 from ampgraph.onnx_model.shape_operators import LARGEST
 from ampgraph.onnx_model.types import infer, types_in, weightless
 
@@ -81,63 +84,6 @@ def test_the_model_keeps_its_nodes() -> None:
     assert [node.output[0] for node in model.graph.node] == ["s", "p", "y"]
 
 
-def test_group_normalization_stops_no_shapes():
-    model = parser.parse_model("""<ir_version: 10, opset_import: ["" : 21]>
-        g (float[n,4,h] x, float[4] s) => (float[n,4,h] y) {
-            a = GroupNormalization<num_groups = 2>(x, s, s)  b = GroupNormalization<num_groups = 2>(a, s, s)
-            y = Neg(b) }""")
-    inferred = infer(model, {"x": (3, 4, 5)})
-    assert types_in(inferred.graph)["b"].shape == (3, 4, 5)
-    assert [node.op_type for node in inferred.graph.node] == ["GroupNormalization", "GroupNormalization", "Neg"]
-    assert model.graph.node[0].op_type == "GroupNormalization"
-
-
-def test_inference_goes_on_behind_fused_operators():
-    model = parser.parse_model(
-        """<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
-        g (float[2,6,8] x, float[8] s, float[24] b, float[2,3,8] other) => (y)
-        <float[8,24] w = {"""
-        + ", ".join("0.5" for _ in range(192))
-        + """}> {
-            n, m, v, sum = com.microsoft.SkipLayerNormalization(x, x, s, s)
-            a = com.microsoft.Attention<num_heads = 2>(n, w, b)
-            h = com.microsoft.MultiHeadAttention<num_heads = 2>(a, other, other)
-            g = com.microsoft.BiasGelu(h, s)  t = Transpose<perm = [0, 2, 1]>(g)
-            o, k, l, all = com.microsoft.SkipSimplifiedLayerNormalization(g, sum, s)
-            u = Transpose<perm = [0, 2, 1]>(all)  z = Add(t, u)  y = Neg(z) }"""
-    )
-    before = ModelProto.FromString(model.SerializeToString())
-    inferred = infer_with_sizes(model)
-    shapes = {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in inferred.graph.value_info}
-    assert {name: shapes[name] for name in "nahgt"} == dict.fromkeys("nahg", (2, 6, 8)) | {"t": (2, 8, 6)}
-    assert (shapes["sum"], shapes["all"], shapes["u"], shapes["z"]) == ((2, 6, 8), (2, 6, 8), (2, 8, 6), (2, 8, 6))
-    assert list(inferred.graph.node) == list(model.graph.node) == list(before.graph.node)
-
-
-def test_an_attention_whose_weights_a_node_holds_is_as_wide():
-    """As Paddle's exporter writes them."""
-    model = parser.parse_model(
-        """<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
-        g (float[2,6,2] x, float[6] b) => (y) {
-            w = Constant<value = float[2,6] {1,2,3,4,5,6,7,8,9,10,11,12}>()
-            a = com.microsoft.Attention<num_heads = 1>(x, w, b)  t = Transpose<perm = [0, 2, 1]>(a)  y = Neg(t) }"""
-    )
-    shapes = {value.name: value.type.tensor_type.shape for value in infer_with_sizes(model).graph.value_info}
-    assert [dim.dim_value for dim in shapes["t"].dim] == [2, 2, 6]
-
-
-def test_an_attention_of_another_width_is_left_unknown():
-    model = parser.parse_model(
-        """<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
-        g (float[2,6,8] x, float[12] b) => (y)
-        <float[8,12] w = {"""
-        + ", ".join("0.5" for _ in range(96))
-        + """}> {
-            a = com.microsoft.Attention<num_heads = 2>(x, w, b)  y = Neg(a) }"""
-    )
-    assert all(value.name != "a" for value in infer_with_sizes(model).graph.value_info)
-
-
 def test_what_the_last_shapes_decide_is_computed_too() -> None:
     """No shape waits for the scale of an attention, which exporters take from the width of its heads."""
     text = """(float[2,16] x) => (float[2,16] y) {
@@ -160,3 +106,56 @@ def test_a_deep_model_at_an_old_opset_is_known_to_its_end() -> None:
     shapes, _ = sizes_in(weightless(model))
     assert shapes["y"] == (3, 2)
     assert shapes[last] == (2, 3)
+
+
+LAYERS = (
+    "s{i} = Shape({x})  y{i} = Reshape({x}, s{i})",
+    "s{i} = Shape({x})  g{i} = Gather(s{i}, zero)  c{i} = Concat<axis = 0>(g{i}, minus)  y{i} = Reshape({x}, c{i})",
+    "s{i} = Shape({x})  d{i} = Mul(s{i}, two)  h{i} = Div(d{i}, two)  y{i} = Expand({x}, h{i})",
+    "t{i} = Constant<value_ints = [0, -1]>()  y{i} = Reshape({x}, t{i})",
+    "y{i} = Transpose({x})",
+    "y{i} = Concat<axis = 0>({x}, {x})",
+    "n{i} = NonZero({x})  y{i} = Cast<to = 1>(n{i})",  # as long as there are elements that are not 0
+    "y{i} = custom.Unheard({x})",
+)
+
+
+def layered(kinds: list[str], opset: int) -> ModelProto:
+    """A model of such layers, one after the other."""
+    lines, last = [], "x"
+    for layer, kind in enumerate(kinds):
+        lines.append(kind.format(i=layer, x=last))
+        last = f"y{layer}"
+    text = f'<ir_version: 8, opset_import: ["" : {opset}, "custom" : 1]> g (float[2,3] x) => (float[a,b] y) '
+    model = parser.parse_model(f"{text} {{ {'  '.join(lines)}  y = Relu({last}) }}")
+    constants = {"zero": i(0), "minus": i(-1), "two": i(2)}
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
+    return model
+
+
+@given(st.lists(st.sampled_from(LAYERS), min_size=1, max_size=12), st.sampled_from((12, 13, 17)), st.integers(1, 9))
+def test_stretch_by_stretch_as_much_is_known_as_of_the_whole(kinds: list[str], opset: int, length: int) -> None:
+    """Of a model that can run at its sizes."""
+    model = layered(kinds, opset)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(shape_constants, "WHOLE_ROUNDS", shape_constants.ROUNDS)
+        sizes, results = sizes_in(weightless(model))
+        patched.setattr(shape_constants, "WHOLE_ROUNDS", 0)
+        patched.setattr(shape_constants, "SHORTEST", length)
+        walked, found = sizes_in(weightless(model))
+    walked, sizes = (
+        {name: shape for name, shape in each.items() if not name.endswith(DONE)} for each in (walked, sizes)
+    )
+    assert walked == sizes
+    assert found.keys() == results.keys()
+    assert all(np.array_equal(found[name], results[name]) for name in results)
+
+
+def test_the_whole_of_a_deep_model_is_inferred_a_few_times(monkeypatch) -> None:
+    nodes, once = [], shape_constants.infer_once
+    monkeypatch.setattr(shape_constants, "infer_once", lambda light: nodes.append(len(light.graph.node)) or once(light))
+    model = layered([LAYERS[0]] * 300, 13)
+    shapes, _ = sizes_in(weightless(model))
+    assert shapes["y"] == (2, 3)
+    assert sum(count == len(model.graph.node) for count in nodes) <= shape_constants.WHOLE_ROUNDS + 2
+    assert max(count for count in nodes if count < len(model.graph.node)) == shape_constants.SHORTEST
