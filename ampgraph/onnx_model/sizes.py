@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from onnx import ModelProto
 from onnxruntime import InferenceSession
 
+from ampgraph.onnx_model.asked_shapes import symbol_sizes
+from ampgraph.onnx_model.dimensions import sums_of
 from ampgraph.onnx_model.run import Feed, fitted, random_inputs, run
-from ampgraph.onnx_model.types import fixed_size, modelled_inputs
+from ampgraph.onnx_model.types import fixed_size, following, modelled_inputs
 
 Shapes = Mapping[str, tuple[int, ...]]
 USUAL = (512, 256, 64, 48, 32, 16, 1)  # of images, text and sound
@@ -65,10 +68,11 @@ def _small_first(model: ModelProto, shapes: Shapes, assumed: Collection[str]) ->
     start = {**modelled_inputs(model, shapes), **shapes}
     places = _free_places(model, settled)
     of_images = {key: found for key, found in places.items() if all(_is_large(start, *place) for place in found)}
-    small = _changed(start, of_images, dict(zip(of_images, itertools.cycle(SMALL), strict=False)))
+    change = _Change(model, of_images, settled)
+    small = change.made(start, dict(zip(of_images, itertools.cycle(SMALL), strict=False)))
     yield small
     for key, size in itertools.product(of_images, _SMALLER):
-        yield _changed(small, of_images, {key: size})
+        yield change.made(small, {key: size})
     yield start
     yield from candidates(model, settled)
 
@@ -77,30 +81,44 @@ def _is_large(shapes: Shapes, name: str, axis: int) -> bool:
     return shapes[name][axis] > max(SMALL) and axis >= len(shapes[name]) - 2 and len(shapes[name]) > 3
 
 
-def _changed(shapes: Shapes, places: Mapping[str, list[tuple[str, int]]], sizes: Mapping[str, int]) -> Shapes:
-    """The shapes with these sizes, by symbol, in their places."""
-    taken = {place: size for key, size in sizes.items() for place in places[key]}
-    return {
-        name: tuple(taken.get((name, axis), size) for axis, size in enumerate(shape)) for name, shape in shapes.items()
-    }
+@dataclass(frozen=True)
+class _Change:
+    """How sizes change in the places of their symbols. `settled`: inputs whose shapes stay."""
+
+    model: ModelProto
+    places: Mapping[str, list[tuple[str, int]]]
+    settled: Collection[str]
+
+    def made(self, shapes: Shapes, sizes: Mapping[str, int]) -> Shapes:
+        """The shapes with these sizes, by symbol, and with those that follow from them."""
+        taken = {place: size for key, size in sizes.items() for place in self.places[key]}
+        changed = {
+            name: tuple(taken.get((name, axis), size) for axis, size in enumerate(shape))
+            for name, shape in shapes.items()
+        }
+        return following(self.model, changed, symbol_sizes(self.model, changed), self.settled)
 
 
 def candidates(model: ModelProto, shapes: Shapes) -> Iterator[Shapes]:
     """Shapes by input: as modelled, then with one free size changed, then with two; `shapes` and batches stay."""
     start = modelled_inputs(model, shapes)
     places = _free_places(model, shapes)
+    change = _Change(model, places, shapes)
     yield start
     for count in range(1, MOST_CHANGED + 1):
         for changed in itertools.combinations(places, count):
             for sizes in itertools.product(USUAL, repeat=count):
-                yield _changed(start, places, dict(zip(changed, sizes, strict=True)))
+                yield change.made(start, dict(zip(changed, sizes, strict=True)))
 
 
 def _free_places(model: ModelProto, shapes: Shapes) -> dict[str, list[tuple[str, int]]]:
-    """(input, axis) by symbol of every free dimension; a symbol of a first dimension, or of `shapes`, is settled."""
+    """(input, axis) by symbol of every free dimension; a symbol of a first dimension, or of `shapes`, is settled.
+
+    And one that is a sum of others.
+    """
     initialized = {tensor.name for tensor in model.graph.initializer}
     places: dict[str, list[tuple[str, int]]] = {}
-    settled: set[str] = set()
+    settled = set(sums_of(model))
     for value in model.graph.input:
         if value.name in initialized:
             continue

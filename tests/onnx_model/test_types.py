@@ -173,3 +173,14 @@ def test_a_graph_is_read_once_for_several_sizes() -> None:
         assert sizes == expected
         assert results.keys() == computed.keys()
         assert results["n"] == [rows] == computed["n"]
+
+
+def test_a_symbol_is_of_the_size_that_is_given_whatever_input_comes_first() -> None:
+    model = parse("g (float[b,t] x, float[b,t] m, float[s,s] a) => (float[b,t] y) { y = Add(x, m) }")
+    assert modelled_inputs(model, {"m": (4, 7)}) == {"x": (4, 7), "m": (4, 7), "a": (1, 1)}
+    assert modelled_inputs(model, {"a": (3, 5)})["x"] == (1, 128)
+
+
+def test_a_symbol_that_is_given_several_sizes_stands_for_none() -> None:
+    model = parse("g (float[n,q] x, float[q,q] a) => (float[n,q] y) { y = Relu(x) }")
+    assert modelled_inputs(model, {"a": (3, 5)})["x"] == (1, 128)

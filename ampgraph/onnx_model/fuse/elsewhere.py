@@ -14,8 +14,9 @@ from typing import TypeVar
 
 from onnx import ModelProto
 
+from ampgraph.onnx_model.dimensions import sums_of
 from ampgraph.onnx_model.fuse.view import Shape
-from ampgraph.onnx_model.types import fixed_size
+from ampgraph.onnx_model.types import fixed_size, following
 
 Found = TypeVar("Found")
 
@@ -121,16 +122,21 @@ def _moved(size: int, step: int) -> int:
 
 def _changed(model: ModelProto, shapes: Mapping[str, Shape], change: Callable[[int, int], int]) -> dict[str, Shape]:
     """The shapes with every free dimension changed. `change`: of a size, and which symbol it is of, from 1 on."""
-    found, order = dict(shapes), _symbols(model, shapes)
+    found, order, changed = dict(shapes), _symbols(model, shapes), dict[str, int]()
     for name, symbols in _free(model, shapes):
-        sizes = zip(shapes[name], symbols, strict=True)
-        found[name] = tuple(change(size, order[symbol]) if symbol else size for size, symbol in sizes)
-    return found
+        sizes = [
+            change(size, order[symbol]) if symbol in order else size
+            for size, symbol in zip(shapes[name], symbols, strict=True)
+        ]
+        found[name] = tuple(sizes)
+        changed.update(zip(symbols, sizes, strict=True))
+    return dict(following(model, found, changed))
 
 
 def _symbols(model: ModelProto, shapes: Mapping[str, Shape]) -> dict[str, int]:
-    """The symbols of free dimensions in order, from 1 on; one without a name is its own."""
-    names = [symbol for _, symbols in _free(model, shapes) for symbol in symbols if symbol]
+    """The symbols of free dimensions in order, from 1 on, but sums of others; one without a name is its own."""
+    sums = sums_of(model)
+    names = [symbol for _, symbols in _free(model, shapes) for symbol in symbols if symbol and symbol not in sums]
     return {symbol: nth for nth, symbol in enumerate(dict.fromkeys(names), 1)}
 
 
