@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import ChainMap
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -30,21 +30,20 @@ _DATA_FIELDS = ("float_data", "int32_data", "int64_data")
 DONE = "~computed"  # ends the name of an output whose result is an initializer now
 _MEASURES = ("Shape", "Size")  # what they tell is their input's shape
 _COMPUTABLE = frozenset((*_MEASURES, *OPERATORS))
-ROUNDS = 128  # of inference, each of which may make more sizes known
+ROUNDS = 128  # of inference at most, each of which may make more sizes known
 WHOLE_ROUNDS = 4  # before a model is taken for a deep one: each layer may ask for four, before opset 14
 
 
 @dataclass(frozen=True)
 class Step:
-    """A node whose result may be computed, or one with bodies."""
+    """A node whose result may be computed."""
 
     index: int
     op: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Attributes
-    operands: frozenset[str] = frozenset()  # whose values it computes with
-    bodies: tuple[Reading, ...] = ()
+    operands: tuple[str, ...]  # whose values it computes with
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,7 @@ class Reading:
     """What a weightless graph or body says whatever sizes its inputs get: it is read once for all of them."""
 
     steps: tuple[Step, ...]
+    inside: Mapping[int, tuple[Reading, ...]]  # the bodies of nodes
     known: Mapping[str, Array]  # small constants
     sized: Mapping[str, tuple[int, ...]]  # shapes of constants
     unsized: frozenset[str]  # results whose shape is to be found
@@ -61,24 +61,21 @@ class Reading:
         """Read a graph and its bodies."""
         nodes = list(graph.node)
         inside = {i: tuple(map(cls.of, _bodies(node))) for i, node in enumerate(nodes) if node.attribute}
-        steps = [
-            _step(i, node, inside.get(i, ())) for i, node in enumerate(nodes) if inside.get(i) or _computable(node)
-        ]
+        inside = {index: bodies for index, bodies in inside.items() if bodies}
+        steps = tuple(_step(i, node) for i, node in enumerate(nodes) if i not in inside and _computable(node))
         known = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer if _is_plain(tensor)}
         made = {node.output[0]: _constant(_attributes(node)) for node in nodes if _is_constant(node)}
         known.update((name, array) for name, array in made.items() if array is not None)
         sized = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
         sized |= {name: array.shape for name, array in known.items() if name not in sized}
         unsized = {name for node in nodes for name in node.output if name}
-        return cls(tuple(steps), known, sized, frozenset(unsized - sized.keys()))
+        return cls(steps, inside, known, sized, frozenset(unsized - sized.keys()))
 
 
-def _step(index: int, node: NodeProto, bodies: tuple[Reading, ...]) -> Step:
-    inputs, outputs = tuple(node.input), tuple(node.output)
-    if bodies:
-        return Step(index, node.op_type, inputs, outputs, {}, bodies=bodies)
-    operands = frozenset(() if node.op_type in _MEASURES else filter(None, inputs))
-    return Step(index, node.op_type, inputs, outputs, _attributes(node), operands)
+def _step(index: int, node: NodeProto) -> Step:
+    inputs = tuple(node.input)
+    operands = () if node.op_type in _MEASURES else tuple(filter(None, inputs))
+    return Step(index, node.op_type, inputs, tuple(node.output), _attributes(node), operands)
 
 
 def infer_with_sizes(light: ModelProto) -> ModelProto:
@@ -109,7 +106,7 @@ def _further(light: ModelProto, inferred: ModelProto, level: _Level) -> ModelPro
     for nth in range(ROUNDS):
         if not level.lacks_shapes(inferred.graph) or not _fold(level, inferred.graph, {}, {}):
             break
-        if nth == WHOLE_ROUNDS and not level.inside:
+        if nth >= WHOLE_ROUNDS:
             _walk(light, inferred, level)
         inferred = infer_once(light)
     return inferred
@@ -120,29 +117,50 @@ def _walk(light: ModelProto, inferred: ModelProto, level: _Level) -> None:
 
     Results alone are kept of it: of shapes the inference of the whole model has the last word.
     """
-    sized, told = dict(level.sized), level.told
-    ahead, length = Ahead(light, inferred.graph), SHORTEST
+    before = [(each, dict(each.sized), each.told) for each in _levels(level)]
+    _walk_in(level, Ahead(light, light.graph, inferred.graph), {}, {})
+    for each, sized, told in before:
+        results = {name for node in each.light.node for name in node.output if name}
+        each.sized, each.told, each.unsized = sized, told, results - sized.keys() - each.known.keys()
+
+
+def _levels(level: _Level) -> Iterator[_Level]:
+    yield level
+    for levels in level.inside.values():
+        for each in levels:
+            yield from _levels(each)
+
+
+def _walk_in(
+    level: _Level, ahead: Ahead, outer: MutableMapping[str, Array], around: MutableMapping[str, tuple[int, ...]]
+) -> None:
+    """`_walk` in a graph, then in the bodies of its nodes; `outer` and `around` as in `_fold`."""
+    known = ChainMap(level.known, outer) if outer else level.known
+    shapes = ChainMap(level.sized, around) if around else level.sized
+    _capture(level, outer)
+    length = SHORTEST
     while ahead.left:
-        part, before = infer_once(ahead.part(level.sized, length)), len(level.sized)
-        level.lacks_shapes(part.graph)
-        end = ahead.end(length)
-        found = _fold_until(end, level, part.graph) or len(level.sized) > before
+        part, end, before = infer_once(ahead.part(shapes, length)), ahead.end(length), len(level.sized)
+        level.take(part.graph)
+        found = _compute_all(level, _before(end, level.pending), known, shapes) or len(level.sized) > before
         if not found and length >= len(ahead.left):
             break
-        ahead.drop(part.graph, level.sized, level.known, {step.index for step in _before(end, level.pending)})
+        ahead.drop(part.graph, shapes, level.known, {step.index for step in _before(end, level.pending)})
         length = SHORTEST if found else 2 * length
-    level.sized, level.told = sized, told
-    results = {name for node in light.graph.node for name in node.output if name}
-    level.unsized = results - level.sized.keys() - level.known.keys()
+    for index, levels in level.inside.items():
+        for each, twin in zip(levels, _bodies(ahead.inferred.node[index]), strict=True):
+            _walk_in(each, Ahead(ahead.model, each.light, twin, ahead), known, shapes)
 
 
-def _fold_until(end: int, level: _Level, inferred: GraphProto) -> bool:
-    """`_fold` for nodes before the place `end` alone."""
-    near = _before(end, level.pending)
-    later, level.pending = level.pending[len(near) :], near
-    found = _fold(level, inferred, {}, {})
-    level.pending = [*level.pending, *later]
-    return found
+def _compute_all(level: _Level, steps: Sequence[Step], known: Mapping[str, Array], shapes: Shapes) -> bool:
+    """Make results known that can be; whether there were any. `steps`: the first of those that are pending."""
+    left = [
+        step
+        for step in steps
+        if not (all(map(known.__contains__, step.operands)) and _compute(step, level, known, shapes))
+    ]
+    level.pending = [*left, *level.pending[len(steps) :]]
+    return len(left) < len(steps)
 
 
 def _before(end: int, steps: Sequence[Step]) -> Sequence[Step]:
@@ -167,11 +185,8 @@ class _Level:
         """A graph before the first round."""
         read = reading or Reading.of(light)
         inside = {
-            step.index: [
-                cls.of(body, of) for body, of in zip(_bodies(light.node[step.index]), step.bodies, strict=True)
-            ]
-            for step in read.steps
-            if step.bodies
+            index: [cls.of(body, of) for body, of in zip(_bodies(light.node[index]), bodies, strict=True)]
+            for index, bodies in read.inside.items()
         }
         return cls(light, read.steps, inside, dict(read.known), dict(read.sized), set(read.unsized))
 
@@ -183,6 +198,15 @@ class _Level:
 
     def lacks_shapes(self, inferred: GraphProto) -> bool:
         """Whether any result is without a shape; those that the last round and inference have told are taken in."""
+        self.take(inferred)
+        lacking = [bool(self.unsized)]
+        for index, levels in self.inside.items():
+            bodies = _bodies(inferred.node[index])
+            lacking += [level.lacks_shapes(body) for level, body in zip(levels, bodies, strict=True)]
+        return any(lacking)
+
+    def take(self, inferred: GraphProto) -> None:
+        """Take in the shapes that the last round and inference have told, of the graph itself."""
         for name, result in islice(self.made.items(), self.told, None):
             self.sized.setdefault(name, result.shape)
         self.told = len(self.made)
@@ -191,11 +215,6 @@ class _Level:
             if name not in self.sized and (shape := _static_shape(value)) is not None:
                 self.sized[name] = shape
                 self.unsized.discard(name)
-        lacking = [bool(self.unsized)]
-        for index, levels in self.inside.items():
-            bodies = _bodies(inferred.node[index])
-            lacking += [level.lacks_shapes(body) for level, body in zip(levels, bodies, strict=True)]
-        return any(lacking)
 
 
 def _is_constant(node: NodeProto) -> bool:
@@ -248,17 +267,10 @@ def _fold(
     found = bool(outer) and _capture(level, outer)
     known = ChainMap(level.known, outer) if outer else level.known
     shapes = ChainMap(level.sized, around) if around else level.sized
-    left = []
-    for step in level.pending:
-        if step.bodies:
-            for body, twin in zip(level.inside[step.index], _bodies(inferred.node[step.index]), strict=True):
-                found |= _fold(body, twin, known, shapes)
-            left.append(step)
-        elif step.operands <= known.keys() and _compute(step, level, known, shapes):
-            found = True
-        else:
-            left.append(step)
-    level.pending = left
+    found |= _compute_all(level, level.pending, known, shapes)
+    for index, levels in level.inside.items():
+        for body, twin in zip(levels, _bodies(inferred.node[index]), strict=True):
+            found |= _fold(body, twin, known, shapes)
     return found
 
 

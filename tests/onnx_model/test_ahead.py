@@ -20,7 +20,7 @@ SIZED = {"x": (2, 3), "w": (), "one": (), "s": (2,), "g": ()}
 
 def ahead() -> Ahead:
     light = parser.parse_model(MODEL)
-    return Ahead(light, shape_inference.infer_shapes(light).graph)
+    return Ahead(light, light.graph, shape_inference.infer_shapes(light).graph)
 
 
 def kinds(part: ModelProto) -> list[str]:
@@ -44,7 +44,7 @@ def test_what_has_been_computed_since_is_among_the_constants() -> None:
     found = ahead()
     found.left = [G]
     assert {tensor.name for tensor in found.part(SIZED, 1).graph.initializer} == {"one"}
-    found.light.graph.initializer.append(numpy_helper.from_array(np.array([2, 3]), "s"))
+    found.graph.initializer.append(numpy_helper.from_array(np.array([2, 3]), "s"))
     assert {tensor.name for tensor in found.part(SIZED, 1).graph.initializer} == {"one", "s"}
 
 

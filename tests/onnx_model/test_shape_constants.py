@@ -1,5 +1,8 @@
 """Shape arithmetic: the shapes that follow from sizes."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,9 +10,10 @@ from hypothesis import strategies as st
 from onnx import ModelProto, numpy_helper, parser
 
 from ampgraph.onnx_model import shape_constants
+from ampgraph.onnx_model.names import walk
 from ampgraph.onnx_model.shape_constants import DONE, infer_with_sizes, sizes_in
 from ampgraph.onnx_model.shape_operators import LARGEST
-from ampgraph.onnx_model.types import infer, types_in, weightless
+from ampgraph.onnx_model.types import Type, infer, types_in, weightless
 
 I64 = np.int64
 
@@ -120,42 +124,73 @@ LAYERS = (
 )
 
 
-def layered(kinds: list[str], opset: int) -> ModelProto:
-    """A model of such layers, one after the other."""
+def layered(kinds: list[str], opset: int, *, inside: bool = False) -> ModelProto:
+    """A model of such layers, one after the other; `inside` a branch."""
     lines, last = [], "x"
     for layer, kind in enumerate(kinds):
         lines.append(kind.format(i=layer, x=last))
         last = f"y{layer}"
-    text = f'<ir_version: 8, opset_import: ["" : {opset}, "custom" : 1]> g (float[2,3] x) => (float[a,b] y) '
-    model = parser.parse_model(f"{text} {{ {'  '.join(lines)}  y = Relu({last}) }}")
+    body = f"{'  '.join(lines)}  y = Relu({last})"
+    if inside:
+        other = "else_branch = f () => (float[c,d] z) { z = Relu(x) }"
+        body = f"y = If (c) < then_branch = t () => (float[c,d] y) {{ {body} }}, {other}>"
+    inputs = "float[2,3] x, bool c" if inside else "float[2,3] x"
+    head = f'<ir_version: 8, opset_import: ["" : {opset}, "custom" : 1]>'
+    model = parser.parse_model(f"{head} g ({inputs}) => (float[a,b] y) {{ {body} }}")
     constants = {"zero": i(0), "minus": i(-1), "two": i(2)}
     model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
     return model
 
 
-@given(st.lists(st.sampled_from(LAYERS), min_size=1, max_size=12), st.sampled_from((12, 13, 17)), st.integers(1, 9))
+def whole_and_walked(length: int, told: Callable[[], Any]) -> tuple[Any, Any]:
+    """What is told of a model that is inferred as a whole in every round, and in stretches of so many nodes."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(shape_constants, "WHOLE_ROUNDS", shape_constants.ROUNDS)
+        whole = told()
+        patched.setattr(shape_constants, "WHOLE_ROUNDS", 0)
+        patched.setattr(shape_constants, "SHORTEST", length)
+        return whole, told()
+
+
+STACKS, OPSETS = st.lists(st.sampled_from(LAYERS), min_size=1, max_size=12), st.sampled_from((12, 13, 17))
+
+
+@given(STACKS, OPSETS, st.integers(1, 9))
 def test_stretch_by_stretch_as_much_is_known_as_of_the_whole(kinds: list[str], opset: int, length: int) -> None:
     """Of a model that can run at its sizes."""
     model = layered(kinds, opset)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(shape_constants, "WHOLE_ROUNDS", shape_constants.ROUNDS)
-        sizes, results = sizes_in(weightless(model))
-        patched.setattr(shape_constants, "WHOLE_ROUNDS", 0)
-        patched.setattr(shape_constants, "SHORTEST", length)
-        walked, found = sizes_in(weightless(model))
-    walked, sizes = (
-        {name: shape for name, shape in each.items() if not name.endswith(DONE)} for each in (walked, sizes)
-    )
-    assert walked == sizes
+    (sizes, results), (walked, found) = whole_and_walked(length, lambda: sizes_in(weightless(model)))
+    shapes = [{name: shape for name, shape in each.items() if not name.endswith(DONE)} for each in (walked, sizes)]
+    assert shapes[0] == shapes[1]
     assert found.keys() == results.keys()
     assert all(np.array_equal(found[name], results[name]) for name in results)
 
 
-def test_the_whole_of_a_deep_model_is_inferred_a_few_times(monkeypatch) -> None:
+@given(STACKS, OPSETS, st.integers(1, 9))
+def test_and_as_much_in_bodies(kinds: list[str], opset: int, length: int) -> None:
+    model = layered(kinds, opset, inside=True)
+
+    def told() -> dict[str, Type]:
+        branch = infer_with_sizes(weightless(model)).graph.node[0].attribute[0].g
+        return {name: known for name, known in types_in(branch).items() if not name.endswith(DONE)}
+
+    whole, walked = whole_and_walked(length, told)
+    assert walked == whole
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_the_whole_of_a_deep_model_is_inferred_a_few_times(monkeypatch, inside: bool) -> None:
+    """A body stands in every stretch of the graph around it, of which there are few."""
     nodes, once = [], shape_constants.infer_once
-    monkeypatch.setattr(shape_constants, "infer_once", lambda light: nodes.append(len(light.graph.node)) or once(light))
-    model = layered([LAYERS[0]] * 300, 13)
-    shapes, _ = sizes_in(weightless(model))
-    assert shapes["y"] == (2, 3)
-    assert sum(count == len(model.graph.node) for count in nodes) <= shape_constants.WHOLE_ROUNDS + 2
-    assert max(count for count in nodes if count < len(model.graph.node)) == shape_constants.SHORTEST
+
+    def counted(light: ModelProto) -> ModelProto:
+        nodes.append(sum(1 for _ in walk(light.graph)))
+        return once(light)
+
+    monkeypatch.setattr(shape_constants, "infer_once", counted)
+    model = layered([LAYERS[0]] * 300, 13, inside=inside)
+    inferred = infer_with_sizes(weightless(model)).graph
+    assert types_in(inferred.node[0].attribute[0].g if inside else inferred)["y"].shape == (2, 3)
+    whole = sum(1 for _ in walk(model.graph))
+    assert sum(count == whole for count in nodes) <= shape_constants.WHOLE_ROUNDS + 3
+    assert max(count for count in nodes if count < whole - 2) == shape_constants.SHORTEST
