@@ -17,6 +17,7 @@ from ampgraph.onnx_model.attributes import constant_tensor
 from ampgraph.onnx_model.fuse.affine import fuse_affine_after, fuse_affine_before
 from ampgraph.onnx_model.fuse.bias import fuse_bias
 from ampgraph.onnx_model.fuse.bias_add import fuse_bias_add
+from ampgraph.onnx_model.fuse.branches import with_branches
 from ampgraph.onnx_model.fuse.carry import fuse_carry
 from ampgraph.onnx_model.fuse.causal import causal_scores, has_masks
 from ampgraph.onnx_model.fuse.einsum import fuse_einsum
@@ -123,7 +124,7 @@ def fuse(model: ModelProto, shapes: Mapping[str, Shape]) -> Fused | None:
         return None
     bones = skeleton(model)
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    simple = with_folded(with_plain_casts(rewritten(bones, [simplify(bones)])), weights)
+    simple = with_folded(with_plain_casts(_simplified(bones)), weights)
     looks = _agreed(model, simple, shapes)
     found, known = looks[0], looks[-1].shapes if len(looks) > 2 else looks[0].shapes
     before, after = _counts(bones), _counts(found.model)
@@ -139,6 +140,13 @@ def fuse(model: ModelProto, shapes: Mapping[str, Shape]) -> Fused | None:
         {name: known[name] for name in made if name in known},
         frozenset(own),
     )
+
+
+def _simplified(model: ModelProto) -> ModelProto:
+    """The model without what is known of it, and again with the branches that are known to be taken."""
+    simple = rewritten(model, [simplify(model)])
+    taken = with_branches(simple)
+    return simple if taken is simple else _simplified(taken)
 
 
 @dataclass(frozen=True)
@@ -263,7 +271,7 @@ def _has_anchor(model: ModelProto) -> bool:
     for node in model.graph.node:
         if node.op_type in _ANCHORS and node.input:
             before = _ANCHORS[node.op_type]
-            if before is None or makers.get(node.input[0]) in before:
+            if before is None or makers.get(node.input[0]) in (*before, "If"):  # whose branch may be known
                 return True
     return False
 

@@ -121,9 +121,16 @@ def says_twice(net: Net, name: str, *, adjacent: bool) -> bool:
         return bool(np.all(pairs[..., 0] == pairs[..., 1]))
     if adjacent:
         return _is_doubled(net, name)
-    joined = net.maker(name, "Concat")
-    alike = joined is not None and len(joined.input) == 2 and joined.input[0] == joined.input[1]
-    return joined is not None and alike and is_last_axis(net, joined)
+    joined = net.maker(name, "Concat", "Tile")
+    if joined is None or joined.op_type == "Tile":
+        return joined is not None and _tiles_twice(net, joined)
+    return len(joined.input) == 2 and joined.input[0] == joined.input[1] and is_last_axis(net, joined)
+
+
+def _tiles_twice(net: Net, tile: NodeProto) -> bool:
+    """Whether a value is another one twice, side by side."""
+    times = net.values(tile.input[1])
+    return times is not None and times.tolist() == [1] * (times.size - 1) + [2]
 
 
 def _is_doubled(net: Net, name: str) -> bool:

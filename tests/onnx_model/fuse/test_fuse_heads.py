@@ -111,6 +111,16 @@ def test_heads_of_which_a_part_is_turned():
     assert not found["Neg"] + found["Transpose"] + found["Softmax"]
 
 
+TILED = TABLES.replace("Concat<axis = -1>(freq, freq)", "Tile(freq, times)")
+
+
+@pytest.mark.parametrize(("times", "count"), [("1, 1, 2", 2), ("2, 1, 2", 0)], ids=["side by side", "and again"])
+def test_tables_that_are_tiled(times: str, count: int):
+    """As DINOv3's angles are."""
+    body = f"times = Constant<value_ints = [{times}]>() {HEADS} {TILED} {TURN} {ATTEND.format(q='qn', k='kn')}"
+    assert fused_of(body, {**APART, "freq": (1, 72, 2)}, "2,72,32")["RotaryEmbedding"] == count
+
+
 @pytest.mark.parametrize("change", ["Mul(q0, number)", "Mul(number, q0)", "Add(q0, number)"])
 def test_heads_that_a_number_changes_before_they_are_turned_by_angles(change: str):
     """As ESM scales its queries."""
