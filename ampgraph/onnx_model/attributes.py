@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from onnx import AttributeProto, NodeProto, TensorProto, numpy_helper
+from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, numpy_helper
 
 from ampgraph.graph import Attribute
 from ampgraph.onnx_model import tensors
@@ -26,6 +26,14 @@ def constant_tensor(node: NodeProto) -> TensorProto | None:
         dims = [] if attribute.name == "value_int" else [len(whole)]
         return TensorProto(dims=dims, data_type=TensorProto.INT64, int64_data=whole)
     return None
+
+
+def constants_in(graph: GraphProto) -> dict[str, TensorProto]:
+    """Initializers that nobody can override, and what Constant nodes hold, each under its value's name."""
+    inputs = {value.name for value in graph.input}
+    found = {tensor.name: tensor for tensor in graph.initializer if tensor.name not in inputs}
+    held = ((node.output[0], tensor) for node in graph.node if (tensor := constant_tensor(node)) is not None)
+    return {**found, **dict(held)}
 
 
 def plain_attributes(node: NodeProto) -> dict[str, Attribute]:

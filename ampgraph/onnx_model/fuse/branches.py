@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
-from ampgraph.onnx_model.attributes import constant_tensor
+from ampgraph.onnx_model.attributes import constants_in
 from ampgraph.onnx_model.fuse.net import copy_without, has_data
 from ampgraph.onnx_model.names import walk
 from ampgraph.onnx_model.types import bodies
@@ -21,7 +21,7 @@ def with_branches(model: ModelProto) -> ModelProto:
 
     An If stays where a name of its branch stands for something else outside.
     """
-    constants, names = _constants(model.graph), _names_outside(model.graph)
+    constants, names = constants_in(model.graph), _names_outside(model.graph)
     taken = {
         index: branch
         for index, node in enumerate(model.graph.node)
@@ -55,15 +55,6 @@ def _inlined(node: NodeProto, branch: GraphProto) -> Iterator[NodeProto]:
     for value, name in zip(branch.output, node.output, strict=True):
         if name:
             yield NodeProto(op_type="Identity", name=f"{node.name}_{name}", input=[value.name], output=[name])
-
-
-def _constants(graph: GraphProto) -> dict[str, TensorProto]:
-    """Constants that nobody can override."""
-    found = {tensor.name: tensor for tensor in graph.initializer}
-    for value in graph.input:
-        found.pop(value.name, None)
-    held = ((node, constant_tensor(node)) for node in graph.node)
-    return {**found, **{node.output[0]: tensor for node, tensor in held if tensor is not None}}
 
 
 def _names(graph: GraphProto) -> set[str]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper
 
-from ampgraph.onnx_model.attributes import constant_tensor
 from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.types import fixed_size, infer, types_in
 
@@ -46,11 +45,3 @@ def _at(value: ValueInfoProto, symbols: Mapping[str, int]) -> ValueInfoProto | N
     dims = value.type.tensor_type.shape.dim
     found = [symbols.get(dim.dim_param) if dim.dim_param else fixed_size(dim) for dim in dims]
     return None if None in found else helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, found)
-
-
-def constants_of(model: ModelProto) -> dict[str, TensorProto]:
-    """Initializers that nobody can override, and what Constant nodes hold, each under its value's name."""
-    inputs = {value.name for value in model.graph.input}
-    found = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name not in inputs}
-    held = ((node.output[0], tensor) for node in model.graph.node if (tensor := constant_tensor(node)) is not None)
-    return {**found, **dict(held)}

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from ampgraph.onnx_model.attributes import plain_attributes
+from ampgraph.onnx_model.attributes import constants_in, plain_attributes
 from ampgraph.onnx_model.fuse.net import copy_without, node
 from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.native.conv import VECTOR
-from ampgraph.onnx_model.native.inferred import constants_of
 from ampgraph.onnx_model.prepare import captured
 from ampgraph.onnx_model.types import bodies
 
@@ -36,13 +35,13 @@ _BESIDE: Mapping[str, int] = {"strides": 1, "dilations": 1, "kernel_shape": 1, "
 
 def has_lines(model: ModelProto) -> bool:
     """Whether there is a convolution along one axis that a kernel of ours computes as one of an image."""
-    weights = constants_of(model)
+    weights = constants_in(model.graph)
     return any(_is_ours(each, weights) for each in model.graph.node)
 
 
 def as_images(model: ModelProto, shapes: Mapping[str, Shape]) -> ModelProto:
     """The model with those convolutions over images, and what is between them. `shapes`: of values, as far as known."""
-    weights, nodes = constants_of(model), list(model.graph.node)
+    weights, nodes = constants_in(model.graph), list(model.graph.node)
     lifted, images = _lifted(nodes, weights, shapes)
     stay = [each for place, each in enumerate(nodes) if place not in lifted]
     lifting = _Lifting(weights, shapes, images, _needed(model, stay))

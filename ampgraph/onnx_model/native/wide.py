@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
-from ampgraph.onnx_model.attributes import plain_attributes
+from ampgraph.onnx_model.attributes import constants_in, plain_attributes
 from ampgraph.onnx_model.fuse.net import Array, copy_without
 from ampgraph.onnx_model.native.conv import VECTOR
-from ampgraph.onnx_model.native.inferred import constants_of
 from ampgraph.onnx_model.prepare import captured
 from ampgraph.onnx_model.types import bodies
 
@@ -75,7 +74,7 @@ class _Wide:
                 fixed |= captured(body)
         makers = {name: node for node in nodes for name in node.output}
         by_name = {name: tuple(found) for name, found in readers.items()}
-        return cls(tuple(nodes), constants_of(model), by_name, makers, frozenset(fixed))
+        return cls(tuple(nodes), constants_in(model.graph), by_name, makers, frozenset(fixed))
 
     def tensor(self, name: str) -> TensorProto | None:
         """A constant, as it is by now."""
