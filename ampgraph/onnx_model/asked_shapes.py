@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from onnx import ModelProto
 
 from ampgraph.errors import OptionError
+from ampgraph.onnx_model.dimensions import sizes_by_symbol
 from ampgraph.onnx_model.types import by_x, fixed_size, is_like
 
 Shapes = Mapping[str, Sequence[int]]
@@ -33,21 +34,6 @@ def refuse_unlike(model: ModelProto, shapes: Shapes, place: Place = as_option) -
         declared = [fixed_size(dim) for dim in inputs[name].dim]
         if declared and not is_like(sizes, declared):
             raise OptionError(f"{place(name)}={by_x(sizes)}", f"the input is {by_x(declared)}", "give one like it")
-
-
-def sizes_by_symbol(model: ModelProto, shapes: Shapes) -> dict[str, set[int]]:
-    """The sizes that symbols of free dimensions stand for in these shapes."""
-    found: dict[str, set[int]] = {}
-    for value in model.graph.input:
-        for dim, size in zip(value.type.tensor_type.shape.dim, shapes.get(value.name, ()), strict=False):
-            if dim.dim_param:
-                found.setdefault(dim.dim_param, set()).add(size)
-    return found
-
-
-def symbol_sizes(model: ModelProto, shapes: Shapes) -> dict[str, int]:
-    """What the symbols of free dimensions stand for in these shapes; one of several sizes is none (exporters' "?")."""
-    return {symbol: min(sizes) for symbol, sizes in sizes_by_symbol(model, shapes).items() if len(sizes) == 1}
 
 
 def contradictions(model: ModelProto, shapes: Shapes) -> Iterator[str]:

@@ -1,79 +1,81 @@
-"""Dimensions: free ones whose size follows from others, as names of exporters say.
+"""Dimensions: what their names stand for, in given shapes, and where one follows from others.
 
-A mask over the tokens of a key-value cache and the new ones is "past_sequence_length + sequence_length" long, or "+ 1",
-by Optimum and by torch; onnxruntime-genai names it "total_sequence_length".
+A mask over the tokens of a key-value cache and the new ones is named "past_sequence_length + sequence_length" by
+Optimum, and "total_sequence_length" by onnxruntime-genai.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING
 
 from onnx import ModelProto
 
-_TERM = re.compile(r"\s*([+-])\s*(?:(\d+)\s*\*\s*)?(?:([A-Za-z_][\w.]*)|(\d+))\s*(?:\*\s*(\d+)\s*)?")
+if TYPE_CHECKING:
+    from onnx_ir import SymbolicDim
+
+_OPERATOR = re.compile(r"[-+*/(]")
 _ALL, _PAST = "total_", "past_"
 
 
-@dataclass(frozen=True)
-class Sum:
-    """A size that is a sum: of symbols, each so many times, and of a number."""
-
-    terms: tuple[tuple[int, str], ...]
-    number: int = 0
-
-    def size(self, sizes: Mapping[str, int]) -> int | None:
-        """The size, where those of all symbols are known and it is one."""
-        if not all(symbol in sizes for _, symbol in self.terms):
-            return None
-        found = self.number + sum(times * sizes[symbol] for times, symbol in self.terms)
-        return found if found > 0 else None
-
-
-def sums_of(model: ModelProto) -> dict[str, Sum]:
-    """Names of free dimensions of a model's inputs that are sums of others', with what they are sums of."""
+def formulas_of(model: ModelProto) -> dict[str, str]:
+    """Names of free dimensions of a model's inputs that follow from others', each with its formula."""
     dims = [dim for value in model.graph.input for dim in value.type.tensor_type.shape.dim]
-    return sums_among({dim.dim_param for dim in dims if dim.dim_param})
+    return formulas_among({dim.dim_param for dim in dims if dim.dim_param})
 
 
-def sums_among(names: Iterable[str]) -> dict[str, Sum]:
-    """The sums among names: those that are written as such, of names that are not."""
+def formulas_among(names: Iterable[str]) -> dict[str, str]:
+    """Those among names that are formulas of others, which are none."""
     given = set(names)
-    read = {name: each for name in given if (each := _read(name)) is not None}
-    plain = given - read.keys()
-    sums = {name: each for name, each in read.items() if all(symbol in plain for _, symbol in each.terms)}
-    return {**sums, **dict(_totals(plain))}
+    written = {name: dim for name in given if _OPERATOR.search(name) and (dim := _parsed(name)) is not None}
+    plain = given - written.keys()
+    formulas = {name: name for name, dim in written.items() if dim.free_symbols() and dim.free_symbols() <= plain}
+    return {**formulas, **dict(_totals(plain))}
 
 
-def completed(sizes: Mapping[str, int], sums: Mapping[str, Sum]) -> dict[str, int]:
-    """The sizes of symbols, with those of the sums that follow from them."""
-    following = {name: size for name, each in sums.items() if (size := each.size(sizes)) is not None}
+def completed(sizes: Mapping[str, int], formulas: Mapping[str, str]) -> dict[str, int]:
+    """The sizes of symbols, with those that follow from them."""
+    following = {}
+    for name, formula in formulas.items():
+        dim = _parsed(formula)
+        size = dim.evaluate(sizes) if dim is not None else None
+        if isinstance(size, int) and size > 0:
+            following[name] = size
     return {**sizes, **following}
 
 
-def _totals(names: set[str]) -> Iterator[tuple[str, Sum]]:
+def sizes_by_symbol(model: ModelProto, shapes: Mapping[str, Sequence[int]]) -> dict[str, set[int]]:
+    """The sizes that symbols of free dimensions stand for in these shapes."""
+    found: dict[str, set[int]] = {}
+    for value in model.graph.input:
+        for dim, size in zip(value.type.tensor_type.shape.dim, shapes.get(value.name, ()), strict=False):
+            if dim.dim_param:
+                found.setdefault(dim.dim_param, set()).add(size)
+    return found
+
+
+def symbol_sizes(model: ModelProto, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """What the symbols of free dimensions stand for in these shapes; one of several sizes is none (exporters' "?")."""
+    return {symbol: min(sizes) for symbol, sizes in sizes_by_symbol(model, shapes).items() if len(sizes) == 1}
+
+
+def _totals(names: set[str]) -> Iterator[tuple[str, str]]:
     for name in names:
         rest = name.removeprefix(_ALL)
         if name.startswith(_ALL) and {rest, _PAST + rest} <= names:
-            yield name, Sum(((1, _PAST + rest), (1, rest)))
+            yield name, f"{_PAST}{rest} + {rest}"
 
 
-def _read(name: str) -> Sum | None:
-    """A name as a sum; None where it is none, or one symbol alone."""
-    text = name.strip()
-    text = text if text[:1] in ("+", "-") else f"+{text}"
-    terms, number, place = list[tuple[int, str]](), 0, 0
-    while place < len(text):
-        term = _TERM.match(text, place)
-        if term is None:
-            return None
-        sign, before, symbol, digits, after = term.groups()
-        times = (-1 if sign == "-" else 1) * int(before or 1) * int(after or 1)
-        if symbol:
-            terms.append((times, symbol))
-        else:
-            number += times * int(digits)
-        place = term.end()
-    is_one = len(terms) == 1 and terms[0][0] == 1 and not number
-    return None if is_one or not terms else Sum(tuple(terms), number)
+@cache
+def _parsed(text: str) -> SymbolicDim | None:
+    """A name as a formula; None where it is none."""
+    from onnx_ir import SymbolicDim  # slow to import, and few names are formulas
+
+    dim = SymbolicDim(text)
+    try:
+        dim.free_symbols()
+    except ValueError:
+        return None
+    return dim

@@ -16,10 +16,11 @@ from ampgraph.errors import ModelError, OptionError
 from ampgraph.onnx_model import buffers
 from ampgraph.onnx_model.arrays import taken
 from ampgraph.onnx_model.asked import USUAL_SEARCH, ConvSearch, lacking, verify
-from ampgraph.onnx_model.asked_shapes import as_argument, contradictions, refuse_unlike, symbol_sizes
+from ampgraph.onnx_model.asked_shapes import as_argument, contradictions, refuse_unlike
 from ampgraph.onnx_model.bound import Bound, unbound
 from ampgraph.onnx_model.buffers import NO_GRAPH, Buffers
 from ampgraph.onnx_model.cpu_nodes import CpuNode, cpu_nodes, warning_line, without_shape_arithmetic
+from ampgraph.onnx_model.dimensions import symbol_sizes
 from ampgraph.onnx_model.io import Loaded, first_line, reason
 from ampgraph.onnx_model.native.opening import (
     MISSING,

@@ -14,8 +14,7 @@ from typing import Any
 from onnx import ModelProto
 from onnxruntime import InferenceSession
 
-from ampgraph.onnx_model.asked_shapes import symbol_sizes
-from ampgraph.onnx_model.dimensions import sums_of
+from ampgraph.onnx_model.dimensions import formulas_of, symbol_sizes
 from ampgraph.onnx_model.run import Feed, fitted, random_inputs, run
 from ampgraph.onnx_model.types import fixed_size, following, modelled_inputs
 
@@ -114,11 +113,11 @@ def candidates(model: ModelProto, shapes: Shapes) -> Iterator[Shapes]:
 def _free_places(model: ModelProto, shapes: Shapes) -> dict[str, list[tuple[str, int]]]:
     """(input, axis) by symbol of every free dimension; a symbol of a first dimension, or of `shapes`, is settled.
 
-    And one that is a sum of others.
+    And one that follows from others.
     """
     initialized = {tensor.name for tensor in model.graph.initializer}
     places: dict[str, list[tuple[str, int]]] = {}
-    settled = set(sums_of(model))
+    settled = set(formulas_of(model))
     for value in model.graph.input:
         if value.name in initialized:
             continue

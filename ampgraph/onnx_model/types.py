@@ -17,7 +17,7 @@ import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto
 
 from ampgraph.onnx_model.attributes import constant_tensor
-from ampgraph.onnx_model.dimensions import completed, sums_of
+from ampgraph.onnx_model.dimensions import completed, formulas_of, symbol_sizes
 from ampgraph.onnx_model.dtypes import NAMES
 from ampgraph.onnx_model.inference import infer_once
 from ampgraph.onnx_model.shape_constants import Reading, infer_with_sizes, sizes_in
@@ -97,11 +97,11 @@ def modelled_inputs(model: ModelProto, shapes: Mapping[str, tuple[int, ...]]) ->
     """The shape each graph input is modelled at: the caller's, else its own with free dimensions filled in.
 
     A free first dimension is a batch of 1; free trailing dimensions of an image (rank 4 or 5) are 224, others 128. A
-    symbol gets one size throughout the model, that of the caller's shapes where they have one; one that is a sum of
-    others (`dimensions.py`) the one that follows.
+    symbol gets one size throughout the model, that of the caller's shapes where they have one; one that is a formula
+    of others (`dimensions.py`) the one that follows.
     """
     initialized = {tensor.name for tensor in model.graph.initializer}
-    symbols = _sizes_in(model, shapes)
+    symbols = symbol_sizes(model, shapes)
     chosen: dict[str, tuple[int, ...]] = {}
     for value in model.graph.input:
         tensor = value.type.tensor_type
@@ -116,15 +116,6 @@ def modelled_inputs(model: ModelProto, shapes: Mapping[str, tuple[int, ...]]) ->
     return following(model, chosen, symbols, given=shapes)
 
 
-def _sizes_in(model: ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
-    """What symbols stand for in these shapes; one of several sizes is none (exporters' "?")."""
-    found: dict[str, set[int]] = {}
-    for value in model.graph.input:
-        for dim, size in zip(value.type.tensor_type.shape.dim, shapes.get(value.name, ()), strict=False):
-            found.setdefault(dim.dim_param, set()).add(size)
-    return {symbol: min(sizes) for symbol, sizes in found.items() if symbol and len(sizes) == 1}
-
-
 def following(
     model: ModelProto,
     shapes: Mapping[str, tuple[int, ...]],
@@ -132,15 +123,15 @@ def following(
     given: Collection[str] = (),
 ) -> Mapping[str, tuple[int, ...]]:
     """Shapes by input with the sizes that follow from those of `symbols`, but in inputs that are `given`."""
-    sums = sums_of(model)
-    if not sums:
+    formulas = formulas_of(model)
+    if not formulas:
         return shapes
-    sizes, found = completed(symbols, sums), dict(shapes)
+    sizes, found = completed(symbols, formulas), dict(shapes)
     for value in model.graph.input:
         if value.name in found and value.name not in given:
             names = [dim.dim_param for dim in value.type.tensor_type.shape.dim]
             pairs = zip(found[value.name], names, strict=True)
-            found[value.name] = tuple(sizes[name] if name in sums and name in sizes else size for size, name in pairs)
+            found[value.name] = tuple(sizes.get(name, size) if name in formulas else size for size, name in pairs)
     return found
 
 

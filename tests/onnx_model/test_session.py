@@ -15,8 +15,8 @@ import ampgraph
 from ampgraph.errors import ModelError, OptionError
 from ampgraph.onnx_model import buffers
 from ampgraph.onnx_model import session as sessions
-from ampgraph.onnx_model.asked_shapes import symbol_sizes
 from ampgraph.onnx_model.cpu_nodes import RECORD, CpuNode, cpu_nodes, warning_line, without_shape_arithmetic
+from ampgraph.onnx_model.dimensions import symbol_sizes
 from ampgraph.onnx_model.run import CPU, CUDA, best_provider, open_session
 from ampgraph.onnx_model.session import Session
 from ampgraph.onnx_model.setup import chosen_provider, without

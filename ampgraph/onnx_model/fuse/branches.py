@@ -65,10 +65,11 @@ def _names(graph: GraphProto) -> set[str]:
 
 def _names_outside(graph: GraphProto) -> set[str]:
     """Names that are taken where branches come to stand, and those that are made in more than one body."""
-    seen, twice = _names(graph) | {value.name for value in graph.input}, set[str]()
+    outside = _names(graph) | {value.name for value in graph.input}
+    seen, twice = set(outside), set[str]()
     for node in walk(graph):
         for _, body in bodies(node):
             own = _names(body)
             twice |= own & seen
             seen |= own
-    return _names(graph) | {value.name for value in graph.input} | twice
+    return outside | twice

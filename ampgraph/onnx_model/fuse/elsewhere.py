@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from onnx import ModelProto
 
-from ampgraph.onnx_model.dimensions import sums_of
+from ampgraph.onnx_model.dimensions import formulas_of
 from ampgraph.onnx_model.fuse.view import Shape
 from ampgraph.onnx_model.types import fixed_size, following
 
@@ -134,9 +134,9 @@ def _changed(model: ModelProto, shapes: Mapping[str, Shape], change: Callable[[i
 
 
 def _symbols(model: ModelProto, shapes: Mapping[str, Shape]) -> dict[str, int]:
-    """The symbols of free dimensions in order, from 1 on, but sums of others; one without a name is its own."""
-    sums = sums_of(model)
-    names = [symbol for _, symbols in _free(model, shapes) for symbol in symbols if symbol and symbol not in sums]
+    """The symbols of free dimensions in order, from 1 on, but formulas of others; one without a name is its own."""
+    formulas = formulas_of(model)
+    names = [symbol for _, symbols in _free(model, shapes) for symbol in symbols if symbol and symbol not in formulas]
     return {symbol: nth for nth, symbol in enumerate(dict.fromkeys(names), 1)}
 
 

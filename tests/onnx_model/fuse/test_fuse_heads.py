@@ -114,11 +114,13 @@ def test_heads_of_which_a_part_is_turned():
 TILED = TABLES.replace("Concat<axis = -1>(freq, freq)", "Tile(freq, times)")
 
 
-@pytest.mark.parametrize(("times", "count"), [("1, 1, 2", 2), ("2, 1, 2", 0)], ids=["side by side", "and again"])
-def test_tables_that_are_tiled(times: str, count: int):
-    """As DINOv3's angles are."""
+@pytest.mark.parametrize(
+    ("times", "freq", "count"), [("1, 1, 2", (1, 72, 2), 2), ("1, 2, 1", (1, 36, 4), 0)], ids=["sides", "tokens"]
+)
+def test_tables_that_are_tiled(times: str, freq: tuple[int, ...], count: int):
+    """As DINOv3's angles are. Every token's angle twice is no pair's."""
     body = f"times = Constant<value_ints = [{times}]>() {HEADS} {TILED} {TURN} {ATTEND.format(q='qn', k='kn')}"
-    assert fused_of(body, {**APART, "freq": (1, 72, 2)}, "2,72,32")["RotaryEmbedding"] == count
+    assert fused_of(body, {**APART, "freq": freq})["RotaryEmbedding"] == count
 
 
 @pytest.mark.parametrize("change", ["Mul(q0, number)", "Mul(number, q0)", "Add(q0, number)"])
