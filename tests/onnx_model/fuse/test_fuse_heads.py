@@ -111,18 +111,6 @@ def test_heads_of_which_a_part_is_turned():
     assert not found["Neg"] + found["Transpose"] + found["Softmax"]
 
 
-TILED = TABLES.replace("Concat<axis = -1>(freq, freq)", "Tile(freq, times)")
-
-
-@pytest.mark.parametrize(
-    ("times", "freq", "count"), [("1, 1, 2", (1, 72, 2), 2), ("1, 2, 1", (1, 36, 4), 0)], ids=["sides", "tokens"]
-)
-def test_tables_that_are_tiled(times: str, freq: tuple[int, ...], count: int):
-    """As DINOv3's angles are. Every token's angle twice is no pair's."""
-    body = f"times = Constant<value_ints = [{times}]>() {HEADS} {TILED} {TURN} {ATTEND.format(q='qn', k='kn')}"
-    assert fused_of(body, {**APART, "freq": freq})["RotaryEmbedding"] == count
-
-
 @pytest.mark.parametrize("change", ["Mul(q0, number)", "Mul(number, q0)", "Add(q0, number)"])
 def test_heads_that_a_number_changes_before_they_are_turned_by_angles(change: str):
     """As ESM scales its queries."""
@@ -210,6 +198,18 @@ def test_constant_tables_say_everything_twice_or_not():
         (name, adjacent): says_twice(net, name, adjacent=adjacent) for name in tables for adjacent in (True, False)
     }
     assert found == {(name, adjacent): adjacent == (name == "pairs") for name, adjacent in found}
+
+
+@pytest.mark.parametrize(("times", "twice"), [("1, 2", True), ("2, 1", False), ("2, 2", False), ("1, 4", False)])
+def test_tables_that_are_tiled_say_everything_twice_or_not(times: str, twice: bool):
+    """As DINOv3's, whose angles no constant tells."""
+    rows, sides = (int(each) for each in times.split(", "))
+    body = f"times = Constant<value_ints = [{times}]>()  t = Tile(x, times)  y = Cos(t)"
+    model = model_of(f"g (float[6,4] x) => (float[{6 * rows},{4 * sides}] y) {{ {body} }}")
+    shape = (6 * rows, 4 * sides)
+    net = read(model, {"x": (6, 4), "t": shape, "y": shape}, {})
+    assert says_twice(net, "y", adjacent=False) == twice
+    assert not says_twice(net, "y", adjacent=True)
 
 
 AFTER = """
